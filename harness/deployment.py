@@ -1,0 +1,56 @@
+"""The seam between a plan and running processes.
+
+Contract of ``Deployer`` (``harness.testing.DeployerContract`` is the same in code):
+
+* ``inventory`` lists the pools as they are now.
+* ``deploy`` is a context manager. Inside it the workload answers (first token or first training
+  step has been seen). On leaving it — by success, error or interrupt — no process, port or
+  placement group of the deployment is left; if the driver itself is killed, they still go.
+* What goes wrong before the body is a ``DeploymentError`` with stage ``placement`` or ``startup``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from harness.plan import RunPlan
+from harness.pools import Inventory
+from results.environment import Hardware
+from results.record import Placement
+from results.startup import StartupTimeline
+from workloads.base import Launch, Running
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A running workload. ``startup`` is None where nothing was started by us (an endpoint).
+
+    ``check`` raises EngineDied or NodeLost, with the last log lines, when it no longer runs.
+    ``log_tail`` returns the engine's last lines so far.
+    """
+
+    running: Running
+    placement: Placement
+    hardware: tuple[Hardware, ...]
+    startup: StartupTimeline | None
+    packages: Mapping[str, str] = field(default_factory=dict)  # of the engine's own environment
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[], None]
+    log_tail: Callable[[], tuple[str, ...]]
+
+
+# Called with a phase's name and a sentence for the person who waits, as things happen.
+Announce = Callable[[str, str], None]
+
+
+class Deployer(Protocol):
+    def inventory(self) -> Inventory: ...
+
+    def deploy(
+        self, plan: RunPlan, launch_for: Callable[[Any], Launch], announce: Announce
+    ) -> AbstractContextManager[Deployment]:
+        """``launch_for(device)`` is called once, with the device of the rung that was taken."""
+        ...

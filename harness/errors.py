@@ -1,0 +1,72 @@
+"""Errors of ``harness``. Each says what was asked, what was found and what to do.
+
+HarnessError                  exit code 3 unless said otherwise
+├── SpecError                 the spec cannot be read as one                    (exit code 2)
+├── PlanRefused               no pool can hold what the spec asks               (exit code 3)
+├── RayUnavailable            the Ray cluster cannot be started or reached
+└── DeploymentError           carries stage, error and the last log lines
+    ├── PlacementTimedOut     every rung was waited for in vain
+    ├── EngineDied            the engine's process ended before it was asked to
+    ├── DeadlineExceeded      a phase took longer than its deadline
+    └── NodeLost              a node of the deployment went away
+
+Constructors take positional arguments only, so that each survives pickling.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    pass
+
+
+class SpecError(HarnessError):
+    pass
+
+
+class PlanRefused(HarnessError):
+    pass
+
+
+class RayUnavailable(HarnessError):
+    pass
+
+
+class DeploymentError(HarnessError):
+    """``stage`` and ``error`` become those of the record's ``Failed``."""
+
+    error = "deployment_error"
+
+    def __init__(self, stage: str, message: str, log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(stage, message, log_tail)
+        self.stage = stage
+        self.message = message
+        self.log_tail = log_tail
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class PlacementTimedOut(DeploymentError):
+    """``rungs`` are the rungs tried, as ``results.record.RungTried`` values."""
+
+    error = "placement_timed_out"
+
+    def __init__(self, stage: str, message: str, rungs: tuple[object, ...] = ()) -> None:
+        super().__init__(stage, message)
+        self.rungs = rungs
+
+    def __reduce__(self) -> tuple[type[PlacementTimedOut], tuple[object, ...]]:
+        return type(self), (self.stage, self.message, self.rungs)
+
+
+class EngineDied(DeploymentError):
+    error = "engine_died"
+
+
+class DeadlineExceeded(DeploymentError):
+    error = "deadline_exceeded"
+
+
+class NodeLost(DeploymentError):
+    error = "node_lost"

@@ -1,0 +1,1 @@
+"""Telling: records in, documents out. Reads ``results`` and nothing else of ours."""

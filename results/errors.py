@@ -1,0 +1,45 @@
+"""Errors of ``results``.
+
+ResultsError
+├── UnknownMetric        a measurement names a metric that the registry does not have
+├── InvalidMeasurement   a value outside its metric's legal range, or an interval that excludes it
+├── RecordFormatError    a record's text is not a record, or of a schema newer than this program
+└── StoreError           the store cannot do what was asked
+    ├── DuplicateRecord  a run id that is already sealed
+    ├── RecordNotFound   no record of that id (or prefix)
+    └── StoreUnwritable  read-only, full, or not there
+"""
+
+from __future__ import annotations
+
+
+class ResultsError(Exception):
+    """Root of the package's errors. Positional arguments only, so that each survives pickling."""
+
+
+class UnknownMetric(ResultsError):
+    pass
+
+
+class InvalidMeasurement(ResultsError):
+    pass
+
+
+class RecordFormatError(ResultsError):
+    pass
+
+
+class StoreError(ResultsError):
+    pass
+
+
+class DuplicateRecord(StoreError):
+    pass
+
+
+class RecordNotFound(StoreError):
+    pass
+
+
+class StoreUnwritable(StoreError):
+    pass

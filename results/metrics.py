@@ -1,0 +1,265 @@
+"""The metric registry: every number the program prints is declared here, once.
+
+A metric has a unit, a direction, a legal range and a meaning. There is no metric per percentile:
+a percentile is the ``statistic`` of a measurement.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from results.errors import InvalidMeasurement, UnknownMetric
+
+
+class Unit(StrEnum):
+    """The closed set of units; one per quantity, so that nothing is converted in passing."""
+
+    SECONDS = "s"
+    BYTES = "bytes"
+    TOKENS = "tokens"
+    TOKENS_PER_S = "tokens/s"
+    TOKENS_PER_S_PER_CHIP = "tokens/s/chip"
+    REQUESTS = "requests"
+    REQUESTS_PER_S = "requests/s"
+    STEPS_PER_S = "steps/s"
+    RATIO = "ratio"
+    COUNT = "count"
+    NATS = "nats"
+    USD = "USD"
+    CHIP_HOURS = "chip-hours"
+
+
+class Direction(StrEnum):
+    LOWER = "lower"
+    HIGHER = "higher"
+    NEITHER = "neither"  # context, not a goal: an offered rate, a request count
+
+
+class Area(StrEnum):
+    """The table of a report that a metric stands in."""
+
+    STARTUP = "startup"
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+    TRAINING = "training"
+    CLIENT = "client"
+    COST = "cost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One declared quantity. ``low``/``high`` bound its legal values, both inclusive."""
+
+    name: str
+    unit: Unit
+    direction: Direction
+    area: Area
+    meaning: str
+    low: float = 0.0
+    high: float = math.inf
+
+    def check(self, value: float) -> None:
+        """Raise InvalidMeasurement unless ``value`` is finite and within the legal range."""
+        if not math.isfinite(value) or not self.low <= value <= self.high:
+            raise InvalidMeasurement(
+                f"{self.name} = {value!r} {self.unit}; legal values are {self.low} to {self.high}"
+            )
+
+
+_S, _LOWER, _HIGHER, _NEITHER = (
+    Unit.SECONDS,
+    Direction.LOWER,
+    Direction.HIGHER,
+    Direction.NEITHER,
+)
+
+
+def _metric(
+    name: str,
+    unit: Unit,
+    direction: Direction,
+    area: Area,
+    meaning: str,
+    high: float = math.inf,
+) -> Metric:
+    return Metric(name=name, unit=unit, direction=direction, area=area, meaning=meaning, high=high)
+
+
+_DECLARED = (
+    # Latency: from the *intended* send time, so that neither a slow client nor a queue hides.
+    _metric(
+        "ttft_s",
+        _S,
+        _LOWER,
+        Area.LATENCY,
+        "send intended → first non-empty token of a request",
+    ),
+    _metric(
+        "itl_s",
+        _S,
+        _LOWER,
+        Area.LATENCY,
+        "gap between consecutive output tokens, pooled over all gaps of all requests",
+    ),
+    _metric(
+        "inter_chunk_s",
+        _S,
+        _LOWER,
+        Area.LATENCY,
+        "gap between consecutive non-empty stream chunks, whatever number of tokens each holds",
+    ),
+    _metric(
+        "tpot_s",
+        _S,
+        _LOWER,
+        Area.LATENCY,
+        "per request: (e2e − TTFT) / (output tokens − 1); none for a single token",
+    ),
+    _metric("ntpot_s", _S, _LOWER, Area.LATENCY, "per request: e2e / output tokens"),
+    _metric(
+        "e2e_s", _S, _LOWER, Area.LATENCY, "send intended → last byte of the answer of a request"
+    ),
+    # Throughput: the denominator is the measured window, first intended send → last answer.
+    _metric(
+        "offered_rate",
+        Unit.REQUESTS_PER_S,
+        _NEITHER,
+        Area.THROUGHPUT,
+        "requests whose send was intended in the window, per second of the schedule",
+    ),
+    _metric(
+        "achieved_rate",
+        Unit.REQUESTS_PER_S,
+        _HIGHER,
+        Area.THROUGHPUT,
+        "requests answered in full, per second of the measured window",
+    ),
+    _metric(
+        "output_throughput",
+        Unit.TOKENS_PER_S,
+        _HIGHER,
+        Area.THROUGHPUT,
+        "output tokens of requests answered in full, per second of the measured window",
+    ),
+    _metric(
+        "output_throughput_per_chip",
+        Unit.TOKENS_PER_S_PER_CHIP,
+        _HIGHER,
+        Area.THROUGHPUT,
+        "output throughput / chips of the deployment; none where there is no accelerator",
+    ),
+    _metric(
+        "prompt_throughput",
+        Unit.TOKENS_PER_S,
+        _HIGHER,
+        Area.THROUGHPUT,
+        "prompt tokens of requests answered in full, per second of the measured window",
+    ),
+    _metric(
+        "goodput_rate",
+        Unit.REQUESTS_PER_S,
+        _HIGHER,
+        Area.THROUGHPUT,
+        "requests that met every limit of the SLO, per second of the measured window",
+    ),
+    _metric(
+        "slo_attainment",
+        Unit.RATIO,
+        _HIGHER,
+        Area.THROUGHPUT,
+        "requests that met every limit of the SLO / all requests sent, failures included",
+        high=1.0,
+    ),
+    _metric(
+        "error_share",
+        Unit.RATIO,
+        _LOWER,
+        Area.THROUGHPUT,
+        "requests not answered in full / all requests sent",
+        high=1.0,
+    ),
+    # The client doubts itself first.
+    _metric(
+        "dispatch_lag_s",
+        _S,
+        _LOWER,
+        Area.CLIENT,
+        "send intended → request handed to the socket: the client's own lateness",
+    ),
+    # Startup.
+    _metric(
+        "startup_s",
+        _S,
+        _LOWER,
+        Area.STARTUP,
+        "workload asked for → first token, or end of the first training step, observed by us",
+    ),
+    _metric(
+        "startup_unattributed_s",
+        _S,
+        _LOWER,
+        Area.STARTUP,
+        "the part of startup_s that no observed phase covers",
+    ),
+    # Training.
+    _metric("step_time_s", _S, _LOWER, Area.TRAINING, "one optimizer step, slowest rank"),
+    _metric(
+        "training_throughput",
+        Unit.TOKENS_PER_S,
+        _HIGHER,
+        Area.TRAINING,
+        "tokens of all ranks per second, over the measured steps",
+    ),
+    _metric(
+        "training_throughput_per_chip",
+        Unit.TOKENS_PER_S_PER_CHIP,
+        _HIGHER,
+        Area.TRAINING,
+        "training throughput / chips; none where there is no accelerator",
+    ),
+    _metric(
+        "final_loss",
+        Unit.NATS,
+        _LOWER,
+        Area.TRAINING,
+        "cross-entropy of the last measured step, mean of the ranks: a fast wrong run is visible",
+    ),
+    _metric(
+        "peak_memory_bytes",
+        Unit.BYTES,
+        _LOWER,
+        Area.TRAINING,
+        "largest memory of one rank: device memory on an accelerator, resident set on a CPU",
+    ),
+    # Cost.
+    _metric(
+        "chip_hours",
+        Unit.CHIP_HOURS,
+        _LOWER,
+        Area.COST,
+        "chips × hours from placement to teardown",
+    ),
+    _metric(
+        "cost_usd",
+        Unit.USD,
+        _LOWER,
+        Area.COST,
+        "chip-hours × the pool's price; none where the pool has no price or is virtual",
+    ),
+)
+
+REGISTRY: dict[str, Metric] = {m.name: m for m in _DECLARED}
+
+
+def metric(name: str) -> Metric:
+    """The declared metric of that name, or UnknownMetric with the nearest known names."""
+    try:
+        return REGISTRY[name]
+    except KeyError:
+        import difflib
+
+        near = difflib.get_close_matches(name, REGISTRY, n=3)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise UnknownMetric(f"no metric is called {name!r}{hint}") from None

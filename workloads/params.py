@@ -1,0 +1,72 @@
+"""The knobs of each workload, as light values: specs and tuners import this, never an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+EngineValue = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeModel:
+    """A model folder the program makes itself: real format, random weights, nothing downloaded."""
+
+    preset: str = "tiny-llama"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmWorkload:
+    """A vLLM server we deploy. ``model`` is a local folder, a hub id, or ``{preset: …}``.
+
+    ``engine_args`` go to the server as they are: ``max-model-len: 512`` → ``--max-model-len 512``;
+    true → the bare flag, false → ``--no-…``, null → leave it out. ``env`` is set in the server's
+    process only.
+    """
+
+    kind: Literal["vllm"] = "vllm"
+    model: str | MadeModel = field(default_factory=MadeModel)
+    tensor_parallel_size: int = 1
+    engine_args: Mapping[str, EngineValue] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    python: str = ""  # the interpreter that has vllm; empty: the one that runs windtunnel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointWorkload:
+    """Someone else's OpenAI-compatible server. ``url`` ends before ``/v1``.
+
+    The key is read from the environment variable named in ``api_key_env`` and is never stored.
+    """
+
+    url: str
+    model: str
+    kind: Literal["endpoint"] = "endpoint"
+    api_key_env: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchWorkload:
+    """Data-parallel training of a small decoder-only transformer through Ray Train.
+
+    Tokens of one step = num_workers × micro_batch_size × sequence_length. Data is a synthetic
+    token stream made from ``seed``; the model starts from the same seed on every rank.
+    """
+
+    kind: Literal["torch"] = "torch"
+    preset: str = "tiny"
+    num_workers: int = 2
+    num_steps: int = 20
+    num_warmup_steps: int = 3
+    micro_batch_size: int = 4
+    sequence_length: int = 128
+    precision: Literal["float32", "bfloat16"] = "float32"
+    learning_rate: float = 3e-4
+    seed: int = 0
+    cpus_per_worker: float = 1.0
+    threads_per_worker: int = 1
+
+
+WorkloadParams = VllmWorkload | EndpointWorkload | TorchWorkload

@@ -1,0 +1,1 @@
+"""Traffic as data: arrivals, lengths and prompts, all seeded, all pure functions."""
