@@ -5,7 +5,8 @@ say about it is appended beside it.
 
 Schema history, newest first (one upgrade function per step in ``codec``):
 
-1  first
+1  first released
+0  draft: ``duration_s`` was called ``wall_s``, and a doubt was its bare code
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from results.record import RunRecord
+from results.record import Evidence, RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class OpenRun:
     num_repeats: int = 1
     spec: Mapping[str, Any] = field(default_factory=dict)
     plan: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = Evidence.MEASURED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +55,14 @@ class Torn:
 
 @dataclass(slots=True, kw_only=True)
 class Scan:
-    """What lies in a store: iterate ``records`` to the end, then read ``torn``."""
+    """What lies in a store: iterate ``records`` to the end, then read ``torn``.
+
+    ``skipped`` holds the ids that the caller asked not to be read, where a store takes such a wish.
+    """
 
     records: Iterator[RunRecord]
     torn: list[Torn] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
 class RecordStore(Protocol):

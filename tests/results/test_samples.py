@@ -1,0 +1,77 @@
+"""Columns survive the trip through an Arrow table and a Parquet file."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from results.samples import RequestSamples, StepSamples
+
+
+def make(num_events: list[int], seed: int) -> RequestSamples:
+    rng = np.random.default_rng(seed)
+    n, total = len(num_events), sum(num_events)
+    return RequestSamples(
+        **{
+            name: np.where(rng.random(n) < 0.2, np.nan, rng.random(n))
+            for name in (
+                "intended_s",
+                "dispatched_s",
+                "written_s",
+                "first_byte_s",
+                "first_token_s",
+                "done_s",
+            )
+        },
+        prompt_tokens=rng.integers(-1, 99, n),
+        output_tokens=rng.integers(-1, 99, n),
+        status=rng.integers(-1, 599, n),
+        error=np.array(rng.choice(["", "timeout"], n), dtype=object),
+        is_warmup=rng.random(n) < 0.5,
+        worker=rng.integers(0, 4, n),
+        event_offset=np.concatenate([[0], np.cumsum(num_events)]).astype(np.int64),
+        event_s=rng.random(total),
+        event_tokens=rng.integers(-1, 5, total),
+    )
+
+
+@given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_request_samples_round_trip(num_events: list[int], seed: int) -> None:
+    before = make(num_events, seed)
+    after = RequestSamples.from_table(before.to_table())
+    for field in fields(RequestSamples):
+        np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+
+
+def test_request_samples_survive_parquet_and_a_newer_column(tmp_path: Path) -> None:
+    before = make([3, 0, 2], 1)
+    table = before.to_table().append_column("added_later", [[1, 2, 3]])
+    pq.write_table(table, tmp_path / "requests.parquet")
+    after = RequestSamples.from_table(pq.read_table(tmp_path / "requests.parquet"))
+    np.testing.assert_array_equal(before.event_s, after.event_s)
+    assert after.num_requests == 3
+
+
+def test_step_samples_round_trip() -> None:
+    before = StepSamples(
+        step=np.arange(3),
+        rank=np.zeros(3, dtype=np.int64),
+        start_s=np.arange(3.0),
+        duration_s=np.ones(3),
+        data_wait_s=np.zeros(3),
+        num_tokens=np.full(3, 7),
+        loss=np.array([3.0, np.nan, 1.0]),
+        memory_bytes=np.full(3, -1),
+        is_warmup=np.array([True, False, False]),
+    )
+    after = StepSamples.from_table(before.to_table())
+    for field in fields(StepSamples):
+        np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+    assert after.num_rows == pytest.approx(3)
