@@ -5,9 +5,10 @@ A workload never places anything. ``launch`` returns a value; the deployer start
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from results.samples import RequestSamples, Samples
 from results.startup import StartupPhase
@@ -30,7 +31,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLaunch:
-    """A server process. ``{port}`` in ``argv`` becomes the port the node's kernel gave out.
+    """A server process. ``{port}`` in ``argv`` becomes the port the node's kernel gave out, and
+    ``{host}`` the address to bind, so that the load reaches it from another node.
 
     ``log_phases`` reads startup phases out of the server's own log lines
     (``(seconds since the process started, line)`` in, phases on the same origin out);
@@ -46,6 +48,7 @@ class ServerLaunch:
     resolve: str = ""
     wants_otlp: bool = False  # ``{otlp}`` in argv/env becomes our receiver's endpoint
     page_cache_paths: tuple[str, ...] = ()  # files whose residence tells a warm start from a cold
+    vocab_size: int | None = None  # the model's, where it is known before the server runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,10 @@ class RemoteServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainLaunch:
-    """A Ray Train job. ``train_loop`` is ``module:function``; ``config`` is JSON-like."""
+    """A Ray Train job. ``train_loop`` is ``module:function``; ``config`` is JSON-like.
+
+    Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``.
+    """
 
     train_loop: str
     config: Mapping[str, Any]
@@ -69,6 +75,63 @@ class TrainLaunch:
 
 
 Launch = ServerLaunch | RemoteServer | TrainLaunch
+
+
+class TrainPhase(NamedTuple):
+    """A part of one rank's start, in seconds on that rank's own clock."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+class TrainStep(NamedTuple):
+    """One optimizer step of one rank: a row of ``StepSamples``, less the rank."""
+
+    step: int
+    start_s: float
+    duration_s: float
+    data_wait_s: float
+    num_tokens: int
+    loss: float
+    memory_bytes: int
+    is_warmup: bool
+
+
+class TrainFacts(NamedTuple):
+    """What a rank says of itself once, at its end: JSON-like."""
+
+    values: Mapping[str, Any]
+
+
+TrainEvent = TrainPhase | TrainStep | TrainFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRank:
+    """All that a train loop may know of the job around it; nothing of it is Ray's.
+
+    ``now_s`` is the rank's own monotonic clock, zero when its loop was entered. ``report`` may be
+    called as often as wanted: it gathers, and sends about once a second. ``from_rank_zero`` hands
+    every rank the value that rank 0 passed, and waits for all of them. ``device`` is asked after
+    the engine has been imported: ``cpu`` or ``cuda:0``. ``address`` is the rank's own node.
+    """
+
+    rank: int
+    world_size: int
+    backend: str
+    address: str
+    now_s: Callable[[], float]
+    report: Callable[[TrainEvent], None]
+    from_rank_zero: Callable[[str], str]
+    device: Callable[[], str]
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Report what the block took as a phase of the start, if it ends well."""
+        start_s = self.now_s()
+        yield
+        self.report(TrainPhase(name, start_s, self.now_s()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

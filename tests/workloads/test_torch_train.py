@@ -1,0 +1,160 @@
+"""The workload's launch, and one rank's loop without Ray around it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workloads.base import Device, Running, TrainEvent, TrainFacts, TrainPhase, TrainRank, TrainStep
+from workloads.errors import LaunchRefused, UnknownPreset
+from workloads.params import TorchWorkload
+from workloads.torch_shape import PRESETS, ModelShape
+from workloads.torch_train import TorchTraining, train
+
+CPU = Device(kind="cpu", accelerator="cpu", num_chips=0)
+GPUS = Device(kind="gpu", accelerator="H100", num_chips=2)
+
+
+def test_the_launch_says_all() -> None:
+    launch = TorchTraining(TorchWorkload(cpus_per_worker=1.5, seed=7)).launch(CPU, "")
+    assert launch.train_loop == "workloads.torch_train:train"
+    assert (launch.num_workers, launch.cpus_per_worker, launch.backend) == (2, 1.5, "gloo")
+    assert TorchWorkload(**launch.config) == TorchWorkload(cpus_per_worker=1.5, seed=7)
+    assert TorchTraining(TorchWorkload()).launch(GPUS, "").backend == "nccl"
+    virtual = Device(kind="cpu", accelerator="TPU-V6E", num_chips=16)
+    assert TorchTraining(TorchWorkload()).launch(virtual, "").backend == "gloo"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"num_workers": 0}, "workload.num_workers is 0"),
+        ({"num_steps": 0}, "workload.num_steps is 0"),
+        ({"micro_batch_size": 0}, "workload.micro_batch_size is 0"),
+        ({"sequence_length": 0}, "workload.sequence_length is 0"),
+        ({"threads_per_worker": 0}, "workload.threads_per_worker is 0"),
+        ({"num_steps": 3, "num_warmup_steps": 3}, "num_warmup_steps is 3 of 3"),
+        ({"num_warmup_steps": -1}, "num_warmup_steps is -1"),
+    ],
+)
+def test_parameters_that_cannot_be_run_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(LaunchRefused, match=says):
+        TorchTraining(replace(TorchWorkload(), **change)).launch(CPU, "")
+
+
+def test_hardware_that_cannot_be_used_is_refused_with_both_numbers() -> None:
+    with pytest.raises(LaunchRefused, match="num_workers is 3, the plan gives 2 x H100"):
+        TorchTraining(TorchWorkload(num_workers=3)).launch(GPUS, "")
+    tpu = Device(kind="tpu", accelerator="TPU-V6E", num_chips=4)
+    with pytest.raises(LaunchRefused, match="4 x TPU-V6E"):
+        TorchTraining(TorchWorkload()).launch(tpu, "")
+
+
+def test_an_unknown_preset_names_the_known() -> None:
+    with pytest.raises(UnknownPreset, match="tiny, small, medium; did you mean 'medium'"):
+        TorchTraining(TorchWorkload(preset="mediun")).launch(CPU, "")
+
+
+def test_a_server_is_no_training() -> None:
+    with pytest.raises(LaunchRefused, match="server"):
+        TorchTraining(TorchWorkload()).drive(Running(), None, lambda *_: None)
+
+
+def test_the_presets_are_as_large_as_they_say() -> None:
+    assert {name: shape.num_parameters for name, shape in PRESETS.items()} == {
+        "tiny": 1_000_576,
+        "small": 30_941_696,
+        "medium": 213_943_296,
+    }
+
+
+def test_flops_per_token_term_by_term() -> None:
+    """Every matrix multiplication of a (1 × in) by an (in × out) is 2 · in · out, thrice: once
+    forward, twice backward. Attention reads T / 2 positions on average."""
+    shape = ModelShape(
+        vocab_size=100, dim=16, num_layers=3, num_heads=4, num_kv_heads=2, hidden_dim=32
+    )
+    matrices = [(16, 16), (16, 8), (16, 8), (16, 16), (16, 32), (16, 32), (32, 16)] * 3
+    matrices.append((16, 100))
+    forward = sum(2 * i * o for i, o in matrices) + 3 * (2 * 16 + 2 * 16) * (64 / 2)
+    assert shape.flops_per_token(64) == pytest.approx(3 * forward)
+
+
+def test_neither_the_parameters_nor_the_workload_import_torch() -> None:
+    program = (
+        "import sys, workloads.params, workloads.registry, workloads.torch_train, "
+        "harness.on_ray.train_actor; "
+        "print([m for m in ('torch', 'ray.train') if m in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def run_alone(**change: Any) -> list[TrainEvent]:
+    """One rank that is the whole world, in this process."""
+    params = replace(TorchWorkload(num_workers=1, num_steps=4, num_warmup_steps=1), **change)
+    launch = TorchTraining(params).launch(CPU, "")
+    events: list[TrainEvent] = []
+    begun_s = time.monotonic()
+    rank = TrainRank(
+        rank=0,
+        world_size=1,
+        backend=launch.backend,
+        address="127.0.0.1",
+        now_s=lambda: time.monotonic() - begun_s,
+        report=events.append,
+        from_rank_zero=lambda value: value,
+        device=lambda: "cpu",
+    )
+    train(launch.config, rank)
+    return events
+
+
+def losses(events: list[TrainEvent]) -> list[float]:
+    return [event.loss for event in events if isinstance(event, TrainStep)]
+
+
+@pytest.mark.torch
+class TestLoop:
+    def test_the_seed_decides_the_losses(self) -> None:
+        pytest.importorskip("torch")
+        first, again, other = run_alone(), run_alone(), run_alone(seed=1)
+        assert losses(first) == pytest.approx(losses(again), rel=1e-6)
+        assert losses(first) != pytest.approx(losses(other), rel=1e-3)
+        assert len(losses(first)) == 4
+
+    def test_what_a_rank_tells(self) -> None:
+        torch = pytest.importorskip("torch")
+        events = run_alone(threads_per_worker=1, micro_batch_size=2, sequence_length=32)
+        phases = [event.name for event in events if isinstance(event, TrainPhase)]
+        assert phases == ["imports", "process group", "model build", "first step"]
+        steps = [event for event in events if isinstance(event, TrainStep)]
+        assert [step.is_warmup for step in steps] == [True, False, False, False]
+        assert [step.num_tokens for step in steps] == [64] * 4
+        facts: dict[str, Any] = {}
+        for event in events:
+            facts.update(event.values if isinstance(event, TrainFacts) else {})
+        assert facts["packages"]["torch"] == torch.__version__
+        assert (facts["num_steps"], facts["num_threads"]) == (4, 1)
+        assert facts["parameter_norm"] > 0
+        assert not torch.distributed.is_initialized()
+
+    def test_bfloat16_computes_differently_and_learns_too(self) -> None:
+        pytest.importorskip("torch")
+        change = {"sequence_length": 32, "num_steps": 8, "learning_rate": 3e-3}
+        wide, narrow = (
+            losses(run_alone(**change)),
+            losses(run_alone(precision="bfloat16", **change)),
+        )
+        assert wide != narrow
+        assert narrow == pytest.approx(wide, rel=0.02)
+        assert narrow[-1] < narrow[0]

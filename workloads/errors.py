@@ -1,0 +1,47 @@
+"""Errors of ``workloads``. Each says what was asked, what was found and what to do.
+
+WorkloadError
+├── LaunchRefused             the parameters cannot become a launch
+└── ModelError                a model cannot be made or found
+    ├── UnknownPreset         no preset of that name
+    ├── ModelMissing          a local folder that is not there, or that holds no model
+    ├── ModelFolderTaken      the folder to write already holds something else
+    ├── ModelUnwritable       read-only, full, or not a folder
+    └── ModelLibrariesMissing the libraries that write a model are not installed
+
+Constructors take positional arguments only, so that each survives pickling.
+"""
+
+from __future__ import annotations
+
+
+class WorkloadError(Exception):
+    pass
+
+
+class LaunchRefused(WorkloadError):
+    pass
+
+
+class ModelError(WorkloadError):
+    pass
+
+
+class UnknownPreset(ModelError):
+    pass
+
+
+class ModelMissing(ModelError):
+    pass
+
+
+class ModelFolderTaken(ModelError):
+    pass
+
+
+class ModelUnwritable(ModelError):
+    pass
+
+
+class ModelLibrariesMissing(ModelError):
+    pass
