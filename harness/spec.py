@@ -13,7 +13,12 @@ from workloads.traffic.spec import Traffic
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """One rung's ask. An empty ``pools`` means any pool of that accelerator; an empty ``capacity``
-    means any, in the order reservation → on-demand → spot → flex-start."""
+    means any, in the order reservation → on-demand → spot → flex-start.
+
+    ``num_chips`` are those of the whole deployment; 0 means one per tensor-parallel part, per
+    training worker, or those of the ``topology``. ``cpus`` and ``memory_gib`` are per bundle: the
+    server's, its part's on each host of a slice, or (memory) each training worker's.
+    """
 
     accelerator: str = CPU
     num_chips: int = 0

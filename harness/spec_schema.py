@@ -1,0 +1,161 @@
+"""The JSON Schema of a spec, so that an editor completes it and underlines what is wrong.
+
+The types are those of the dataclasses; a type's description is its docstring, a field's is listed
+here. The schema admits what a file may say, shorthands included; what it cannot tell (a rate above
+0, a stop rule) is told when the file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness.pools import Capacity
+from harness.spec import RunSpec
+from harness.spec_door import mirror
+from harness.spec_kinds import loadable_strangers, spec_shape
+from harness.spec_shape import default_of, to_mapping
+from results.metrics import REGISTRY, Area
+from workloads import model_shape, torch_shape
+from workloads.params import MadeModel, TorchWorkload
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
+    "RunSpec": {
+        "name": "What the run is called in every table: lower-case letters, digits, . _ -",
+        "workload": "What is deployed and driven; kind says which of the workloads it is.",
+        "traffic": "The load. Needed for every workload that answers requests; none for training.",
+        "hardware": "One ask, or several in order of preference: the first that fits is used.",
+        "slo": "Limits per request by latency metric, in seconds, such as {ttft_s: 0.5}.",
+        "num_repeats": "How often the whole run is made; each is a record of its own.",
+        "redeploy": "true: each repeat has its own deployment and startup. false: they share one.",
+        "deadlines": "How long each part may take before the run is failed.",
+        "tags": "Free names and values to find runs by; they change nothing.",
+    },
+    "Hardware": {
+        "accelerator": "Ray's name of the accelerator (L4, H100, TPU-V6E), or cpu.",
+        "num_chips": "Chips of the whole deployment; 0: one per tensor-parallel part or worker.",
+        "cpus": "CPUs of the server, or of its part on each host of a TPU slice.",
+        "memory_gib": "Memory of the server or of each worker, in GiB; 0: not reserved.",
+        "topology": "Of one TPU slice, such as 4x4; the slice is taken whole.",
+        "pools": "Names of the pools to try, in order; empty: every pool of that accelerator.",
+        "capacity": "Capacity types to try, in order; empty: any, reservations first.",
+        "max_wait_s": "How long each matching pool is waited for, in seconds.",
+    },
+    "Deadlines": {
+        "startup_s": "Placed → first token or first training step, in seconds.",
+        "load_s": "The whole load, warm-up included, in seconds.",
+        "teardown_s": "Everything of the deployment gone, in seconds.",
+    },
+    "MadeModel": {
+        "preset": "The size of the model that is made: random weights, nothing downloaded.",
+        "seed": "Of the random weights.",
+    },
+    "VllmWorkload": {
+        "kind": "A vLLM server that is started for this run.",
+        "model": "A local folder, a hub id, or {preset: tiny-llama} for a made model.",
+        "tensor_parallel_size": "Chips that one copy of the model is spread over.",
+        "engine_args": "Go to the server as they are: max-model-len: 512 → --max-model-len 512.",
+        "env": "Variables of the server's process alone. They are kept in the record: no secrets.",
+        "python": "The interpreter that has vllm; empty: the one that runs windtunnel.",
+    },
+    "EndpointWorkload": {
+        "kind": "An OpenAI-compatible server that is already there.",
+        "url": "Where it is, up to but without /v1: https://llm.example.com",
+        "model": "The model's name in requests.",
+        "api_key_env": "The environment variable that holds the key; the key itself is never kept.",
+    },
+    "TorchWorkload": {
+        "kind": "Data-parallel training of a small transformer.",
+        "preset": "The size of the model that is trained.",
+        "num_workers": "Processes; each has a whole copy of the model.",
+        "num_steps": "Optimizer steps in all, the warm-up steps included.",
+        "num_warmup_steps": "The first steps, which are kept and not measured.",
+        "micro_batch_size": "Sequences per worker and step.",
+        "sequence_length": "Tokens per sequence.",
+        "precision": "Of the arithmetic.",
+        "learning_rate": "Of the optimizer.",
+        "seed": "Of the data and of the first weights.",
+        "cpus_per_worker": "CPUs that each worker reserves.",
+        "threads_per_worker": "Threads that each worker computes with.",
+    },
+    "Traffic": {
+        "arrivals": "When requests are sent.",
+        "prompt_tokens": "Length of each prompt.",
+        "output_tokens": "Length of each answer; the server is told to write exactly as many.",
+        "duration_s": "Seconds of schedule; with num_requests, whichever ends first.",
+        "num_requests": "Requests in all; with duration_s, whichever ends first.",
+        "num_warmup_requests": "Requests sent before, kept and not measured.",
+        "seed": "Of arrivals, lengths and prompts.",
+        "api": "Which of the server's two interfaces is used.",
+        "request_timeout_s": "A request without an answer for so long has failed.",
+    },
+    "ConstantArrivals": {
+        "rate_rps": "Requests per second.",
+        "kind": "One every 1/rate seconds, whatever the server does.",
+    },
+    "PoissonArrivals": {
+        "rate_rps": "Requests per second, on average.",
+        "kind": "At random instants, as independent users send them, whatever the server does.",
+    },
+    "ClosedLoop": {
+        "num_users": "How many requests are under way at once.",
+        "think_time_s": "Seconds between an answer and the same user's next request.",
+        "kind": "Each user waits for its answer before it asks again.",
+    },
+    "FixedLength": {"tokens": "Every length, in tokens.", "kind": "All alike."},
+    "UniformLength": {
+        "low": "The shortest, in tokens.",
+        "high": "The longest, in tokens; as likely as every other.",
+        "kind": "Every length from low to high alike.",
+    },
+}
+
+
+def spec_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of one document of a spec file, strangers' workloads included."""
+    adapter: TypeAdapter[Any] = TypeAdapter(
+        mirror(spec_shape(loadable_strangers()), annotate=_annotated, shorthand=True)
+    )
+    schema = {"$schema": DIALECT, **adapter.json_schema(), "title": "windtunnel run spec"}
+    _tidy(schema)
+    return schema
+
+
+def _annotated(shape: type, name: str) -> Mapping[str, Any]:
+    extra: dict[str, Any] = {}
+    description = DESCRIPTIONS.get(shape.__name__, {}).get(name)
+    if description:
+        extra["description"] = description
+    default = default_of(shape, name)
+    if default is not MISSING and default is not None:
+        extra["default"] = to_mapping(default)
+    if (shape, name) in _CHOICES:
+        extra["enum"] = list(_CHOICES[shape, name])
+    if (shape, name) == (RunSpec, "slo"):
+        latencies = [m.name for m in REGISTRY.values() if m.area is Area.LATENCY]
+        extra["propertyNames"] = {"enum": latencies}
+    return extra
+
+
+# Names that a file may say and the types do not know.
+_CHOICES: Mapping[tuple[type, str], Iterable[str]] = {
+    (MadeModel, "preset"): model_shape.PRESETS,
+    (TorchWorkload, "preset"): torch_shape.PRESETS,
+}
+
+
+def _tidy(schema: dict[str, Any]) -> None:
+    """Descriptions that are machinery's, not ours, go; so do titles made from names."""
+    definitions = schema.get("$defs", {})
+    if Capacity.__name__ in definitions:
+        definitions[Capacity.__name__]["description"] = (
+            "How the machines are had, in the order an unranked spec prefers them."
+        )
+    for definition in (schema, *definitions.values()):
+        for entry in definition.get("properties", {}).values():
+            entry.pop("title", None)
