@@ -259,11 +259,17 @@ def _fact(
     return read
 
 
-def _arguments(text: str) -> Any:
-    """Less where the server listens, which is another in every run, and without secrets."""
-    value = _value(text)
+_ENUM = re.compile(r"<[\w.]+: ('[^'<>]*'|[\w.]+)>")  # <Mode.NONE: 0> → 0
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Less where the server listens, which is another in every run, and without secrets.
+
+    Empty where the text is no literal: what cannot be taken apart cannot be cleared of secrets.
+    """
+    value = _value(_ENUM.sub(r"\1", text))
     if not isinstance(value, dict):
-        return value
+        return {}
     return {
         key: "***" if key in ("api_key", "hf_token") else item
         for key, item in value.items()

@@ -14,6 +14,7 @@ from workloads.vllm_startup import SPAN_PHASES, read_phases, read_resolved
 LOGS = Path(__file__).resolve().parents[1] / "data" / "vllm_logs"
 FIRST_START = "0.32.0-cpu-first-start.log"
 RECOMPILES = "0.32.0-cpu-recompiles.log"
+EAGER = "0.32.0-cpu-eager.log"
 GPU_0_33 = "0.33.0-gpu-composed.log"
 GPU_0_10 = "0.10.0-gpu-composed.log"
 
@@ -100,7 +101,14 @@ def test_a_second_start_inspects_the_model_from_its_cache() -> None:
     assert set(first) == set(second)
 
 
-@pytest.mark.parametrize("name", [*EXPECTED, RECOMPILES])
+def test_an_engine_that_compiles_nothing_has_no_such_phase() -> None:
+    names = {phase.name for phase in read_phases(log(EAGER))}
+    assert not {"compile", "warm-up", "first run"} & names
+    assert {"load weights", "allocate KV cache", "start API server"} <= names
+    assert "compile_cache" not in read_resolved(log(EAGER))
+
+
+@pytest.mark.parametrize("name", [*EXPECTED, RECOMPILES, EAGER])
 def test_every_phase_is_from_the_log_within_it_and_as_sharp_as_it_is_printed(name: str) -> None:
     lines = log(name)
     for phase in read_phases(lines):
@@ -231,9 +239,17 @@ def test_neither_ports_nor_keys_are_kept() -> None:
     }
 
 
-def test_arguments_that_are_no_literal_are_kept_as_text() -> None:
-    line = "INFO 01-02 03:04:05 [a.py:1] non-default args: {'mode': <Mode.A: 1>}"
-    assert read_resolved([(0.0, line)])["non_default_args"] == "{'mode': <Mode.A: 1>}"
+def test_arguments_with_enumerations_are_taken_apart() -> None:
+    arguments = read_resolved(log(EAGER))["non_default_args"]
+    assert "port" not in arguments
+    assert arguments["enforce_eager"] is True
+    assert arguments["compilation_config"]["mode"] == 0
+    assert arguments["compilation_config"]["dynamic_shapes_config"]["type"] == "backed"
+
+
+def test_arguments_that_cannot_be_taken_apart_are_not_kept() -> None:
+    line = "INFO 01-02 03:04:05 [a.py:1] non-default args: {'api_key': ['sk'], 'x': Thing(1)}"
+    assert read_resolved([(0.0, line)])["non_default_args"] == {}
 
 
 def test_spans_and_log_agree_on_names() -> None:

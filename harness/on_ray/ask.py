@@ -1,0 +1,66 @@
+"""One call of ``deploy``, and what every kind of launch needs to know of it and of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from harness.deployment import Announce
+from harness.errors import DeploymentError
+from harness.on_ray.node_facts import NodeFacts, node_facts
+from harness.on_ray.placement import Placed
+from harness.plan import RunPlan
+from results.clock import Clock
+from workloads.base import Launch
+
+FACTS_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One call of ``deploy``; ``asked_s`` is the clock's reading then."""
+
+    plan: RunPlan
+    launch_for: Callable[[Any], Launch]
+    announce: Announce
+    asked_s: float
+    clock: Clock
+
+    def since_s(self) -> float:
+        return self.clock.monotonic_s() - self.asked_s
+
+
+def api_of(plan: RunPlan) -> str:
+    return plan.spec.traffic.api if plan.spec.traffic else "completions"
+
+
+def describe(placed: Placed) -> str:
+    return f"{placed.placement.pool} [{placed.placement.capacity}]"
+
+
+def ask_nodes(node_ids: tuple[str, ...]) -> Callable[[], tuple[NodeFacts, ...]]:
+    """Asks each node once what it is; the answers, when they are wanted.
+
+    The answers raise DeploymentError when a node does not give its own.
+    """
+    tasks = [
+        ray.remote(node_facts)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+        .remote()
+        for node in dict.fromkeys(node_ids)
+    ]
+
+    def answers() -> tuple[NodeFacts, ...]:
+        try:
+            return tuple(ray.get(tasks, timeout=FACTS_DEADLINE_S))
+        except RayError as error:
+            raise DeploymentError(
+                "startup", f"a node of the deployment did not say what it is: {error}"
+            ) from error
+
+    return answers

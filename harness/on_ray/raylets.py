@@ -1,0 +1,214 @@
+"""Ray's own processes, started and ended by us: the one module that leans on Ray's private parts.
+
+``ray.init(address="local")`` starts eight processes, four of which nobody here asks for anything
+(usage report, autoscaler, log monitor, a worker per CPU kept waiting). Left out, a start takes
+about half the time. Pinned to one Ray release; the tests start real clusters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+from ray._private import ray_constants
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+
+from harness.on_ray.virtual import NODE_GROUP, VirtualNode
+
+MIB = 1 << 20
+LOCAL_OBJECT_STORE_BYTES = 512 * MIB  # taken from /dev/shm only as it fills
+VIRTUAL_OBJECT_STORE_BYTES = 80 * MIB  # Ray's least is 75
+END_GRACE_S = 3.0
+END_DEADLINE_S = 10.0
+LOCAL_POOL = "local"
+
+
+class Raylet(Node):
+    """Ray's ``Node`` without its usage reporter, and exactly what a virtual node declares.
+
+    Enters ``started`` before its first process, so that a start that is interrupted halfway can
+    be ended all the same.
+    """
+
+    def __init__(
+        self, params: RayParams, *, head: bool, declared: VirtualNode | None, started: list[Raylet]
+    ) -> None:
+        self._declared = declared
+        started.append(self)
+        # spawn_reaper: on Linux every process it starts gets SIGKILL from the kernel when the
+        # thread that started it ends, and so also when this process is killed.
+        super().__init__(params, head=head, shutdown_at_exit=False, spawn_reaper=True)
+
+    def start_api_server(self, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
+        self._webui_url = ""
+        self.get_gcs_client().internal_kv_put(  # type: ignore[no-untyped-call]
+            b"webui:url",  # the other nodes read it
+            b"",
+            True,
+            ray_constants.KV_NAMESPACE_DASHBOARD,
+        )
+
+    def get_resource_and_label_spec(self) -> Any:
+        """For a virtual node nothing is detected: Ray would ask this machine's GPUs, its
+        CUDA_VISIBLE_DEVICES and Google's metadata server what the node has."""
+        if self._declared is None:
+            return super().get_resource_and_label_spec()  # type: ignore[no-untyped-call]
+        declared = self._declared
+        resources = {**declared.resources, f"node:{self._node_ip_address}": 1.0}
+        if self.head:
+            resources[HEAD_NODE_RESOURCE_NAME] = 1.0
+        spec = ResourceAndLabelSpec(
+            declared.cpus,  # type: ignore[arg-type]  # fractions are fine
+            declared.gpus,
+            declared.memory_bytes,
+            self._ray_params.object_store_memory,
+            resources,
+            dict(declared.labels),
+        )
+        spec._is_resolved = True
+        return spec
+
+
+HEAD_OF_VIRTUAL = VirtualNode(name="head", cpus=0, gpus=0, memory_bytes=1 << 30)
+
+
+@contextlib.contextmanager
+def cluster_of(nodes: tuple[VirtualNode, ...], folder: Path) -> Iterator[str]:
+    """A cluster of this machine's own; yields the address of its GCS. On leaving, this process
+    leaves it and it ends.
+
+    Without nodes its head is the pool ``local`` with all that this machine has. With nodes the
+    head has nothing to place on. Every process ends with the context or with this process.
+    """
+    started: list[Raylet] = []
+    with _quiet_logger(), contextlib.ExitStack() as stack:
+        # Its threads must outlive the raylets that they start: see ``Raylet.__init__``.
+        threads = stack.enter_context(ThreadPoolExecutor(max(1, min(len(nodes), _cores()))))
+        stack.callback(_end, started)
+        head = Raylet(
+            _params(folder, 0, HEAD_OF_VIRTUAL if nodes else None, gcs=None),
+            head=True,
+            declared=HEAD_OF_VIRTUAL if nodes else None,
+            started=started,
+        )
+        address = str(head.gcs_address)
+        starting = [
+            threads.submit(
+                Raylet,
+                _params(folder, index, node, gcs=address),
+                head=False,
+                declared=node,
+                started=started,
+            )
+            for index, node in enumerate(nodes, start=1)
+        ]
+        stack.callback(_settle, starting)
+        for future in starting:
+            future.result()
+        yield address
+
+
+def _settle(starting: list[Future[Raylet]]) -> None:
+    """After an interrupt: the threads finish the raylets they are at and start no more."""
+    for future in starting:
+        future.cancel()
+    wait(starting)
+
+
+def _params(folder: Path, index: int, node: VirtualNode | None, gcs: str | None) -> RayParams:
+    """Ports are the system's to choose, so that any number of clusters share a machine. Sockets are
+    ours to name: of two raylets that start together, Ray would give both the same."""
+    common: dict[str, Any] = {
+        "temp_dir": str(folder),
+        "plasma_store_socket_name": str(folder / f"store-{index}"),
+        "raylet_socket_name": str(folder / f"raylet-{index}"),
+        "include_dashboard": False,
+        "include_log_monitor": False,
+        "no_monitor": True,
+        "min_worker_port": 0,
+        "max_worker_port": 0,
+        "node_manager_port": 0,
+        "dashboard_agent_listen_port": 0,
+        "metrics_export_port": 0,
+    }
+    if gcs is None:
+        # Ray would start a worker per CPU and keep the driver waiting for them.
+        common["_system_config"] = {"prestart_worker_first_driver": False}
+    else:
+        common |= {"gcs_address": gcs, "redis_address": gcs}
+    if node is None:
+        return RayParams(
+            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            labels={NODE_GROUP: LOCAL_POOL},
+            **common,
+        )
+    return RayParams(
+        object_store_memory=VIRTUAL_OBJECT_STORE_BYTES,
+        node_name=node.name,
+        env_vars=dict(node.env),
+        **common,
+    )
+
+
+def _end(raylets: list[Raylet]) -> None:
+    """Leaves the cluster, ends its processes and everything below them, waits until they are gone.
+
+    What is below is looked up before the actors go: a child of an actor may outlive it.
+    """
+    below = processes_below(raylets)
+    ray.shutdown()
+    below = list({*below, *processes_below(raylets)})
+    for raylet in raylets:
+        for info in raylet.all_processes.get(ray_constants.PROCESS_TYPE_RAYLET, ()):
+            info.process.terminate()  # it ends its workers and tells the others that it leaves
+    psutil.wait_procs(below, timeout=END_GRACE_S)
+    for raylet in reversed(raylets):  # the head, which has the GCS, last
+        raylet.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+    _, alive = psutil.wait_procs(below, timeout=END_GRACE_S)
+    end_processes(alive)
+
+
+def end_processes(processes: list[psutil.Process]) -> None:
+    """SIGKILL, and a wait until they are gone."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=END_DEADLINE_S)
+
+
+def processes_below(raylets: list[Raylet]) -> list[psutil.Process]:
+    """The raylets' workers and agents, and what those started."""
+    found: dict[int, psutil.Process] = {}
+    for raylet in raylets:
+        for infos in list(raylet.all_processes.values()):
+            for info in infos:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    children = psutil.Process(info.process.pid).children(recursive=True)
+                    found |= {child.pid: child for child in children}
+    return list(found.values())
+
+
+@contextlib.contextmanager
+def _quiet_logger() -> Iterator[None]:
+    """Ray says on standard error that a node is not up yet, which it is about to be."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,50 @@
+"""What travels between the ranks of a training job, its coach and the driver. Light to import."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from workloads.base import TrainEvent
+
+
+class RankNews(NamedTuple):
+    """What one rank sends. ``sent_s`` is on its own clock, as all times in ``events`` are.
+
+    ``round_trip_s`` is how long an answered message to the coach took; 0 before the first.
+    """
+
+    rank: int
+    node_id: str
+    pid: int
+    sent_s: float
+    round_trip_s: float
+    events: tuple[TrainEvent, ...]
+    raised: tuple[str, ...] = ()  # the traceback's lines, where the loop raised
+
+
+class Ending(NamedTuple):
+    """How the job ended. ``error`` is "" for a job whose every rank returned.
+
+    Else one of ``raised`` (a rank's loop), ``worker_died``, ``node_lost``, ``controller``.
+    """
+
+    error: str
+    message: str = ""
+    log_tail: tuple[str, ...] = ()
+
+
+class CoachNews(NamedTuple):
+    """``news`` are the messages after the reader's cursor, in order of arrival."""
+
+    news: tuple[RankNews, ...]
+    ending: Ending | None
+
+
+def last_line(raised: tuple[str, ...]) -> str:
+    """The line of a traceback that names the error; notes and blank lines may follow it."""
+    said = [line for line in raised if line and not line.startswith(" ")]
+    return said[-1] if said else "an error without words"
+
+
+def first_lines(text: str, count: int = 4) -> str:
+    return " ".join(line.strip() for line in text.strip().splitlines()[:count])

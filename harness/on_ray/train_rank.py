@@ -1,0 +1,123 @@
+"""What runs in each Ray Train worker: the loop that the launch names, and its way to report.
+
+A step is never a Ray task: a rank gathers what it has to say and sends it about once a second, so
+that telling costs the training nothing that could be measured.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from harness.on_ray.train_news import RankNews
+from results.clock import Clock, SystemClock
+from workloads.base import TrainEvent, TrainRank, TrainStep
+
+SEND_EVERY_S = 0.5
+
+
+class Outbox:
+    """Keeps one rank's news and sends it to the coach: at once while the job starts, then together.
+
+    ``send`` hands a message over and returns something that ``settle`` can wait for.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        now_s: Callable[[], float],
+        send: Callable[[RankNews], Any],
+        settle: Callable[[list[Any]], Any],
+    ) -> None:
+        context = ray.get_runtime_context()
+        self._rank, self._node_id, self._pid = rank, context.get_node_id(), os.getpid()
+        self._now_s, self._send, self._settle = now_s, send, settle
+        self._waiting: list[TrainEvent] = []
+        self._in_flight: list[Any] = []
+        self._sent_at_s = 0.0
+        self._round_trip_s = 0.0
+
+    def hello(self) -> None:
+        """One answered message, to learn how long a message takes."""
+        asked_s = self._now_s()
+        self._settle([self._send(self._news(()))])
+        self._round_trip_s = self._now_s() - asked_s
+
+    def report(self, event: TrainEvent) -> None:
+        self._waiting.append(event)
+        is_due = self._now_s() - self._sent_at_s >= SEND_EVERY_S
+        if is_due or not isinstance(event, TrainStep) or event.step == 0:
+            self._flush()
+
+    def close(self, raised: tuple[str, ...] = ()) -> None:
+        """Send what is left, and return when all of it has arrived."""
+        self._flush(raised)
+        self._settle(self._in_flight)
+        self._in_flight = []
+
+    def _flush(self, raised: tuple[str, ...] = ()) -> None:
+        self._sent_at_s = self._now_s()
+        # Kept until the end, so that a job's last words cannot be lost with its process.
+        self._in_flight = [*self._in_flight[-64:], self._send(self._news(raised))]
+        self._waiting = []
+
+    def _news(self, raised: tuple[str, ...]) -> RankNews:
+        return RankNews(
+            rank=self._rank,
+            node_id=self._node_id,
+            pid=self._pid,
+            sent_s=self._now_s(),
+            round_trip_s=self._round_trip_s,
+            events=tuple(self._waiting),
+            raised=raised,
+        )
+
+
+def rank_main(config: dict[str, Any]) -> None:
+    """Called by Ray Train in each worker. ``config``: ``loop``, ``config``, ``backend``, ``coach``.
+
+    An error of the loop is sent with its traceback, then raised for Ray Train to see.
+    """
+    # Imported here: the driver imports this module too, and ray.train costs it over a second.
+    from ray.train import get_context
+    from ray.train.collective import broadcast_from_rank_zero
+
+    clock: Clock = SystemClock()
+    entered_s = clock.monotonic_s()
+    context = get_context()
+    coach = config["coach"]
+    outbox = Outbox(
+        context.get_world_rank(),
+        lambda: clock.monotonic_s() - entered_s,
+        send=lambda news: coach.post.remote(news),
+        settle=ray.get,
+    )
+    outbox.hello()
+    rank = TrainRank(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        backend=config["backend"],
+        address=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+        now_s=lambda: clock.monotonic_s() - entered_s,
+        report=outbox.report,
+        from_rank_zero=broadcast_from_rank_zero,
+        device=(lambda: "cpu") if config["backend"] == "gloo" else _own_cuda_device,
+    )
+    try:
+        module, _, function = config["loop"].partition(":")
+        getattr(importlib.import_module(module), function)(config["config"], rank)
+    except BaseException as error:
+        outbox.close(tuple("".join(traceback.format_exception(error)).splitlines()))
+        raise
+    outbox.close()
+
+
+def _own_cuda_device() -> str:
+    from ray.train.torch import get_device  # imports torch, which the loop has by then
+
+    return str(get_device())

@@ -1,0 +1,125 @@
+"""What the ranks say, put together; and where workers stand. Without Ray."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from harness.errors import DeploymentError
+from harness.on_ray.train_actor import resources_per_worker, spread_over_bundles
+from harness.on_ray.train_log import TrainLog
+from harness.on_ray.train_news import RankNews, last_line
+from workloads.base import TrainEvent, TrainFacts, TrainLaunch, TrainPhase, TrainStep
+
+
+def news(rank: int, sent_s: float, *events: TrainEvent, round_trip_s: float = 0.01) -> RankNews:
+    return RankNews(
+        rank=rank,
+        node_id="0123456789abcdef",
+        pid=100 + rank,
+        sent_s=sent_s,
+        round_trip_s=round_trip_s,
+        events=events,
+    )
+
+
+def step(number: int) -> TrainStep:
+    return TrainStep(number, float(number), 0.5, 0.1, 64, 5.0 - number, 10, number == 0)
+
+
+def test_a_ranks_clock_is_placed_by_its_fastest_message() -> None:
+    log = TrainLog(1, zero_s=1000.0)
+    log.add([news(0, 2.0)], arrived_at_s=1012.5)  # half a second on its way
+    log.add([news(0, 5.0, TrainPhase("imports", 1.0, 4.0))], arrived_at_s=1015.01)
+    log.add([news(0, 6.0)], arrived_at_s=1017.0)
+    worker, imports = log.phases(workers_asked_s=3.0, read_resolution_s=0.002)
+    assert (worker.start_s, worker.end_s) == (3.0, pytest.approx(10.01))
+    assert (imports.start_s, imports.end_s) == (pytest.approx(11.01), pytest.approx(14.01))
+    assert imports.resolution_s == pytest.approx(0.012)
+
+
+def test_a_phase_spans_all_ranks_and_names_the_slowest() -> None:
+    log = TrainLog(2, zero_s=0.0)
+    log.add([news(0, 4.0, TrainPhase("imports", 0.0, 4.0))], arrived_at_s=14.0)
+    log.add([news(1, 1.0, TrainPhase("imports", 0.5, 1.0))], arrived_at_s=13.0)
+    imports = log.phases(0.0, 0.0)[1]
+    assert (imports.start_s, imports.end_s) == (10.0, 14.0)
+    assert "longest on rank 0" in imports.detail
+    assert "0.500 to 4.000 s" in imports.detail
+
+
+def test_steps_become_rows_in_order_of_step_and_rank() -> None:
+    log = TrainLog(2, zero_s=0.0)
+    log.add([news(1, 1.0, step(0), step(1))], arrived_at_s=1.0)
+    assert not log.all_ranks_stepped()
+    log.add([news(0, 1.0, TrainFacts({"num_steps": 2}), step(1), step(0))], arrived_at_s=1.0)
+    assert log.all_ranks_stepped()
+    assert (log.num_steps_done, log.num_steps_total, log.incomplete()) == (2, 2, "")
+    samples = log.samples()
+    assert samples.step.tolist() == [0, 0, 1, 1]
+    assert samples.rank.tolist() == [0, 1, 0, 1]
+    assert samples.loss.tolist() == [5.0, 5.0, 4.0, 4.0]
+    assert samples.is_warmup.tolist() == [True, True, False, False]
+
+
+def test_a_rank_that_stops_short_or_repeats_itself_is_named() -> None:
+    log = TrainLog(3, zero_s=0.0)
+    log.add([news(0, 1.0, TrainFacts({"num_steps": 2}), step(0))], arrived_at_s=1.0)
+    log.add([news(1, 1.0, step(0), step(1))], arrived_at_s=1.0)
+    log.add([news(2, 1.0, step(1), step(1))], arrived_at_s=1.0)
+    assert log.incomplete() == "rank 0 reported 1 of 2 steps; rank 2 reported 2 of 2 steps"
+
+
+def test_where_the_ranks_are() -> None:
+    log = TrainLog(3, zero_s=0.0)
+    log.add([news(0, 1.0, TrainPhase("imports", 0.0, 1.0)), news(1, 1.0)], arrived_at_s=1.0)
+    assert log.where_ranks_are() == (
+        "rank 0 is after 'imports'; rank 1 has started; rank 2 has not started"
+    )
+    assert log.lines() == ("rank 0 (pid 100 on node 01234567): imports in 1.00 s",)
+
+
+def test_facts_add_up() -> None:
+    log = TrainLog(1, zero_s=0.0)
+    log.add([news(0, 1.0, TrainFacts({"a": 1}), TrainFacts({"b": 2}))], arrived_at_s=1.0)
+    assert log.facts == {0: {"a": 1, "b": 2}}
+
+
+def test_news_survive_pickling() -> None:
+    sent = news(1, 2.0, step(3), TrainPhase("imports", 0.0, 1.0), TrainFacts({"a": [1]}))
+    back = pickle.loads(pickle.dumps(sent))
+    assert back == sent
+    assert [type(event) for event in back.events] == [type(event) for event in sent.events]
+
+
+def test_the_line_that_names_an_error() -> None:
+    raised = ("Traceback (most recent call last):", '  File "x"', "ValueError: no", "  a note", "")
+    assert last_line(raised) == "ValueError: no"
+    assert last_line(()) == "an error without words"
+
+
+def test_workers_are_spread_over_bundles() -> None:
+    one = {"CPU": 1.0}
+    both = {"CPU": 1.0, "GPU": 1.0}
+    assert spread_over_bundles([{"CPU": 1.0}] * 2, 2, one) == (0, 1)
+    assert spread_over_bundles([{"CPU": 4.0, "GPU": 2.0}] * 2, 4, both) == (0, 0, 1, 1)
+    assert spread_over_bundles([{"CPU": 2.0}, {"CPU": 1.0}], 3, one) == (0, 0, 1)
+    assert spread_over_bundles([{"CPU": 0.3}], 3, {"CPU": 0.1}) == (0, 0, 0)
+    assert spread_over_bundles([{"TPU": 4.0}] * 2, 2, {"CPU": 0.0}) == (0, 1)
+
+
+def test_workers_that_do_not_fit_are_refused_with_both_numbers() -> None:
+    with pytest.raises(DeploymentError, match=r"3 workers of \{'CPU': 2.0\}.*'CPU': 4.0") as caught:
+        spread_over_bundles([{"CPU": 4.0}], 3, {"CPU": 2.0})
+    assert caught.value.stage == "placement"
+
+
+@pytest.mark.parametrize(
+    ("backend", "taken"), [("gloo", {"CPU": 2.0}), ("nccl", {"CPU": 2.0, "GPU": 1.0})]
+)
+def test_only_nccl_takes_a_gpu_of_its_bundle(backend: str, taken: dict[str, float]) -> None:
+    launch = TrainLaunch(
+        train_loop="a:b", config={}, num_workers=2, cpus_per_worker=2.0, backend=backend
+    )
+    assert resources_per_worker(launch) == taken
