@@ -43,3 +43,9 @@ $(VENV)/.complete: pyproject.toml requirements/constraints.txt requirements/vllm
 
 clean:
 	rm -rf $(VENV) var build *.egg-info
+
+# Pages that are made from the code; tests keep them equal to it.
+.PHONY: docs
+docs: $(VENV)/.complete
+	$(BIN)/python -m reports.metrics_page > docs/metrics.md
+	$(BIN)/python -m typer harness.cli.app utils docs --name windtunnel --output docs/cli.md

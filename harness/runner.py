@@ -1,0 +1,172 @@
+"""The run itself: plan, deploy, drive, measure, seal. Every run ends in exactly one record.
+
+Each step is somebody else's function; this module only orders them and sees to it that whatever
+happens — a refusal, a crash, an interrupt — is sealed as data before it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import psutil
+
+from harness.deployment import Deployer, Deployment
+from harness.draft import Draft, failure, interruption, open_draft, seal
+from harness.errors import PlanRefused
+from harness.model_identity import model_identity
+from harness.plan import RunPlan, make_plan
+from harness.plan_view import priced
+from harness.pools import Inventory
+from harness.progress import Progress
+from harness.spec import RunSpec
+from results.clock import Clock
+from results.errors import StoreUnwritable
+from results.prices import PriceTable
+from results.record import Failed, Outcome, RunRecord, Succeeded, new_run_id
+from results.samples import Samples
+from results.store import RecordStore
+from workloads.base import Device, Launch, Workload
+from workloads.registry import workload_for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What a run stands on. ``models_dir`` is where models that a spec asks for are made."""
+
+    deployer: Deployer
+    store: RecordStore
+    clock: Clock
+    progress: Progress
+    models_dir: str
+    image_digest: str = ""
+    prices: PriceTable | None = None
+
+
+def run_spec(spec: RunSpec, context: RunContext) -> Iterator[RunRecord]:
+    """Run ``spec`` ``num_repeats`` times and yield each record once it is sealed.
+
+    Stops after the first failed run: what failed once would only fail again, at the same price.
+    Raises StoreUnwritable when nothing can be kept, KeyboardInterrupt (after sealing) when asked
+    to stop; every other trouble is in the record.
+    """
+    experiment_id = new_run_id(context.clock.now_utc())
+    context.progress.phase("plan", f"planning {spec.name}")
+    try:
+        plan = bind(spec, context.deployer.inventory(), context.prices)
+    except PlanRefused as refused:
+        draft = _open(spec, None, 0, experiment_id, context)
+        failed = Failed(stage="plan", error="plan_refused", message=str(refused))
+        yield _seal(draft, failed, context)
+        return
+    groups = (
+        [range(i, i + 1) for i in range(spec.num_repeats)]
+        if spec.redeploy
+        else [range(spec.num_repeats)]
+    )
+    for group in groups:
+        for record in _run_group(plan, group, experiment_id, context):
+            yield record
+            if isinstance(record.outcome, Failed):
+                return
+
+
+def bind(spec: RunSpec, inventory: Inventory, prices: PriceTable | None) -> RunPlan:
+    """``make_plan`` with what it does not look up itself: prices, the model folder, our CPUs."""
+    return make_plan(
+        spec,
+        priced(inventory, prices) if prices is not None else inventory,
+        model_identity=model_identity(spec),
+        host_cpus=psutil.cpu_count(),
+    )
+
+
+def _run_group(
+    plan: RunPlan, repeats: range, experiment_id: str, context: RunContext
+) -> Iterator[RunRecord]:
+    """One deployment and the runs that share it. A run is sealed before the deployment is taken
+    down, so that a measured run survives whatever teardown brings."""
+    workload = workload_for(plan.spec.workload)
+    draft: Draft | None = _open(plan.spec, plan, repeats[0], experiment_id, context)
+    launch = _launcher(workload, context)
+    try:
+        if plan.rungs:
+            # Makes the model folder if the spec asks for one, before the startup's clock runs.
+            context.progress.phase("prepare", f"preparing {plan.spec.name}")
+            launch(plan.rungs[0].device)
+        with context.deployer.deploy(plan, launch, context.progress.phase) as deployment:
+            for index in repeats:
+                if draft is None:
+                    later = _open(plan.spec, plan, index, experiment_id, context)
+                    draft = replace(later, with_startup=False)
+                draft = replace(draft, deployment=deployment, stage="load")
+                draft = replace(draft, samples=_drive(workload, deployment, index, plan, context))
+                deployment.check()  # what answered must have been alive to the end
+                record = _seal(draft, Succeeded(), context)
+                draft = None
+                yield record
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        if draft is not None:
+            _seal(draft, interruption(draft), context)
+        raise
+    except StoreUnwritable as error:
+        if draft is not None:
+            _seal_without_tables(draft, error, context)
+        raise
+    except Exception as error:  # sealed as data: a tuner learns from it, a report counts it
+        if draft is None:
+            raise  # the runs are sealed; only the teardown failed
+        yield _seal(draft, failure(draft, error), context)
+
+
+def _launcher(workload: Workload, context: RunContext) -> Callable[[Device], Launch]:
+    return lambda device: workload.launch(device, context.models_dir)
+
+
+def _drive(
+    workload: Workload, deployment: Deployment, index: int, plan: RunPlan, context: RunContext
+) -> Samples:
+    context.progress.phase("load", _load_sentence(plan, index))
+    return workload.drive(deployment.running, plan.spec.traffic, context.progress.advance)
+
+
+def _load_sentence(plan: RunPlan, repeat_index: int) -> str:
+    spec = plan.spec
+    repeat = f" (run {repeat_index + 1} of {spec.num_repeats})" if spec.num_repeats > 1 else ""
+    if spec.traffic is None:
+        return f"training {spec.name}{repeat}"
+    return f"sending {spec.traffic.arrivals.kind} traffic to {spec.name}{repeat}"
+
+
+def _open(
+    spec: RunSpec, plan: RunPlan | None, index: int, experiment_id: str, context: RunContext
+) -> Draft:
+    return open_draft(
+        spec,
+        plan,
+        repeat_index=index,
+        experiment_id=experiment_id,
+        store=context.store,
+        clock=context.clock,
+    )
+
+
+def _seal(draft: Draft, outcome: Outcome, context: RunContext) -> RunRecord:
+    return seal(
+        draft,
+        outcome,
+        store=context.store,
+        clock=context.clock,
+        image_digest=context.image_digest,
+    )
+
+
+def _seal_without_tables(draft: Draft, error: StoreUnwritable, context: RunContext) -> None:
+    """The tables did not fit; the word that the run failed still may."""
+    bare = replace(draft, samples=None)
+    failed = Failed(stage="store", error="store_unwritable", message=str(error))
+    try:
+        _seal(bare, failed, context)
+    except StoreUnwritable:
+        # Nothing fits: the open run stays, and the next start seals it as lost.
+        context.progress.phase("store", "not even the failure could be kept")

@@ -64,7 +64,11 @@ def stable_hash(value: Any) -> str:
 
 
 def environment_hash(environment: Environment, resolved: Mapping[str, Any]) -> str:
-    """Hash of software, hardware (node names left out) and the resolved engine flags."""
+    """Hash of software, hardware (node names left out) and the resolved engine flags.
+
+    What an engine merely found out (memory that happened to be free, the core it was put on) lies
+    under ``resolved["observed"]``: kept, and not hashed, or no two runs would ever agree.
+    """
     software = asdict(environment.software)
     # Our own commit breaks no history: what is under test is the engine, named in ``packages``.
     for ours in ("git_sha", "git_dirty", "windtunnel"):
@@ -73,4 +77,5 @@ def environment_hash(environment: Environment, resolved: Mapping[str, Any]) -> s
     for node in hardware:
         node.pop("node")
     hardware.sort(key=lambda h: json.dumps(h, sort_keys=True))
-    return stable_hash({"software": software, "hardware": hardware, "resolved": dict(resolved)})
+    flags = {name: value for name, value in resolved.items() if name != "observed"}
+    return stable_hash({"software": software, "hardware": hardware, "resolved": flags})

@@ -1,0 +1,1 @@
+"""The command line: the composition root. Imports everybody, imported by nobody."""

@@ -170,10 +170,10 @@ def test_eight_processes_append_forty_runs_each_and_all_are_found(tmp_path: Path
 
 
 def test_of_processes_that_seal_the_same_runs_one_wins_each(tmp_path: Path) -> None:
-    with writers(SEAL_THE_SAME, tmp_path, 4, 25) as started:
+    with writers(SEAL_THE_SAME, tmp_path, 4, 15) as started:
         told = [(run_id, f"writer-{writer}") for writer, _, run_id in started.lines()]
     assert set(Counter(run_id for run_id, _ in told).values()) == {1}
-    assert len(told) == 25
+    assert len(told) == 15
     store = FileStore(tmp_path)
     found = {record.run_id: record for record in store.scan().records}
     assert {run_id: record.name for run_id, record in found.items()} == dict(told)

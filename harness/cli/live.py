@@ -1,0 +1,109 @@
+"""Progress on stderr: one live region on a terminal, plain lines with a heartbeat elsewhere.
+
+In a pod's log a carriage return is noise and silence looks like a hang, so there each phase is a
+line, and a phase that lasts says every ``HEARTBEAT_S`` that it still does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from harness.progress import Progress
+from results.clock import Clock
+
+HEARTBEAT_S = 10.0
+
+
+@contextmanager
+def progress(console: Console, clock: Clock, quiet: bool = False) -> Iterator[Progress]:
+    """The reporter that fits ``console``; it stops, and clears its live region, on leaving."""
+    if console.is_terminal and not quiet:
+        with _terminal(console) as live:
+            yield live
+    else:
+        with _lines(console, clock, quiet) as lines:
+            yield lines
+
+
+class _Terminal:
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._task = bars.add_task("starting", total=None)
+
+    def phase(self, name: str, sentence: str) -> None:
+        self._bars.update(self._task, visible=False)
+        self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(sentence, total=None)
+
+    def advance(self, num_done: int, num_total: int, elapsed_s: float) -> None:
+        self._bars.update(self._task, completed=num_done, total=num_total or None)
+
+
+@contextmanager
+def _terminal(console: Console) -> Iterator[_Terminal]:
+    bars = RichProgress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:g}/{task.total}", justify="right"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with bars:
+        yield _Terminal(bars)
+
+
+class _Lines:
+    """Prints a line per phase and repeats the present one while nothing else is said."""
+
+    def __init__(self, console: Console, clock: Clock, quiet: bool) -> None:
+        self._console, self._clock, self._quiet = console, clock, quiet
+        self._lock = threading.Lock()
+        self._start_s = self._spoke_s = self._phase_s = clock.monotonic_s()
+        self._sentence, self._done = "", ""
+
+    def phase(self, name: str, sentence: str) -> None:
+        with self._lock:
+            self._phase_s = self._clock.monotonic_s()
+            self._sentence, self._done = sentence, ""
+            self._say(sentence)
+
+    def advance(self, num_done: int, num_total: int, elapsed_s: float) -> None:
+        with self._lock:
+            self._done = f" {num_done}/{num_total}" if num_total else f" {num_done}"
+
+    def beat(self) -> None:
+        with self._lock:
+            now_s = self._clock.monotonic_s()
+            if self._sentence and now_s - self._spoke_s >= HEARTBEAT_S:
+                self._say(f"… {self._sentence}:{self._done} after {now_s - self._phase_s:.0f} s")
+
+    def _say(self, text: str) -> None:
+        self._spoke_s = self._clock.monotonic_s()
+        if not self._quiet:
+            stamp = self._spoke_s - self._start_s
+            self._console.print(f"[{stamp:6.1f} s] {text}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _lines(console: Console, clock: Clock, quiet: bool) -> Iterator[_Lines]:
+    lines, stop = _Lines(console, clock, quiet), threading.Event()
+
+    def run() -> None:
+        while not stop.wait(1.0):
+            lines.beat()
+
+    heart = threading.Thread(target=run, name="heartbeat", daemon=True)
+    heart.start()
+    try:
+        yield lines
+    finally:
+        stop.set()
+        heart.join()

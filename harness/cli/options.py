@@ -1,0 +1,60 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.settings import read_settings
+from results.environment import stable_hash
+from results.store_files import FileStore
+from results.store_index import RunIndex
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+SpecPath = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="A YAML file of one or more run specs.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="Override a field of the spec; may be repeated."),
+]
+Ray = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="local: start our own Ray. auto: join the cluster of this machine. ray://…: a remote.",
+    ),
+]
+Pools = Annotated[
+    Path | None,
+    typer.Option("--pools", metavar="FILE", help="Virtual pools for --ray local; see docs."),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option("--prices", metavar="FILE", help="YAML: accelerator → capacity → USD/chip-hour."),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Folder or bucket of records. Default: $WINDTUNNEL_STORE or var/store.",
+    ),
+]
+
+
+def store_of(url: str | None) -> FileStore:
+    """The store that the option, the environment or the default names."""
+    return FileStore(url or read_settings().store_url)
+
+
+def index_of(store: FileStore) -> RunIndex:
+    """The store's index: beside a local store, under our own home for a bucket."""
+    if "://" not in store.url:
+        return RunIndex(store)
+    name = f"{stable_hash(store.url)}.sqlite"
+    return RunIndex(store, read_settings().home / "indexes" / name)

@@ -1,0 +1,99 @@
+"""``windtunnel run``: deploy it, measure it, keep it, tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.exits import exit_code, told
+from harness.cli.live import progress
+from harness.cli.options import (
+    Json,
+    Overrides,
+    Pools,
+    Prices,
+    Quiet,
+    Ray,
+    SpecPath,
+    Store,
+    store_of,
+)
+from harness.cli.output import print_json, record_document, stderr, stdout
+from harness.cli.report import write_report
+from harness.cli.session import deployer, price_table
+from harness.cli.tables import run_tables
+from harness.progress import Progress
+from harness.runner import RunContext, run_spec
+from harness.settings import read_settings
+from harness.specfile import read_specs
+from results.clock import SystemClock
+from results.lost import seal_lost
+from results.record import RunRecord
+
+
+def run(
+    spec: SpecPath,
+    override: Overrides = None,
+    ray: Ray = "local",
+    pools: Pools = None,
+    prices: Prices = None,
+    store: Store = None,
+    report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run every spec of a file: deploy, drive, measure, and keep one record per run.
+
+    Examples: `windtunnel run examples/quickstart.yaml`,
+    `windtunnel run examples/serving-poisson.yaml --set traffic.arrivals.rate_rps=2`,
+    `windtunnel run examples/gpu-fallback.yaml --pools examples/pools-two.yaml`
+    """
+    with told():
+        specs = read_specs(str(spec), override or [])
+        kept = store_of(store)
+        kept.prepare()
+        clock = SystemClock()
+        with progress(stderr(), clock, quiet) as shown:
+            _tell_lost(seal_lost(kept, clock), shown)
+            with deployer(ray, pools, clock, shown) as ours:
+                context = RunContext(
+                    deployer=ours,
+                    store=kept,
+                    clock=clock,
+                    progress=shown,
+                    models_dir=str(read_settings().models_dir.resolve()),
+                    image_digest=read_settings().image_digest,
+                    prices=price_table(prices),
+                )
+                records = [r for one in specs for r in run_spec(one, context)]
+        page = write_report(records, kept, command=_command(spec, override)) if report else None
+        _print(records, page, as_json)
+    raise typer.Exit(exit_code(records))
+
+
+def _tell_lost(lost: Sequence[RunRecord], shown: Progress) -> None:
+    for record in lost:
+        shown.phase("lost", f"sealed {record.run_id} ({record.name}) as lost: its driver died")
+
+
+def _command(spec: Path, override: Sequence[str] | None) -> str:
+    words = ["windtunnel run", str(spec), *(f"--set {o}" for o in override or [])]
+    return " ".join(words)
+
+
+def _print(records: Sequence[RunRecord], page: Path | None, as_json: bool) -> None:
+    if as_json:
+        body = {
+            "records": [record_document(r) for r in records],
+            "report": str(page) if page else None,
+        }
+        print_json("windtunnel.run/1", body)
+        return
+    console = stdout()
+    for record in records:
+        console.print(run_tables(record))
+    if page is not None:
+        console.print(f"\nreport  {page}", soft_wrap=True)

@@ -1,0 +1,44 @@
+"""What every command that touches Ray does first: reach a cluster, know its pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.cli.live import progress
+from harness.errors import SpecError
+from harness.on_ray.cluster import ray_cluster
+from harness.poolfile import read_pools
+from harness.pools import Inventory
+from harness.pricefile import read_prices
+from harness.progress import Progress
+from harness.ray_deployer import RayDeployer
+from results.clock import Clock, SystemClock
+from results.prices import PriceTable
+
+
+@contextmanager
+def deployer(ray: str, pools: Path | None, clock: Clock, shown: Progress) -> Iterator[RayDeployer]:
+    """A deployer on the cluster that ``ray`` names; a cluster of our own ends with the context."""
+    if pools is not None and ray != "local":
+        raise SpecError(
+            f"--pools pretends pools on this machine; it goes with --ray local, not {ray}"
+        )
+    virtual = read_pools(pools) if pools is not None else None
+    shown.phase("ray", "starting Ray" if ray == "local" else f"joining Ray at {ray}")
+    with ray_cluster(ray, virtual):
+        yield RayDeployer(clock=clock)
+
+
+def inventory_of(ray: str, pools: Path | None, console: Console, quiet: bool) -> Inventory:
+    """The pools of the cluster that ``ray`` names."""
+    clock = SystemClock()
+    with progress(console, clock, quiet) as shown, deployer(ray, pools, clock, shown) as ours:
+        return ours.inventory()
+
+
+def price_table(path: Path | None) -> PriceTable | None:
+    return None if path is None else read_prices(path)

@@ -1,0 +1,237 @@
+"""A run under way, and its sealing: everything known so far becomes one record.
+
+Numbers are computed here, from the samples alone; nothing is fetched later from a deployment that
+has changed.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from harness import provenance
+from harness.deployment import Deployment
+from harness.errors import DeploymentError
+from harness.model_identity import model_identity
+from harness.plan import RunPlan, plan_to_mapping, tuning_of, workload_hash
+from harness.spec import RunSpec
+from harness.specfile import spec_to_mapping
+from results.checks import doubts_of
+from results.clock import Clock
+from results.environment import Environment, environment_hash
+from results.lost import this_process
+from results.measure import measure_cost, measure_requests, measure_startup, measure_steps
+from results.measurement import Measurement
+from results.record import (
+    Doubt,
+    Evidence,
+    Failed,
+    Invalid,
+    Outcome,
+    RunRecord,
+    Succeeded,
+    new_run_id,
+)
+from results.samples import RequestSamples, Samples
+from results.store import OpenRun, RecordStore
+
+LOG_TAIL_LINES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What is known of a record so far. ``stage`` is what a failure now would be a failure of."""
+
+    open_run: OpenRun
+    tuning: Mapping[str, Any]
+    asked_s: float  # monotonic
+    load_before: tuple[float, float | None]
+    stage: str = "placement"
+    deployment: Deployment | None = None
+    with_startup: bool = True
+    samples: Samples | None = None
+
+
+def open_draft(
+    spec: RunSpec,
+    plan: RunPlan | None,
+    *,
+    repeat_index: int,
+    experiment_id: str,
+    store: RecordStore,
+    clock: Clock,
+) -> Draft:
+    """Store the plan before anything is deployed, so that even a killed driver leaves a trace.
+
+    ``plan`` is None for a spec that no pool can hold. Raises StoreUnwritable.
+    """
+    now = clock.now_utc()
+    me = this_process()
+    open_run = OpenRun(
+        run_id=new_run_id(now),
+        experiment_id=experiment_id,
+        name=spec.name,
+        workload=spec.workload.kind,
+        workload_hash=plan.workload_hash if plan else workload_hash(spec, model_identity(spec)),
+        started_at=now,
+        repeat_index=repeat_index,
+        num_repeats=spec.num_repeats,
+        spec=spec_to_mapping(spec),
+        plan=plan_to_mapping(plan) if plan else {},
+        host=me.host,
+        boot_id=me.boot_id,
+        pid=me.pid,
+        process_started_s=me.process_started_s,
+    )
+    store.begin(open_run)
+    return Draft(
+        open_run=open_run,
+        tuning=tuning_of(spec),
+        asked_s=clock.monotonic_s(),
+        load_before=provenance.host_load(),
+    )
+
+
+def seal(
+    draft: Draft, outcome: Outcome, *, store: RecordStore, clock: Clock, image_digest: str = ""
+) -> RunRecord:
+    """Compute, judge, keep. A run that succeeded becomes Invalid when a doubt says so."""
+    deployment, run = draft.deployment, draft.open_run
+    held_s = clock.monotonic_s() - draft.asked_s
+    environment = _environment(draft, image_digest)
+    doubts: tuple[Doubt, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    tables = {}
+    if deployment is not None and draft.samples is not None:
+        found = doubts_of(draft.samples, environment, deployment.placement)
+        doubts = (*found, *_planned_doubts(run))
+        measurements = _measurements(draft, deployment, draft.samples, held_s)
+        kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
+        tables = {kind: draft.samples.to_table()}
+    resolved = {**deployment.resolved, "asked": dict(draft.tuning)} if deployment else {}
+    record = RunRecord(
+        run_id=run.run_id,
+        experiment_id=run.experiment_id,
+        name=run.name,
+        workload=run.workload,
+        evidence=Evidence.MEASURED,
+        workload_hash=run.workload_hash,
+        environment_hash=environment_hash(environment, resolved) if environment else "",
+        started_at=run.started_at,
+        ended_at=_not_before(run.started_at, clock.now_utc()),
+        duration_s=held_s,
+        outcome=_judge(doubts) if isinstance(outcome, Succeeded) else outcome,
+        repeat_index=run.repeat_index,
+        num_repeats=run.num_repeats,
+        spec=run.spec,
+        plan=run.plan,
+        resolved=resolved,
+        seeds=seeds_of(run.spec),
+        placement=deployment.placement if deployment else None,
+        environment=environment,
+        startup=deployment.startup if deployment and draft.with_startup else None,
+        measurements=measurements,
+        doubts=doubts,
+    )
+    return store.seal(record, tables)
+
+
+def failure(draft: Draft, error: Exception) -> Failed:
+    """An exception as data, with the engine's last lines, or ours where there is no engine."""
+    if isinstance(error, DeploymentError):
+        tail = error.log_tail or log_tail(draft)
+        return Failed(stage=error.stage, error=error.error, message=str(error), log_tail=tail)
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return Failed(
+        stage=draft.stage,
+        error=type(error).__name__,
+        message=str(error) or repr(error),
+        log_tail=tuple(lines[-LOG_TAIL_LINES:]),
+    )
+
+
+def interruption(draft: Draft) -> Failed:
+    return Failed(
+        stage="interrupted",
+        error="interrupted",
+        message=f"stopped by the user or the system during {draft.stage}",
+        log_tail=log_tail(draft),
+    )
+
+
+def log_tail(draft: Draft) -> tuple[str, ...]:
+    if draft.deployment is None:
+        return ()
+    try:
+        return draft.deployment.log_tail()[-LOG_TAIL_LINES:]
+    except DeploymentError as error:  # the node that holds the log may be what was lost
+        return error.log_tail
+
+
+def seeds_of(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Every seed that a spec holds, by dotted path."""
+    found: dict[str, int] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(inner, f"{path}.{key}" if path else str(key))
+        elif path.rpartition(".")[2] == "seed" and isinstance(value, int):
+            found[path] = value
+
+    walk(spec, "")
+    return found
+
+
+def _planned_doubts(run: OpenRun) -> tuple[Doubt, ...]:
+    """What the plan already doubted, before anything ran."""
+    return tuple(Doubt(code="planned", message=text) for text in run.plan.get("doubts", ()))
+
+
+def _environment(draft: Draft, image_digest: str) -> Environment | None:
+    if draft.deployment is None:
+        return None
+    return Environment(
+        software=provenance.software(draft.deployment.packages, image_digest),
+        hardware=draft.deployment.hardware,
+        noise=provenance.noise(draft.load_before, provenance.host_load()),
+    )
+
+
+def _measurements(
+    draft: Draft, deployment: Deployment, samples: Samples, held_s: float
+) -> tuple[Measurement, ...]:
+    placement = deployment.placement
+    chips = 0 if placement.virtual else placement.num_chips
+    startup = deployment.startup if draft.with_startup else None
+    why = "the deployment was already up" if deployment.startup else "nothing was started by us"
+    slo: Mapping[str, float] = draft.open_run.spec.get("slo") or {}
+    load = (
+        measure_requests(samples, slo, chips)
+        if isinstance(samples, RequestSamples)
+        else measure_steps(samples, chips)
+    )
+    cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
+    return (*measure_startup(startup, why), *load, *cost)
+
+
+def _usd_per_chip_hour(draft: Draft, pool_name: str) -> float | None:
+    """The price that the plan has for the pool that was taken."""
+    for rung in draft.open_run.plan.get("rungs", ()):
+        if rung["pool"]["name"] == pool_name:
+            price: float | None = rung["pool"].get("usd_per_chip_hour")
+            return price
+    return None
+
+
+def _judge(doubts: tuple[Doubt, ...]) -> Outcome:
+    grave = tuple(d.code for d in doubts if d.invalidates)
+    return Invalid(reasons=grave) if grave else Succeeded()
+
+
+def _not_before(start: datetime, end: datetime) -> datetime:
+    """UTC may step back during a run; a run never ends before it began."""
+    return max(start, end)

@@ -1,0 +1,47 @@
+"""The only reader of ``os.environ``: everything the surroundings may say, read once.
+
+A variable of ours starts with ``WINDTUNNEL_``. What belongs to one run belongs into its spec.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """``home`` holds what the program writes: ``store/``, ``models/``, ``reports/``.
+
+    ``store_url`` is a folder or any fsspec URL; it defaults to ``home/store``.
+    """
+
+    home: Path
+    store_url: str
+    image_digest: str = ""
+
+    @property
+    def models_dir(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.home / "reports"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from ``environ`` (default: this process's own)."""
+    env = os.environ if environ is None else environ
+    home = Path(env.get("WINDTUNNEL_HOME") or "var").expanduser()
+    return Settings(
+        home=home,
+        store_url=env.get("WINDTUNNEL_STORE") or str(home / "store"),
+        image_digest=env.get("WINDTUNNEL_IMAGE_DIGEST", ""),
+    )
+
+
+def secret(name: str) -> str | None:
+    """The value of the variable a spec names for its API key; None where it is not set or empty."""
+    return (os.environ.get(name) or None) if name else None

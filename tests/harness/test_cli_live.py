@@ -1,0 +1,66 @@
+"""Progress where there is no terminal: lines, and a heartbeat only while nothing is said."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from harness.cli.live import HEARTBEAT_S, _Lines, progress
+from results.testing import FakeClock
+
+
+def lines_to(text: io.StringIO, clock: FakeClock, quiet: bool = False) -> _Lines:
+    return _Lines(Console(file=text, width=120), clock, quiet)
+
+
+def test_a_phase_is_a_line_and_a_long_one_says_it_still_lasts() -> None:
+    text, clock = io.StringIO(), FakeClock()
+    lines = lines_to(text, clock)
+    clock.advance(2.0)
+    lines.phase("engine", "starting the engine")
+    clock.advance(HEARTBEAT_S - 0.1)
+    lines.beat()
+    assert text.getvalue() == "[   2.0 s] starting the engine\n"
+    clock.advance(0.2)
+    lines.beat()
+    lines.beat()
+    assert text.getvalue().count("…") == 1
+    assert "after 10 s" in text.getvalue()
+
+
+def test_the_heartbeat_says_how_far_it_is() -> None:
+    text, clock = io.StringIO(), FakeClock()
+    lines = lines_to(text, clock)
+    lines.phase("load", "sending")
+    lines.advance(12, 40, 3.0)
+    clock.advance(HEARTBEAT_S)
+    lines.beat()
+    assert "12/40" in text.getvalue()
+
+
+def test_quiet_is_quiet() -> None:
+    text = io.StringIO()
+    lines_to(text, FakeClock(), quiet=True).phase("load", "sending")
+    assert text.getvalue() == ""
+
+
+def test_no_control_characters_where_there_is_no_terminal() -> None:
+    text = io.StringIO()
+    with progress(Console(file=text), FakeClock()) as shown:
+        shown.phase("load", "sending")
+        shown.advance(1, 2, 0.5)
+    assert "\x1b" not in text.getvalue()
+    assert "\r" not in text.getvalue()
+
+
+def test_a_terminal_has_one_live_region_that_is_cleared() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    with progress(console, FakeClock()) as shown:
+        shown.phase("load", "sending")
+        shown.advance(1, 2, 0.5)
+        shown.phase("seal", "sealing")
+    assert "sending" in text.getvalue() or "sealing" in text.getvalue()
+    # The cursor goes up and the line is erased: nothing of it stays on the screen.
+    assert "\x1b[2K" in text.getvalue()
