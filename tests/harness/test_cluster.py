@@ -1,0 +1,294 @@
+"""Clusters that begin and end: alone, side by side, interrupted, killed; and those not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from harness.errors import RayUnavailable, SpecError
+from harness.on_ray.cluster import ray_cluster
+from harness.on_ray.inventory import read_inventory
+from harness.on_ray.session_dir import LOCK, PREFIX, parent_dir, remove_abandoned, session_dir
+from harness.pools import CPU, VirtualCluster, VirtualPool
+from results.clock import SystemClock
+
+CLOCK = SystemClock()
+DEADLINE_S = 60.0
+
+# A driver of its own: it starts a cluster, tells what it sees and waits for its standard input.
+DRIVER = """
+import json, sys
+import ray
+from harness.on_ray.cluster import ray_cluster
+from harness.pools import VirtualCluster, VirtualPool
+
+address, num_virtual = sys.argv[1], int(sys.argv[2])
+pools = VirtualCluster(pools=(VirtualPool(name="v", num_nodes=num_virtual),)) if num_virtual else None
+
+@ray.remote(num_cpus=0.5)
+class Busy:
+    def spin(self):
+        while True:
+            pass
+
+with ray_cluster(address, pools) as handle:
+    if num_virtual:
+        Busy.remote().spin.remote()
+    else:
+        actor = None
+    names = sorted(node["NodeName"] for node in ray.nodes())
+    print(json.dumps({"address": handle.address, "nodes": names}), flush=True)
+    sys.stdin.read()
+print("left", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def driver(address: str, num_virtual: int = 0) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, address, str(num_virtual)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            below = (
+                psutil.Process(process.pid).children(recursive=True)
+                if process.poll() is None
+                else []
+            )
+            process.kill()
+            for left in below:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+
+
+def says(process: subprocess.Popen[str]) -> dict[str, object]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "the driver said nothing"
+    return dict(json.loads(line))
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline_s = CLOCK.monotonic_s() + DEADLINE_S
+    while not true():
+        assert CLOCK.monotonic_s() < deadline_s, "waited in vain"
+        CLOCK.sleep(0.05)
+
+
+def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    running = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                running.append(process)
+    return running
+
+
+def folder_of(processes: list[psutil.Process]) -> Path:
+    """The session folder, as the GCS was told it."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == "gcs_server":
+                logs = next(a for a in process.cmdline() if a.startswith("--log_dir="))
+                return Path(logs.removeprefix("--log_dir=")).parents[1]
+    pytest.fail("no gcs_server among the processes")
+
+
+@pytest.mark.ray
+def test_local_clusters_are_alone_side_by_side_and_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # a stranger's, not to be joined
+    with ray_cluster("local") as ours:
+        assert ours.is_local
+        assert not ours.virtual
+        with pytest.raises(RayUnavailable, match="connected to one already"):
+            ray_cluster("local").__enter__()
+        (found,) = read_inventory().pools
+        assert found.name == "local"
+        assert not found.virtual
+        assert found.cpus_per_node >= 1
+        assert found.num_nodes == 1
+        if not found.num_chips:
+            assert found.accelerator == CPU
+        mine = psutil.Process().children(recursive=True)
+        folder = folder_of(mine)
+        with driver("local") as second:
+            theirs = says(second)
+            assert theirs["address"] != ours.address
+            assert len(theirs["nodes"]) == 1  # type: ignore[arg-type]
+            second_folder = folder_of(below(second))
+            assert second_folder != folder
+            assert len(ray.nodes()) == 1
+            out, _ = second.communicate("", timeout=DEADLINE_S)
+            assert out == "left\n"
+            assert second.returncode == 0
+        assert not second_folder.exists()
+        with driver(ours.address) as guest:
+            assert says(guest)["address"] == ours.address
+            out, _ = guest.communicate("", timeout=DEADLINE_S)
+            assert out == "left\n"
+        assert len(ray.nodes()) == 1  # a guest that leaves takes nothing with it
+        assert folder.is_dir()
+    assert not ray.is_initialized()
+    assert not folder.exists()
+    assert not alive(mine)
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+def test_a_killed_driver_leaves_nothing_running() -> None:
+    with driver("local", num_virtual=1) as process:
+        assert says(process)["nodes"] == ["head", "v-0"]
+        until(lambda: any("Busy" in " ".join(p.cmdline()) for p in alive(below(process))))
+        theirs = below(process)
+        folder = folder_of(theirs)
+        assert sum(p.name() == "raylet" for p in theirs) == 2
+        process.kill()
+        process.wait()
+        until(lambda: not alive(theirs))
+        assert folder.is_dir()
+        remove_abandoned(folder.parent)  # as the next start does
+        assert not folder.exists()
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+@pytest.mark.parametrize("when", ["starting", "running"])
+def test_ctrl_c_leaves_nothing_running(when: str) -> None:
+    with driver("local", num_virtual=1) as process:
+        if when == "starting":
+            until(lambda: any(p.name() == "raylet" for p in below(process)))
+        else:
+            says(process)
+        theirs = below(process)
+        folder = folder_of(theirs)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == -signal.SIGINT or process.returncode == 1
+        assert not alive(theirs)
+        assert not folder.exists()
+
+
+def test_ray_that_is_not_there() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with (
+            pytest.raises(RayUnavailable, match=f"no connection to 127.0.0.1 port {port}"),
+            ray_cluster(address),
+        ):
+            pytest.fail("joined nothing")
+
+
+def test_auto_goes_where_ray_address_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    with (
+        pytest.raises(RayUnavailable, match=rf"auto \(found 127.0.0.1:{port}\)"),
+        ray_cluster("auto"),
+    ):
+        pytest.fail("joined nothing")
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with pytest.raises(RayUnavailable, match="RAY_ADDRESS is local"), ray_cluster("auto"):
+        pytest.fail("joined nothing")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not Ray"), (None, "did not answer within 0.5 s")],
+)
+def test_something_else_listens(answer: bytes | None, message: str) -> None:
+    done = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            if answer:
+                connection.sendall(answer)
+            done.wait(DEADLINE_S)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            with (
+                pytest.raises(RayUnavailable, match=message),
+                ray_cluster(f"127.0.0.1:{port}", connect_deadline_s=0.5),
+            ):
+                pytest.fail("joined something else")
+        finally:
+            done.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "locl", "host:", "host:port", ":6379", "host:70000", "ray://", "ray://:1"]
+)
+def test_addresses_that_are_none(address: str) -> None:
+    with (
+        pytest.raises(RayUnavailable, match="accepted: local, auto, HOST:PORT"),
+        ray_cluster(address),
+    ):
+        pytest.fail("joined nothing")
+
+
+def test_virtual_pools_are_local_and_possible() -> None:
+    good = VirtualCluster(pools=(VirtualPool(name="a"),))
+    with pytest.raises(SpecError, match="made on this machine"), ray_cluster("auto", good):
+        pytest.fail("joined")
+    bad = VirtualCluster(pools=(VirtualPool(name="a", accelerator="H100"),))
+    with (
+        pytest.raises(SpecError, match=r"pools.0.chips_per_node: found 0"),
+        ray_cluster("local", bad),
+    ):
+        pytest.fail("started")
+
+
+def test_session_folders(tmp_path: Path) -> None:
+    with session_dir(tmp_path) as kept:
+        assert kept.parent == tmp_path
+        assert remove_abandoned(tmp_path) == ()  # its owner lives
+        left = tmp_path / f"{PREFIX}left"
+        left.mkdir()
+        (left / LOCK).touch()
+        (left / "log").write_text("x")
+        being_made = tmp_path / f"{PREFIX}new"
+        being_made.mkdir()
+        with session_dir(tmp_path) as second:
+            assert kept.is_dir()
+            assert second != kept
+            assert not left.exists()
+            assert being_made.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == [being_made.name]
+
+
+def test_a_socket_fits_below_the_parent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 80)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    assert parent_dir() == Path("/tmp")
+    monkeypatch.setattr("tempfile.tempdir", "/var/tmp")
+    assert parent_dir() == Path("/var/tmp")
