@@ -28,12 +28,7 @@ MAX_BINS, MIN_BINS = 60, 8
 # A request is a bar where bars can be seen: not thinner than a pixel, nor a dot on a long axis.
 MAX_GANTT = 300
 MIN_BAR_SHARE = 0.01
-SHAPES: tuple[Literal["circle", "square", "cross", "triangle"], ...] = (
-    "circle",
-    "square",
-    "cross",
-    "triangle",
-)
+SHAPES: tuple[Literal["circle", "square", "cross"], ...] = ("circle", "square", "cross")
 WAITING, STREAMING, WARMUP, FAILED = "until first token", "streaming", "warm-up", "failed"
 PART_COLOURS = {WARMUP: MUTED, WAITING: SERIES[1], STREAMING: SERIES[0], FAILED: BAD}
 SINCE_LOAD = "seconds since the load began"
@@ -317,12 +312,13 @@ def _gantt(samples: RequestSamples, order: IntColumn) -> tuple[dict[str, Any], t
             legend=None,
         ),
     )
-    crosses = (
-        base.transform_filter(f"datum.part == '{FAILED}'")
-        .mark_point(shape="cross", size=70, filled=True, color=BAD, angle=45)
-        .encode(x="to:Q", y=y)
-    )
-    spec = finish(alt.layer(bars.add_params(_zoom()), crosses), height=height)
+    layers: list[alt.Chart | alt.LayerChart] = [bars.add_params(_zoom())]
+    if FAILED in names:
+        crosses = base.transform_filter(f"datum.part == '{FAILED}'").mark_point(
+            shape="cross", size=70, filled=True, color=BAD, angle=45
+        )
+        layers.append(crosses.encode(x="to:Q", y=y))
+    spec = finish(alt.layer(*layers), height=height)
     return spec, tuple(
         Mark(name=n, color=PART_COLOURS[n], shape="cross" if n == FAILED else "square")
         for n in names
@@ -341,21 +337,27 @@ def _spans(samples: RequestSamples, i: int) -> list[tuple[float, float, str]]:
 
 def _scatter(samples: RequestSamples, rows: IntColumn) -> tuple[dict[str, Any], tuple[Mark, ...]]:
     columns = _request_columns(samples, rows)
+    failed, warm = samples.error[rows] != "", samples.is_warmup[rows]
     what = {
         "first token": "datum.error || datum.warm ? null : datum.ttft",
         "done": "datum.error || datum.warm ? null : datum.e2e",
         FAILED: "datum.error ? datum.e2e : null",
         WARMUP: "datum.warm && !datum.error ? datum.e2e : null",
     }
-    colours = (SERIES[1], SERIES[0], BAD, MUTED)
+    marks = (
+        Mark(name="first token", color=SERIES[1], shape="circle"),
+        Mark(name="done", color=SERIES[0], shape="square"),
+        *([Mark(name=FAILED, color=BAD, shape="cross")] if failed.any() else []),
+        *([Mark(name=WARMUP, color=MUTED, shape="triangle")] if (warm & ~failed).any() else []),
+    )
+    names = [mark.name for mark in marks]
     log = is_wide(np.concatenate([columns["ttft"], columns["e2e"]]), factor=10.0)
     base = (
-        _tooltip(rows_of({**columns, "warm": samples.is_warmup[rows]}))
+        _tooltip(rows_of({**columns, "warm": warm}))
         .transform_calculate(**what)
-        .transform_fold(list(what), as_=["what", "latency"])
+        .transform_fold(names, as_=["what", "latency"])
         .transform_filter("isValid(datum.latency) && datum.latency > 0")
     )
-    names = list(what)
     chart = base.mark_point(filled=True, size=16, opacity=0.75).encode(
         x=alt.X("at:Q", axis=plain_axis(SINCE_LOAD), scale=alt.Scale(zero=False, nice=False)),
         y=alt.Y(
@@ -363,11 +365,11 @@ def _scatter(samples: RequestSamples, rows: IntColumn) -> tuple[dict[str, Any], 
             scale=alt.Scale(type="log", nice=False) if log else alt.Scale(zero=True),
             axis=seconds_axis("after the intended send" + (", log axis" if log else "")),
         ),
-        color=alt.Color("what:N", scale=alt.Scale(domain=names, range=list(colours)), legend=None),
-        shape=alt.Shape("what:N", scale=alt.Scale(domain=names, range=list(SHAPES)), legend=None),
-    )
-    marks = tuple(
-        Mark(name=name, color=colour, shape=shape)
-        for name, colour, shape in zip(names, colours, SHAPES, strict=True)
+        color=alt.Color(
+            "what:N", scale=alt.Scale(domain=names, range=[m.color for m in marks]), legend=None
+        ),
+        shape=alt.Shape(
+            "what:N", scale=alt.Scale(domain=names, range=[m.shape for m in marks]), legend=None
+        ),
     )
     return finish(chart.add_params(_zoom()), height=300), marks

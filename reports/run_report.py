@@ -266,6 +266,8 @@ def _overlays(
             found = request_metrics(requests)
             for name, runs in by_metric.items():
                 runs[label] = getattr(found, name)
+    if len(by_metric["ttft_s"]) < 2:
+        return ()
     plots = [distribution(name, runs, f"overlay-{name}") for name, runs in by_metric.items()]
     return _plots(*plots)
 

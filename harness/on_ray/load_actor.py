@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from harness.errors import DeadlineExceeded, DeploymentError
 from harness.load.driver import ClientHealth, FirstToken, HttpLoadDriver
 from harness.on_ray.node_facts import NodeFacts, node_facts
+from harness.on_ray.orphans import end_with_raylet
 from harness.on_ray.server_actor import boot_id
 from harness.startup import anchor
 from results.clock import Clock, SystemClock
@@ -74,6 +75,7 @@ class LoadActor:
     """Holds the HTTP client in a process of its own."""
 
     def __init__(self, secret: Secret | None) -> None:
+        end_with_raylet()
         self._driver = HttpLoadDriver(api_key=secret.reveal() if secret else None)
         self._clock = SystemClock()
         self._progress = (0, 0, 0.0)

@@ -28,6 +28,7 @@ from harness.on_ray.virtual import NODE_GROUP, VirtualNode
 MIB = 1 << 20
 LOCAL_OBJECT_STORE_BYTES = 512 * MIB  # taken from /dev/shm only as it fills
 VIRTUAL_OBJECT_STORE_BYTES = 80 * MIB  # Ray's least is 75
+GCS_GONE_S = 5
 END_GRACE_S = 3.0
 END_DEADLINE_S = 10.0
 LOCAL_POOL = "local"
@@ -146,8 +147,11 @@ def _params(folder: Path, index: int, node: VirtualNode | None, gcs: str | None)
         common["_system_config"] = {"prestart_worker_first_driver": False}
     else:
         common |= {"gcs_address": gcs, "redis_address": gcs}
+    # Our GCS does not come back. Ray's processes would wait a minute for it after a kill.
+    gone = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(GCS_GONE_S)}
     if node is None:
         return RayParams(
+            env_vars=gone,
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             labels={NODE_GROUP: LOCAL_POOL},
             **common,
@@ -155,7 +159,7 @@ def _params(folder: Path, index: int, node: VirtualNode | None, gcs: str | None)
     return RayParams(
         object_store_memory=VIRTUAL_OBJECT_STORE_BYTES,
         node_name=node.name,
-        env_vars=dict(node.env),
+        env_vars={**node.env, **gone},
         **common,
     )
 

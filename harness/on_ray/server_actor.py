@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.on_ray.orphans import end_with_raylet
 from harness.server_process import ServerCommand, ServerProcess, ServerState, ServerStatus
 from results.clock import SystemClock
 
@@ -50,6 +51,7 @@ class ServerActor:
         self._receiver: Any = None
         self._exits = ExitStack()
         self._utc_at_zero_s = 0.0
+        end_with_raylet(self.stop)
 
     def ready(self) -> None:
         """Answers when the actor's process runs."""

@@ -5,7 +5,9 @@
     place.dataset.state = "drawing";
     const spec = JSON.parse(document.getElementById(place.dataset.spec).textContent);
     try {
-      await vegaEmbed(place, spec, { config, renderer: "svg", actions: false, ast: true, tooltip: { theme: "page" } });
+      // Vega names and describes the element it is given: the page's own words stay outside it.
+      const inner = place.appendChild(document.createElement("div"));
+      await vegaEmbed(inner, spec, { config, renderer: "svg", actions: false, ast: true, tooltip: { theme: "page" } });
       place.dataset.state = "drawn";
     } catch (error) {
       place.dataset.state = "failed";

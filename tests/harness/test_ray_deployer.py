@@ -18,7 +18,7 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from harness.deployment import Deployment
-from harness.errors import DeadlineExceeded, DeploymentError
+from harness.errors import DeadlineExceeded, DeploymentError, EngineDied
 from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.plan import RunPlan, make_plan
 from harness.ray_deployer import RayDeployer
@@ -222,6 +222,22 @@ def test_an_endpoints_key_that_is_not_set(cluster: ClusterHandle) -> None:
         pytest.fail("it must not get here")
 
 
+def test_the_process_that_owns_the_server_is_killed(deployer: RayDeployer, name: str) -> None:
+    with (
+        pytest.raises(EngineDied, match="the process that owned the server") as raised,
+        deployer.deploy(
+            plan_of(deployer), lambda _: simulated_launch(name=name), say_nothing
+        ) as deployed,
+    ):
+        family = {process.pid: process for process in processes_of(name)}
+        (owner,) = {p.ppid() for p in family.values()} - family.keys()
+        psutil.Process(owner).kill()
+        until(lambda: not alive_of(name), "the server to be gone with its owner")
+        deployed.check()
+    assert raised.value.stage == "load"
+    assert any("healthy" in line for line in deployed.log_tail())
+
+
 # ---- drivers that die ----
 
 DRIVER = """
@@ -304,9 +320,7 @@ def alive_of(name: str) -> list[psutil.Process]:
     ("number", "says"),
     [
         (signal.SIGINT, "engine"),
-        (signal.SIGINT, "up"),
         (signal.SIGTERM, "up"),
-        (signal.SIGKILL, "engine"),
         (signal.SIGKILL, "up"),
     ],
 )
@@ -321,10 +335,7 @@ def test_a_driver_that_dies_leaves_nothing_on_a_cluster_that_stays(
     until(no_group_is_held, "the placement group to be given back")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_driver_that_dies_takes_its_own_cluster_along(
-    driver: Any, name: str, number: signal.Signals
-) -> None:
+def test_a_driver_that_is_killed_takes_its_own_cluster_along(driver: Any, name: str) -> None:
     process = driver("local", "up")
     # Ray's agents of a node that was killed end by themselves, but only after a minute.
     below = [
@@ -334,7 +345,7 @@ def test_a_driver_that_dies_takes_its_own_cluster_along(
     ]
     assert {"raylet", "gcs_server"} <= {child.name() for child in below}
     assert is_server_of(name)
-    process.send_signal(number)
+    process.kill()
     process.wait(DEADLINE_S)
     until(lambda: not alive_of(name), "the server to be gone")
     until(lambda: not any(map(is_alive, below)), f"{below} to be gone")
