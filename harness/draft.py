@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ from results.record import (
 )
 from results.samples import RequestSamples, Samples
 from results.store import OpenRun, RecordStore
+from workloads.traffic.spec import Traffic
 
 LOG_TAIL_LINES = 40
 
@@ -129,7 +130,7 @@ def seal(
         spec=run.spec,
         plan=run.plan,
         resolved=resolved,
-        seeds=seeds_of(run.spec),
+        seeds=_seeds(run),
         placement=deployment.placement if deployment else None,
         environment=environment,
         startup=deployment.startup if deployment and draft.with_startup else None,
@@ -189,6 +190,19 @@ def seeds_of(spec: Mapping[str, Any]) -> dict[str, int]:
 def _planned_doubts(run: OpenRun) -> tuple[Doubt, ...]:
     """What the plan already doubted, before anything ran."""
     return tuple(Doubt(code="planned", message=text) for text in run.plan.get("doubts", ()))
+
+
+def traffic_of_repeat(traffic: Traffic | None, repeat_index: int) -> Traffic | None:
+    """Each repeat sends prompts of its own, or a server that stays up would answer the second from
+    its prefix cache. The first repeat has the spec's own seed."""
+    return None if traffic is None else replace(traffic, seed=traffic.seed + repeat_index)
+
+
+def _seeds(run: OpenRun) -> dict[str, int]:
+    seeds = seeds_of(run.spec)
+    if "traffic.seed" in seeds:
+        seeds["traffic.seed"] += run.repeat_index  # as ``traffic_of_repeat`` does
+    return seeds
 
 
 def _environment(draft: Draft, image_digest: str) -> Environment | None:

@@ -31,7 +31,6 @@ from harness.startup import (
     CALL_RESOLUTION_S,
     Anchor,
     DriverMarks,
-    ServerMarks,
     assemble,
     log_reader,
 )
@@ -100,7 +99,11 @@ class FakeDeployer:
         announce("engine", "the engine loads")
         deadline_s = begun_s + plan.spec.deadlines.startup_s
         status = self._healthy(server, deadline_s)
-        target = ServerTarget(base_url=f"http://{HOST}:{status.port}", model=launch.model)
+        target = ServerTarget(
+            base_url=f"http://{HOST}:{status.port}",
+            model=launch.model,
+            vocab_size=launch.vocab_size,
+        )
         load = HttpLoadDriver()
         announce("first token", "healthy; asking for the first token")
         token = load.first_token(target, max(deadline_s - self.clock.monotonic_s(), 1.0))
@@ -122,13 +125,7 @@ class FakeDeployer:
             hardware=(_this_host(),),
             startup=assemble(
                 marks,
-                ServerMarks(
-                    started_s=status.started_s or 0.0,
-                    started_resolution_s=status.started_resolution_s,
-                    healthy_s=status.healthy_s or 0.0,
-                    healthy_resolution_s=status.healthy_resolution_s,
-                    retried_s=status.retried_s,
-                ),
+                status.marks(),
                 Anchor(origin_s=begun_s - asked_s, resolution_s=CALL_RESOLUTION_S),
                 log_phases=read_phases(lines) if read_phases else (),
             ),

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from harness.deployment import Announce, Deployment
-from harness.errors import DeploymentError
+from harness.errors import DeadlineExceeded, DeploymentError
 from harness.on_ray.ask import Ask, api_of, ask_nodes, describe
 from harness.on_ray.inventory import read_inventory
 from harness.on_ray.load_actor import Secret
 from harness.on_ray.placement import Placed, place
 from harness.on_ray.serving import load_driver, serve
-from harness.on_ray.train_actor import start_training
+from harness.on_ray.train_actor import RayTrainingRun, start_training
 from harness.plan import RunPlan
 from harness.pools import Inventory
 from harness.settings import secret
@@ -114,6 +115,27 @@ class RayDeployer:
         return Secret(value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedTraining:
+    """A ``TrainingRun`` with a deadline on the wait. Raises DeadlineExceeded, stage ``load``."""
+
+    run: RayTrainingRun
+    deadline_s: float
+
+    def wait(self, on_progress: Callable[[int, int, float], None]) -> Any:
+        def tell(num_done: int, num_total: int, elapsed_s: float) -> None:
+            on_progress(num_done, num_total, elapsed_s)
+            if elapsed_s > self.deadline_s and num_done < num_total:
+                raise DeadlineExceeded(
+                    "load",
+                    f"{num_done} of {num_total} steps were made within deadlines.load_s = "
+                    f"{self.deadline_s:g} s; raise it, or ask for fewer steps",
+                    self.run.log_tail(),
+                )
+
+        return self.run.wait(tell)
+
+
 def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
     """A training job that has made its first step. The facts of its nodes are gathered while it
     starts."""
@@ -135,7 +157,7 @@ def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
     )
     before = before_the_job(placed_s, prepared_s, describe(placed))
     return Deployment(
-        running=Running(training=run),
+        running=Running(training=TimedTraining(run=run, deadline_s=ask.plan.spec.deadlines.load_s)),
         placement=placed.placement,
         hardware=tuple(node.hardware for node in facts()),
         startup=StartupTimeline(phases=(*before, *run.phases), ready_s=run.ready_s),

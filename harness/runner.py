@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from harness.deployment import Deployer, Deployment
-from harness.draft import Draft, failure, interruption, open_draft, seal
+from harness.draft import Draft, failure, interruption, open_draft, seal, traffic_of_repeat
 from harness.errors import PlanRefused
 from harness.model_identity import model_identity
 from harness.plan import RunPlan, make_plan
@@ -127,7 +127,8 @@ def _drive(
     workload: Workload, deployment: Deployment, index: int, plan: RunPlan, context: RunContext
 ) -> Samples:
     context.progress.phase("load", _load_sentence(plan, index))
-    return workload.drive(deployment.running, plan.spec.traffic, context.progress.advance)
+    traffic = traffic_of_repeat(plan.spec.traffic, index)
+    return workload.drive(deployment.running, traffic, context.progress.advance)
 
 
 def _load_sentence(plan: RunPlan, repeat_index: int) -> str:

@@ -22,13 +22,13 @@ from enum import StrEnum
 
 from harness import warden
 from harness.errors import DeadlineExceeded, EngineDied
+from harness.startup import ServerMarks
 from results.clock import Clock, SystemClock
 
 HEALTH_PERIOD_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 NUM_STARTUP_LINES = 20_000
 NUM_TAIL_LINES = 200
-NUM_QUOTED_LINES = 5
 MAX_LINE_CHARS = 4096
 # What the warden may take beyond its grace: SIGKILL, and the kernel taking the memory back.
 STOP_MARGIN_S = 15.0
@@ -79,6 +79,17 @@ class ServerStatus:
     exited_s: float | None = None
     exit_code: int | None = None
     last_line: str = ""
+
+    def marks(self) -> ServerMarks:
+        """What the startup timeline needs, of a server that is healthy."""
+        started_s = self.started_s or 0.0
+        return ServerMarks(
+            started_s=started_s,
+            started_resolution_s=self.started_resolution_s,
+            healthy_s=started_s if self.healthy_s is None else self.healthy_s,
+            healthy_resolution_s=self.healthy_resolution_s,
+            retried_s=self.retried_s,
+        )
 
 
 def reserve_port(host: str) -> tuple[socket.socket, int]:
@@ -145,7 +156,7 @@ def too_late(stage: str, waited_for: str, tail: tuple[str, ...]) -> DeadlineExce
 def _quote(tail: tuple[str, ...]) -> str:
     if not tail:
         return "It printed nothing."
-    return "Its last lines: " + " | ".join(tail[-NUM_QUOTED_LINES:])
+    return f"Its last line: {tail[-1]}"
 
 
 def _is_healthy(host: str, port: int, path: str) -> bool:

@@ -119,6 +119,37 @@ def _rate_plot(
     names = list(series)
     bins = len(edges) - 1
     width = float(edges[1] - edges[0])
+    rows = [
+        (
+            name,
+            *(format_value(float(f(values)), unit) for f in (np.min, np.median, np.max)),
+        )
+        for name, values in series.items()
+    ]
+    return Plot(
+        key=key,
+        title=title,
+        spec=_rate_spec(unit, edges, series, colours),
+        description=f"{title} over the measured window of {format_value(edges[-1] - edges[0], 's')}"
+        f": {', '.join(names)}, in {bins} bins of {format_value(width, 's')}.",
+        marks=tuple(
+            Mark(name=name, color=colour, shape=shape)
+            for name, colour, shape in zip(names, colours, SHAPES, strict=False)
+        )
+        if len(names) > 1
+        else (),
+        note=f"{bins} bins of {format_value(width, 's')}; warm-up left out.",
+        summary=summary(
+            f"{title}, by bin", ("what", "lowest bin", "median bin", "highest bin"), rows
+        ),
+    )
+
+
+def _rate_spec(
+    unit: str, edges: FloatColumn, series: dict[str, FloatColumn], colours: Sequence[str]
+) -> dict[str, Any]:
+    names = list(series)
+    bins = len(edges) - 1
     table = rows_of(
         {
             "from": np.tile(edges[:-1], len(names)),
@@ -150,30 +181,7 @@ def _rate_plot(
             ],
         )
     )
-    rows = [
-        (
-            name,
-            *(format_value(float(f(values)), unit) for f in (np.min, np.median, np.max)),
-        )
-        for name, values in series.items()
-    ]
-    return Plot(
-        key=key,
-        title=title,
-        spec=finish(chart, height=190),
-        description=f"{title} over the measured window of {format_value(edges[-1] - edges[0], 's')}"
-        f": {', '.join(names)}, in {bins} bins of {format_value(width, 's')}.",
-        marks=tuple(
-            Mark(name=name, color=colour, shape=shape)
-            for name, colour, shape in zip(names, colours, SHAPES, strict=False)
-        )
-        if len(names) > 1
-        else (),
-        note=f"{bins} bins of {format_value(width, 's')}; warm-up left out.",
-        summary=summary(
-            f"{title}, by bin", ("what", "lowest bin", "median bin", "highest bin"), rows
-        ),
-    )
+    return finish(chart, height=190)
 
 
 def request_timeline(samples: RequestSamples, key: str, limit: int) -> Plot | None:
@@ -355,10 +363,11 @@ def _scatter(samples: RequestSamples, rows: IntColumn) -> tuple[dict[str, Any], 
     base = (
         _tooltip(rows_of({**columns, "warm": warm}))
         .transform_calculate(**what)
-        .transform_fold(names, as_=["what", "latency"])
+        .transform_fold([*names], as_=["what", "latency"])
         .transform_filter("isValid(datum.latency) && datum.latency > 0")
     )
-    chart = base.mark_point(filled=True, size=16, opacity=0.75).encode(
+    chart = base.mark_point(filled=True, opacity=0.75).encode(
+        size=alt.condition(f"datum.what == '{FAILED}'", alt.value(60), alt.value(16)),
         x=alt.X("at:Q", axis=plain_axis(SINCE_LOAD), scale=alt.Scale(zero=False, nice=False)),
         y=alt.Y(
             "latency:Q",

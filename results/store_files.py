@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,13 @@ from typing import Any
 import pyarrow as pa
 
 from results.codec import dumps_open_run, dumps_record, loads_open_run, loads_record
-from results.errors import DuplicateRecord, RecordFormatError, RecordNotFound, StoreError
+from results.errors import (
+    DuplicateRecord,
+    RecordFormatError,
+    RecordNotFound,
+    StoreError,
+    StoreUnwritable,
+)
 from results.record import Artifact, RunRecord
 from results.store import OpenRun, Scan, Torn
 from results.store_compact import NOTHING_COMPACTED, Compacted, read_compacted, read_manifest
@@ -83,17 +89,20 @@ class FileStore:
         self.prepare()
         if self._is_sealed(record.run_id):
             raise self._duplicate(record.run_id)
-        artifacts = tuple(
-            self._put_table(record.run_id, name, data, tables[name].num_rows)
-            for name, data in encoded.items()
-        )
-        kept = replace(record, artifacts=artifacts)
-        text = dumps_record(kept, secrets.token_hex(8))
-        kept = loads_record(text)
+        artifacts: list[Artifact] = []
         try:
+            for name, data in encoded.items():
+                num_rows = tables[name].num_rows
+                artifacts.append(self._put_table(record.run_id, name, data, num_rows))
+            kept = replace(record, artifacts=tuple(artifacts))
+            text = dumps_record(kept, secrets.token_hex(8))
+            kept = loads_record(text)
             self.objects.put_new(path, text.encode())
         except FileExistsError:
             raise self._duplicate(record.run_id) from None
+        except StoreUnwritable:
+            self._withdraw(record.run_id, artifacts)
+            raise
         # Acknowledged from here on. An open run that cannot be removed is overruled by its record.
         with suppress(StoreError):
             self.objects.remove(open_path(record.run_id))
@@ -184,6 +193,13 @@ class FileStore:
             file = f"{name}.{digest[:16]}.parquet"
             self.objects.put_new(f"{run_folder(run_id)}/{file}", data)
         return Artifact(name=file, sha256=digest, num_bytes=len(data), num_rows=num_rows)
+
+    def _withdraw(self, run_id: str, artifacts: Sequence[Artifact]) -> None:
+        """Make room again after a write that failed, so that the word of the failure may fit."""
+        with suppress(StoreError):
+            if not self.objects.exists(record_path(run_id)):
+                for artifact in artifacts:
+                    self.objects.remove(f"{run_folder(run_id)}/{artifact.name}")
 
     def _is_sealed(self, run_id: str) -> bool:
         if self.objects.exists(record_path(run_id)):

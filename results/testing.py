@@ -70,20 +70,77 @@ def make_run_id(index: int = 0, started_at: datetime = EPOCH) -> str:
     return f"{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{index:010x}"
 
 
+_NODE = Hardware(
+    node="node-0",
+    cpu_model="Example CPU",
+    num_cpus=8,
+    memory_bytes=32 * 2**30,
+    kernel="6.12.0",
+    accelerators=("NVIDIA H100 80GB HBM3",),
+    driver="570.86.15",
+)
+_PLACEMENT = Placement(
+    pool="h100-spot",
+    accelerator="H100",
+    num_chips=2,
+    capacity="spot",
+    nodes=("node-0", "node-1"),
+    zone="zone-b",
+    rungs=(
+        RungTried(
+            pool="h100-reserved",
+            capacity="reservation",
+            waited_s=60.0,
+            outcome="timed_out",
+        ),
+        RungTried(pool="h100-spot", capacity="spot", waited_s=2.5, outcome="taken"),
+    ),
+)
+_ENVIRONMENT = Environment(
+    software=Software(
+        python="3.11.2", windtunnel="0.1.0", packages={"vllm": "0.32.0", "torch": "2.13.0"}
+    ),
+    hardware=(_NODE, replace(_NODE, node="node-1")),
+)
+_PLACED = StartupPhase(
+    name="placed", start_s=0.0, end_s=2.5, source=PhaseSource.RAY, resolution_s=0.05
+)
+_LOADED = StartupPhase(
+    name="weights loaded",
+    start_s=3.0,
+    end_s=21.0,
+    source=PhaseSource.LOG,
+    resolution_s=0.01,
+    detail="4 shards",
+)
+_STARTUP = StartupTimeline(phases=(_PLACED, _LOADED), ready_s=40.0, page_cache=0.5)
+_MEASUREMENTS = (
+    Measurement(metric="startup_s", statistic="value", value=40.0, n=1),
+    Measurement(
+        metric="ttft_s",
+        statistic="p50",
+        value=0.125,
+        n=200,
+        low=0.118,
+        high=0.131,
+        method="order statistics",
+    ),
+    Measurement(
+        metric="ttft_s",
+        statistic="p99",
+        value=None,
+        n=200,
+        reason="p99 needs 1000 samples; there are 200",
+    ),
+    Measurement(metric="output_throughput", statistic="value", value=1234.5, n=200),
+)
+
+
 def make_record(**changes: Any) -> RunRecord:
     """A successful measured run of two nodes, complete but for its tables; any field may be
     changed. ``index=7`` gives it another run id of the same second."""
     started_at = changes.get("started_at", EPOCH)
     index = changes.pop("index", 0)
-    node = Hardware(
-        node="node-0",
-        cpu_model="Example CPU",
-        num_cpus=8,
-        memory_bytes=32 * 2**30,
-        kernel="6.12.0",
-        accelerators=("NVIDIA H100 80GB HBM3",),
-        driver="570.86.15",
-    )
     record = RunRecord(
         run_id=make_run_id(index, started_at),
         experiment_id="20261123T170000Z-experiment",
@@ -100,70 +157,10 @@ def make_record(**changes: Any) -> RunRecord:
         plan={"rungs": [{"pool": "h100-reserved"}, {"pool": "h100-spot"}]},
         resolved={"max_model_len": 4096, "dtype": "bfloat16", "quantization": None},
         seeds={"traffic": 7},
-        placement=Placement(
-            pool="h100-spot",
-            accelerator="H100",
-            num_chips=2,
-            capacity="spot",
-            nodes=("node-0", "node-1"),
-            zone="zone-b",
-            rungs=(
-                RungTried(
-                    pool="h100-reserved",
-                    capacity="reservation",
-                    waited_s=60.0,
-                    outcome="timed_out",
-                ),
-                RungTried(pool="h100-spot", capacity="spot", waited_s=2.5, outcome="taken"),
-            ),
-        ),
-        environment=Environment(
-            software=Software(
-                python="3.11.2", windtunnel="0.1.0", packages={"vllm": "0.32.0", "torch": "2.13.0"}
-            ),
-            hardware=(node, replace(node, node="node-1")),
-        ),
-        startup=StartupTimeline(
-            phases=(
-                StartupPhase(
-                    name="placed",
-                    start_s=0.0,
-                    end_s=2.5,
-                    source=PhaseSource.RAY,
-                    resolution_s=0.05,
-                ),
-                StartupPhase(
-                    name="weights loaded",
-                    start_s=3.0,
-                    end_s=21.0,
-                    source=PhaseSource.LOG,
-                    resolution_s=0.01,
-                    detail="4 shards",
-                ),
-            ),
-            ready_s=40.0,
-            page_cache=0.5,
-        ),
-        measurements=(
-            Measurement(metric="startup_s", statistic="value", value=40.0, n=1),
-            Measurement(
-                metric="ttft_s",
-                statistic="p50",
-                value=0.125,
-                n=200,
-                low=0.118,
-                high=0.131,
-                method="order statistics",
-            ),
-            Measurement(
-                metric="ttft_s",
-                statistic="p99",
-                value=None,
-                n=200,
-                reason="p99 needs 1000 samples; there are 200",
-            ),
-            Measurement(metric="output_throughput", statistic="value", value=1234.5, n=200),
-        ),
+        placement=_PLACEMENT,
+        environment=_ENVIRONMENT,
+        startup=_STARTUP,
+        measurements=_MEASUREMENTS,
     )
     return replace(record, **changes)
 

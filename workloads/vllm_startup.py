@@ -82,8 +82,9 @@ def read_phases(lines: list[tuple[float, str]]) -> tuple[StartupPhase, ...]:
 def read_resolved(lines: list[tuple[float, str]]) -> dict[str, Any]:
     """What the engine says it runs with; keys that the log does not tell are left out.
 
-    Values are JSON-like. ``compile_cache`` is ``loaded`` or ``written``: a start that compiled
-    cannot be compared with one that did not.
+    Values are JSON-like. What differs from start to start on one machine stands under
+    ``observed``; there, ``compile_cache`` is ``loaded`` or ``written``: the startup of one that
+    compiled cannot be compared with that of one that did not.
     """
     parsed = parse_log(lines)
     rules = rules_for(announced_version(parsed))
@@ -98,7 +99,33 @@ def read_resolved(lines: list[tuple[float, str]]) -> dict[str, Any]:
         if match := rules.max_concurrency.search(line.text):
             resolved["max_concurrency"] = float(match["n"])
     version = announced_version(parsed)
-    return resolved | ({"version": version} if version else {})
+    return _apart(resolved | ({"version": version} if version else {}))
+
+
+# What the engine found rather than was told: it differs from start to start on one machine.
+_OBSERVED = frozenset(
+    {
+        "checkpoint_gib",
+        "compile_cache",
+        "kv_cache_memory_gib",
+        "kv_cache_tokens",
+        "max_concurrency",
+        "model_memory_gib",
+        "released_page_cache_gib",
+        "worker_cores",
+    }
+)
+# Where the model lies and what it is called here says nothing about how it runs.
+_PLACES = frozenset({"model", "served_model_name", "tokenizer"})
+
+
+def _apart(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Flags apart from observations (``observed``), which no comparison should break on."""
+    flags = {k: v for k, v in resolved.items() if k not in _OBSERVED}
+    if isinstance(told := flags.get("non_default_args"), dict):
+        flags["non_default_args"] = {k: v for k, v in told.items() if k not in _PLACES}
+    observed = {k: v for k, v in resolved.items() if k in _OBSERVED}
+    return flags | ({"observed": observed} if observed else {})
 
 
 def _phase(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.cli.exits import interrupt_on_sigterm
 from harness.cli.live import progress
 from harness.errors import SpecError
 from harness.on_ray.cluster import ray_cluster
@@ -30,6 +31,7 @@ def deployer(ray: str, pools: Path | None, clock: Clock, shown: Progress) -> Ite
     virtual = read_pools(pools) if pools is not None else None
     shown.phase("ray", "starting Ray" if ray == "local" else f"joining Ray at {ray}")
     with ray_cluster(ray, virtual):
+        interrupt_on_sigterm()  # Ray has put a handler of its own in its place
         yield RayDeployer(clock=clock)
 
 

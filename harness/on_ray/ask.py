@@ -44,23 +44,32 @@ def describe(placed: Placed) -> str:
 
 
 def ask_nodes(node_ids: tuple[str, ...]) -> Callable[[], tuple[NodeFacts, ...]]:
-    """Asks each node once what it is; the answers, when they are wanted.
+    """Asks each node once what it is; the answers, in the order of the nodes, when they are wanted.
 
-    The answers raise DeploymentError when a node does not give its own.
+    Nodes of this machine are not asked but looked at: a task would start a process beside the job
+    whose startup is being measured. The answers raise DeploymentError when a node gives none.
     """
-    tasks = [
-        ray.remote(node_facts)
+    nodes = tuple(dict.fromkeys(node_ids))
+    here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    at = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    tasks = {
+        node: ray.remote(node_facts)
         .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
         .remote()
-        for node in dict.fromkeys(node_ids)
-    ]
+        for node in nodes
+        if at.get(node) != here
+    }
 
     def answers() -> tuple[NodeFacts, ...]:
         try:
-            return tuple(ray.get(tasks, timeout=FACTS_DEADLINE_S))
+            told = ray.get(list(tasks.values()), timeout=FACTS_DEADLINE_S)
         except RayError as error:
             raise DeploymentError(
                 "startup", f"a node of the deployment did not say what it is: {error}"
             ) from error
+        facts = dict(zip(tasks, told, strict=True))
+        if len(facts) < len(nodes):
+            facts |= dict.fromkeys((node for node in nodes if node not in tasks), node_facts())
+        return tuple(facts[node] for node in nodes)
 
     return answers

@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
-from ray._private.services import get_ray_address_from_environment
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
+from ray._private.services import find_gcs_addresses, get_ray_address_from_environment
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.exceptions import RayError
 
@@ -33,6 +36,9 @@ GCS_PORT = 6379
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 HTTP2_SETTINGS = 4
 
+WANTS_TOKEN = (
+    "wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not it"
+)
 ACCEPTED = "accepted: local, auto, HOST:PORT (of the cluster's GCS) or ray://HOST:PORT"
 
 
@@ -125,7 +131,8 @@ def _joined(address: str, announce: Announce, deadline_s: float) -> Iterator[Clu
         )
     except (RayError, ConnectionError, RuntimeError, ValueError, ImportError) as error:
         ray.shutdown()
-        raise RayUnavailable(f"Ray at {said} cannot be joined: {error}") from error
+        hint = f"; perhaps it {WANTS_TOKEN}" if is_client else ""
+        raise RayUnavailable(f"Ray at {said} cannot be joined: {error}{hint}") from error
     try:
         yield ClusterHandle(address=found, is_local=False)
     finally:
@@ -148,6 +155,9 @@ def _find(address: str) -> str:
             f"asked for the Ray cluster of this machine (auto), but RAY_ADDRESS is {found}, which "
             "names none: unset it, or use local"
         )
+    if found in find_gcs_addresses():  # type: ignore[no-untyped-call]
+        # As ray.init does: the user's token is shown to this machine's cluster, to no address.
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     return str(found)
 
 
@@ -195,9 +205,12 @@ def _probe_gcs(endpoint: str, said: str, deadline_s: float) -> None:
     thread = threading.Thread(target=ask, daemon=True, name="gcs-probe")
     thread.start()
     thread.join(deadline_s)
-    if errors or thread.is_alive():
-        why = str(errors[0]) if errors else f"no answer within {deadline_s:g} s"
-        raise RayUnavailable(
-            f"Ray at {said}: no GCS answers there ({why}); Ray's client port is joined as "
-            f"ray://{endpoint}"
-        )
+    if not errors and not thread.is_alive():
+        return
+    why = str(errors[0]) if errors else f"no answer within {deadline_s:g} s"
+    if "Unauthenticated" in why or "AuthToken" in why:
+        raise RayUnavailable(f"Ray at {said} {WANTS_TOKEN}")
+    raise RayUnavailable(
+        f"Ray at {said}: no GCS answers there ({why}); Ray's client port is joined as "
+        f"ray://{endpoint}"
+    )

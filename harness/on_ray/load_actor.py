@@ -18,7 +18,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.errors import DeadlineExceeded, DeploymentError
 from harness.load.driver import ClientHealth, FirstToken, HttpLoadDriver
-from harness.on_ray.node_facts import NodeFacts, node_facts
 from harness.on_ray.orphans import end_with_raylet
 from harness.on_ray.server_actor import boot_id
 from harness.startup import anchor
@@ -96,9 +95,6 @@ class LoadActor:
     def health(self) -> ClientHealth | None:
         """How the client itself did in the latest load."""
         return self._driver.last_health
-
-    def facts(self, python: str) -> NodeFacts:
-        return node_facts(python)
 
     def _keep(self, num_done: int, num_total: int, elapsed_s: float) -> None:
         self._progress = (num_done, num_total, elapsed_s)
@@ -209,13 +205,6 @@ class RemoteLoadDriver:
             self._actor.health.remote(), "load", ANSWER_DEADLINE_S, "the client's own health"
         )
         return samples
-
-    def facts(self, python: str) -> NodeFacts:
-        """Of the node that sends the load."""
-        facts: NodeFacts = self._get(
-            self._actor.facts.remote(python), "startup", ANSWER_DEADLINE_S * 2, "the node's facts"
-        )
-        return facts
 
     def close(self) -> None:
         """Ends the client's process and every connection of it."""

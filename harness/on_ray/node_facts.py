@@ -39,9 +39,11 @@ class NodeFacts:
     packages: Mapping[str, str] = field(default_factory=dict)
 
 
-def node_facts(python: str = "") -> NodeFacts:
-    """This node's hardware, and the versions in ``python`` (empty: this interpreter)."""
-    return NodeFacts(hardware=read_hardware(), packages=package_versions(python))
+def node_facts(python: str | None = "") -> NodeFacts:
+    """This node's hardware, and the versions in ``python`` (empty: this interpreter; None: the
+    engine is no Python that can be asked)."""
+    packages = {} if python is None else package_versions(python)
+    return NodeFacts(hardware=read_hardware(), packages=packages)
 
 
 def package_versions(python: str = "") -> dict[str, str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -22,16 +24,17 @@ from ray._private import ray_constants
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
 from harness.on_ray.virtual import NODE_GROUP, VirtualNode
 
 MIB = 1 << 20
 LOCAL_OBJECT_STORE_BYTES = 512 * MIB  # taken from /dev/shm only as it fills
 VIRTUAL_OBJECT_STORE_BYTES = 80 * MIB  # Ray's least is 75
-GCS_GONE_S = 5
 END_GRACE_S = 3.0
 END_DEADLINE_S = 10.0
 LOCAL_POOL = "local"
+_STARTING = threading.Lock()
 
 
 class Raylet(Node):
@@ -42,9 +45,16 @@ class Raylet(Node):
     """
 
     def __init__(
-        self, params: RayParams, *, head: bool, declared: VirtualNode | None, started: list[Raylet]
+        self,
+        params: RayParams,
+        *,
+        head: bool,
+        index: int,
+        declared: VirtualNode | None,
+        started: list[Raylet],
     ) -> None:
         self._declared = declared
+        self._index = index
         started.append(self)
         # spawn_reaper: on Linux every process it starts gets SIGKILL from the kernel when the
         # thread that started it ends, and so also when this process is killed.
@@ -58,6 +68,18 @@ class Raylet(Node):
             True,
             ray_constants.KV_NAMESPACE_DASHBOARD,
         )
+
+    def start_ray_processes(self) -> None:
+        # One at a time: Ray tries an import to see whether its dashboard is installed, and a thread
+        # that tries it while another one's attempt is failing believes that it is.
+        with _STARTING:
+            super().start_ray_processes()  # type: ignore[no-untyped-call]
+
+    def _make_inc_temp(self, suffix: str = "", prefix: str = "", directory_name: Any = None) -> str:
+        """A file of this raylet's own. Ray takes the first name that does not exist yet, which two
+        that start together both find."""
+        number = f".{self._index}" if self._index else ""
+        return str(Path(directory_name or self._logs_dir) / f"{prefix}{number}{suffix}")
 
     def get_resource_and_label_spec(self) -> Any:
         """For a virtual node nothing is detected: Ray would ask this machine's GPUs, its
@@ -92,13 +114,14 @@ def cluster_of(nodes: tuple[VirtualNode, ...], folder: Path) -> Iterator[str]:
     head has nothing to place on. Every process ends with the context or with this process.
     """
     started: list[Raylet] = []
-    with _quiet_logger(), contextlib.ExitStack() as stack:
+    with _quiet_logger(), _private_token(), contextlib.ExitStack() as stack:
         # Its threads must outlive the raylets that they start: see ``Raylet.__init__``.
         threads = stack.enter_context(ThreadPoolExecutor(max(1, min(len(nodes), _cores()))))
         stack.callback(_end, started)
         head = Raylet(
             _params(folder, 0, HEAD_OF_VIRTUAL if nodes else None, gcs=None),
             head=True,
+            index=0,
             declared=HEAD_OF_VIRTUAL if nodes else None,
             started=started,
         )
@@ -108,6 +131,7 @@ def cluster_of(nodes: tuple[VirtualNode, ...], folder: Path) -> Iterator[str]:
                 Raylet,
                 _params(folder, index, node, gcs=address),
                 head=False,
+                index=index,
                 declared=node,
                 started=started,
             )
@@ -126,9 +150,36 @@ def _settle(starting: list[Future[Raylet]]) -> None:
     wait(starting)
 
 
+@contextlib.contextmanager
+def _private_token() -> Iterator[None]:
+    """Ray listens on all of this machine's addresses, and whoever reaches it can run anything: for
+    this cluster's time this process and all it starts use a token that nobody else knows.
+
+    ``ray.init`` does alike with a token of the user's, and leaves the environment changed.
+    """
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    _read_token_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _read_token_again()
+
+
+def _read_token_again() -> None:
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 def _params(folder: Path, index: int, node: VirtualNode | None, gcs: str | None) -> RayParams:
-    """Ports are the system's to choose, so that any number of clusters share a machine. Sockets are
-    ours to name: of two raylets that start together, Ray would give both the same."""
+    """Ports are the system's to choose, so that any number of clusters share a machine; sockets lie
+    where their paths are short."""
     common: dict[str, Any] = {
         "temp_dir": str(folder),
         "plasma_store_socket_name": str(folder / f"store-{index}"),
@@ -147,11 +198,8 @@ def _params(folder: Path, index: int, node: VirtualNode | None, gcs: str | None)
         common["_system_config"] = {"prestart_worker_first_driver": False}
     else:
         common |= {"gcs_address": gcs, "redis_address": gcs}
-    # Our GCS does not come back. Ray's processes would wait a minute for it after a kill.
-    gone = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(GCS_GONE_S)}
     if node is None:
         return RayParams(
-            env_vars=gone,
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             labels={NODE_GROUP: LOCAL_POOL},
             **common,
@@ -159,7 +207,7 @@ def _params(folder: Path, index: int, node: VirtualNode | None, gcs: str | None)
     return RayParams(
         object_store_memory=VIRTUAL_OBJECT_STORE_BYTES,
         node_name=node.name,
-        env_vars={**node.env, **gone},
+        env_vars=dict(node.env),
         **common,
     )
 

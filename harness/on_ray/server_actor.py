@@ -16,6 +16,8 @@ from harness.on_ray.orphans import end_with_raylet
 from harness.server_process import ServerCommand, ServerProcess, ServerState, ServerStatus
 from results.clock import SystemClock
 
+SPANS_SETTLE_S = 0.75  # after healthy
+
 if TYPE_CHECKING:
     from harness.on_ray.node_facts import NodeFacts
     from results.startup import StartupPhase
@@ -51,10 +53,12 @@ class ServerActor:
         self._receiver: Any = None
         self._exits = ExitStack()
         self._utc_at_zero_s = 0.0
+        self._up_s = self._clock.monotonic_s()
         end_with_raylet(self.stop)
 
-    def ready(self) -> None:
-        """Answers when the actor's process runs."""
+    def ready(self) -> tuple[str, float]:
+        """Answers when the actor's process runs: this boot, and the clock's reading when it did."""
+        return boot_id(), self._up_s
 
     def begin(
         self, command: ServerCommand, wants_otlp: bool, page_cache_paths: tuple[str, ...]
@@ -77,16 +81,19 @@ class ServerActor:
         return self._started().lines()
 
     def spans(self) -> tuple[StartupPhase, ...]:
-        """The engine's spans so far, as phases since its process runs."""
-        started_s = self._started().status().started_s
-        if self._receiver is None or started_s is None:
+        """The engine's spans, as phases since its process runs. Exporters send in batches, so the
+        last ones of the startup are given a moment to arrive."""
+        status = self._started().status()
+        if self._receiver is None or status.started_s is None:
             return ()
+        settled_s = (status.healthy_s or 0.0) + SPANS_SETTLE_S
+        self._clock.sleep(max(settled_s - status.elapsed_s, 0.0))
         from harness.telemetry.otlp import span_phases
 
-        return span_phases(self._receiver.spans(), self._utc_at_zero_s + started_s)
+        return span_phases(self._receiver.spans(), self._utc_at_zero_s + status.started_s)
 
-    def facts(self, python: str) -> NodeFacts:
-        """This node, and the packages of the interpreter ``python``."""
+    def facts(self, python: str | None) -> NodeFacts:
+        """This node, and the packages of the interpreter ``python``; see ``node_facts``."""
         from harness.on_ray.node_facts import node_facts
 
         return node_facts(python)

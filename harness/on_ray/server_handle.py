@@ -105,16 +105,21 @@ class ServerHandle:
         self._tail: tuple[str, ...] = ()
         self._status: ServerStatus | None = None
         self._stage = "startup"
-        self._gone = False
+        self._gone = self._node_is_lost = False
         self._is_here = False  # the server's node is this host
+        self._asked_s = clock.monotonic_s()
         # Any: Ray's own types do not know the methods of an actor made with options.
         self._actor: Any = ray.remote(ServerActor).options(**options).remote()
 
-    def await_actor(self) -> None:
-        """Returns when the actor's process runs. Raises DeadlineExceeded, NodeLost, EngineDied."""
-        self._ask(
+    def await_actor(self) -> float:
+        """Returns when the actor's process runs: the driver's reading of the clock when it did, or
+        now where that was on another host. Raises DeadlineExceeded, NodeLost, EngineDied."""
+        there, up_s = self._ask(
             self._actor.ready, timeout_s=self._left_s(), waited_for="the actor to start on its node"
         )
+        now_s = self._clock.monotonic_s()
+        is_same_clock = there == boot_id() and self._asked_s <= up_s <= now_s
+        return up_s if is_same_clock else now_s
 
     def begin(
         self, command: ServerCommand, wants_otlp: bool, page_cache_paths: tuple[str, ...]
@@ -167,7 +172,7 @@ class ServerHandle:
 
     def log_tail(self) -> tuple[str, ...]:
         """The last lines; the last ones we heard where the server can no longer be asked."""
-        if not self._gone:
+        if not self._gone and not self._node_is_lost:
             with suppress(DeploymentError):
                 self._watch(ServerState.HEALTHY, 0.0)
         return self._tail
@@ -180,7 +185,7 @@ class ServerHandle:
         spans: tuple[StartupPhase, ...] = self._ask(self._actor.spans)
         return spans
 
-    def facts(self, python: str) -> NodeFacts:
+    def facts(self, python: str | None) -> NodeFacts:
         facts: NodeFacts = self._ask(self._actor.facts, python, timeout_s=ANSWER_DEADLINE_S * 2)
         return facts
 
@@ -191,8 +196,9 @@ class ServerHandle:
         self._gone = True
         longest_s = grace_s + STOP_MARGIN_S
         try:
-            with suppress(RayError):
-                ray.get(self._actor.stop.remote(), timeout=longest_s + ANSWER_DEADLINE_S)
+            if not self._node_is_lost:
+                with suppress(RayError):
+                    ray.get(self._actor.stop.remote(), timeout=longest_s + ANSWER_DEADLINE_S)
         finally:
             # Even when a second Ctrl-C ends the wait: the actor's end closes the warden's pipe.
             ray.kill(self._actor, no_restart=True)
@@ -262,6 +268,7 @@ class ServerHandle:
         )
 
     def _lost(self) -> NodeLost:
+        self._node_is_lost = True
         return NodeLost(
             self._stage,
             f"node {self.node.name} ({self.node.address}) went away with the server on it; "

@@ -17,7 +17,7 @@ from harness.on_ray.placement import Placed
 from harness.on_ray.server_actor import Begun
 from harness.on_ray.server_handle import ServerHandle, actor_options, node_of
 from harness.server_process import ServerCommand, ServerState, ServerStatus
-from harness.startup import Anchor, DriverMarks, ServerMarks, assemble, log_reader
+from harness.startup import Anchor, DriverMarks, assemble, log_reader
 from results.startup import StartupPhase, StartupTimeline
 from workloads.base import Running, ServerLaunch, ServerTarget
 
@@ -86,8 +86,7 @@ def _start(
     if not isinstance(launch, ServerLaunch):
         raise TypeError(f"a workload of the role server launched a {type(launch).__name__}")
     prepared_s = ask.since_s()
-    server.await_actor()
-    actor_started_s = ask.since_s()
+    actor_started_s = server.await_actor() - ask.asked_s
     command = ServerCommand(
         argv=launch.argv,
         env=launch.env,
@@ -100,7 +99,11 @@ def _start(
     status = server.await_healthy(lambda status: _say(ask.announce, status))
     return _Up(
         launch=launch,
-        target=ServerTarget(base_url=f"http://{host}:{status.port}", model=launch.model),
+        target=ServerTarget(
+            base_url=f"http://{host}:{status.port}",
+            model=launch.model,
+            vocab_size=launch.vocab_size,
+        ),
         status=status,
         begun=begun,
         zero=replace(zero, origin_s=zero.origin_s - ask.asked_s),
@@ -146,7 +149,7 @@ def _deployment(
         placed_detail=describe(placed),
     )
     program = up.launch.argv[0]
-    facts = server.facts(program if is_python(program) else "")
+    facts = server.facts(program if is_python(program) else None)
     resolve = log_reader(up.launch.resolve)
     return Deployment(
         running=Running(target=up.target, load=load),
@@ -166,18 +169,10 @@ def _timeline(
     lines: list[tuple[float, str]],
     spans: tuple[StartupPhase, ...],
 ) -> StartupTimeline:
-    status = up.status
-    started_s = status.started_s or 0.0
     read_phases = log_reader(up.launch.log_phases)
     return assemble(
         driver,
-        ServerMarks(
-            started_s=started_s,
-            started_resolution_s=status.started_resolution_s,
-            healthy_s=status.healthy_s or started_s,
-            healthy_resolution_s=status.healthy_resolution_s,
-            retried_s=status.retried_s,
-        ),
+        up.status.marks(),
         up.zero,
         log_phases=read_phases(lines) if read_phases else (),
         span_phases=spans,

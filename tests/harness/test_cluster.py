@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import ray
 
 from harness.errors import RayUnavailable, SpecError
+from harness.on_ray import reaper
 from harness.on_ray.cluster import ray_cluster
 from harness.on_ray.inventory import read_inventory
 from harness.on_ray.session_dir import LOCK, PREFIX, parent_dir, remove_abandoned, session_dir
@@ -34,7 +36,8 @@ from harness.on_ray.cluster import ray_cluster
 from harness.pools import VirtualCluster, VirtualPool
 
 address, num_virtual = sys.argv[1], int(sys.argv[2])
-pools = VirtualCluster(pools=(VirtualPool(name="v", num_nodes=num_virtual),)) if num_virtual else None
+pool = VirtualPool(name="v", num_nodes=max(num_virtual, 1))
+pools = VirtualCluster(pools=(pool,)) if num_virtual else None
 
 @ray.remote(num_cpus=0.5)
 class Busy:
@@ -44,9 +47,8 @@ class Busy:
 
 with ray_cluster(address, pools) as handle:
     if num_virtual:
-        Busy.remote().spin.remote()
-    else:
-        actor = None
+        busy = Busy.remote()
+        busy.spin.remote()
     names = sorted(node["NodeName"] for node in ray.nodes())
     print(json.dumps({"address": handle.address, "nodes": names}), flush=True)
     sys.stdin.read()
@@ -55,11 +57,16 @@ print("left", flush=True)
 
 
 @contextlib.contextmanager
-def driver(address: str, num_virtual: int = 0) -> Iterator[subprocess.Popen[str]]:
+def driver(
+    address: str, num_virtual: int = 0, without: str = ""
+) -> Iterator[subprocess.Popen[str]]:
+    """``without``: variables whose names start like this are kept from it."""
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER, address, str(num_virtual)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if without else None,
+        env={k: v for k, v in os.environ.items() if not (without and k.startswith(without))},
         text=True,
     )
     with process:
@@ -146,9 +153,14 @@ def test_local_clusters_are_alone_side_by_side_and_gone(monkeypatch: pytest.Monk
             assert says(guest)["address"] == ours.address
             out, _ = guest.communicate("", timeout=DEADLINE_S)
             assert out == "left\n"
+        with driver(ours.address, without="RAY_AUTH_") as stranger:
+            _, err = stranger.communicate("", timeout=DEADLINE_S)
+            assert stranger.returncode == 1
+            assert "wants its token" in err
         assert len(ray.nodes()) == 1  # a guest that leaves takes nothing with it
         assert folder.is_dir()
     assert not ray.is_initialized()
+    assert "RAY_AUTH_TOKEN" not in os.environ
     assert not folder.exists()
     assert not alive(mine)
 
@@ -165,9 +177,7 @@ def test_a_killed_driver_leaves_nothing_running() -> None:
         process.kill()
         process.wait()
         until(lambda: not alive(theirs))
-        assert folder.is_dir()
-        remove_abandoned(folder.parent)  # as the next start does
-        assert not folder.exists()
+        until(lambda: not folder.exists())
 
 
 @pytest.mark.ray
@@ -283,6 +293,28 @@ def test_session_folders(tmp_path: Path) -> None:
             assert not left.exists()
             assert being_made.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == [being_made.name]
+
+
+def test_the_reaper_ends_rays_processes_and_no_others(tmp_path: Path) -> None:
+    """One process has the folder on its command line and a file open in it, as Ray's have; one has
+    the file open only, as a driver that has joined; one has neither."""
+    sleep = "import time; time.sleep(600)"
+    (tmp_path / "log").touch()
+    with (tmp_path / "log").open() as log:
+        command = [sys.executable, "-c", sleep]
+        rays = subprocess.Popen([*command, str(tmp_path / "log")], stdin=log)
+        guest = subprocess.Popen([*command, "/dev/null"], stdin=log)
+        other = subprocess.Popen([*command, str(tmp_path / "log")], stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: reaper.users_of(str(tmp_path)) == [rays.pid])
+        reaper.end_users(str(tmp_path))
+        assert rays.wait(DEADLINE_S) == -signal.SIGKILL
+        assert guest.poll() is None
+        assert other.poll() is None
+    finally:
+        for process in (rays, guest, other):
+            process.kill()
+            process.wait()
 
 
 def test_a_socket_fits_below_the_parent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

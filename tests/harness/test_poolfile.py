@@ -97,5 +97,5 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, wrong: list[str]) -> N
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="nowhere.yaml"):
+    with pytest.raises(SpecError, match=r"nowhere\.yaml"):
         read_pools(tmp_path / "nowhere.yaml")

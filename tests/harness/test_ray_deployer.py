@@ -32,6 +32,9 @@ from workloads.traffic.spec import ConstantArrivals, FixedLength, Traffic
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
 DEADLINE_S = 60.0
+LONG = Traffic(
+    arrivals=ConstantArrivals(rate_rps=2.0), output_tokens=FixedLength(tokens=2), duration_s=300.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,11 +183,6 @@ runpy.run_module("workloads.simulated.golden_server", run_name="__main__", alter
 
 def test_a_load_that_lasts_too_long_is_ended(deployer: RayDeployer, name: str) -> None:
     plan = plan_of(deployer, deadlines=Deadlines(startup_s=DEADLINE_S, load_s=2.0, teardown_s=10.0))
-    long = Traffic(
-        arrivals=ConstantArrivals(rate_rps=2.0),
-        output_tokens=FixedLength(tokens=2),
-        duration_s=300.0,
-    )
     began = time.monotonic()
     with (
         pytest.raises(DeadlineExceeded, match=r"load_s = 2 s") as raised,
@@ -192,9 +190,36 @@ def test_a_load_that_lasts_too_long_is_ended(deployer: RayDeployer, name: str) -
     ):
         assert deployed.running.load is not None
         assert deployed.running.target is not None
-        deployed.running.load.drive(deployed.running.target, long, lambda *_: None)
+        deployed.running.load.drive(deployed.running.target, LONG, lambda *_: None)
     assert raised.value.stage == "load"
     assert time.monotonic() - began < DEADLINE_S
+
+
+def test_the_load_client_is_killed(deployer: RayDeployer, name: str) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill_once(*_: object) -> None:
+        if not killed:
+            killed.extend(
+                process
+                for process in psutil.Process().children(recursive=True)
+                if process.name().startswith("ray::LoadActor")
+            )
+            for process in killed:
+                process.kill()
+
+    with (
+        pytest.raises(DeploymentError, match="load client's process died") as raised,
+        deployer.deploy(
+            plan_of(deployer), lambda _: simulated_launch(name=name), say_nothing
+        ) as deployed,
+    ):
+        assert deployed.running.load is not None
+        assert deployed.running.target is not None
+        deployed.running.load.drive(deployed.running.target, LONG, kill_once)
+    assert len(killed) == 1
+    assert type(raised.value) is DeploymentError
+    assert raised.value.stage == "load"
 
 
 def test_an_endpoint_that_is_not_there(

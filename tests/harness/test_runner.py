@@ -41,8 +41,8 @@ POOL = NodePool(
 class ScriptedWorkload:
     """Hands back what the test says, or raises it."""
 
-    def __init__(self, script: list[Any]) -> None:
-        self.script = script
+    def __init__(self, script: list[Any], seeds_seen: list[int]) -> None:
+        self.script, self.seeds = script, seeds_seen
 
     def launch(self, device: Device, models_dir: str) -> Launch:
         return RemoteServer(url="http://127.0.0.1:1", model="m")
@@ -51,6 +51,7 @@ class ScriptedWorkload:
         self, running: Running, traffic: Traffic | None, on_progress: Callable[..., None]
     ) -> Samples:
         step = self.script.pop(0)
+        self.seeds.append(traffic.seed if traffic else -1)
         if isinstance(step, BaseException):
             raise step
         samples: Samples = step
@@ -144,14 +145,20 @@ def deployer(clock: FakeClock, store: FakeRecordStore) -> ScriptedDeployer:
 
 
 @pytest.fixture
+def seeds_seen() -> list[int]:
+    return []
+
+
+@pytest.fixture
 def run(
     clock: FakeClock,
     store: FakeRecordStore,
     deployer: ScriptedDeployer,
+    seeds_seen: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., list[RunRecord]]:
     def do(*script: Any, spec: RunSpec = SPEC, prices: PriceTable | None = None) -> list[RunRecord]:
-        workload = ScriptedWorkload(list(script))
+        workload = ScriptedWorkload(list(script), seeds_seen)
         monkeypatch.setattr(harness.runner, "workload_for", lambda params: workload)
         context = RunContext(
             deployer=deployer,
@@ -216,6 +223,12 @@ def test_repeats_share_a_deployment_only_when_asked(run: Any, deployer: Scripted
     assert shared[0].startup
     assert shared[1].startup is None
     assert value(shared[1], "startup_s") is None
+
+
+def test_each_repeat_sends_prompts_of_its_own(run: Any, seeds_seen: list[int]) -> None:
+    records = run(make_requests(40), make_requests(40), spec=replace(SPEC, num_repeats=2))
+    assert [r.seeds["traffic.seed"] for r in records] == [7, 8]
+    assert seeds_seen == [7, 8]
 
 
 def test_the_hashes_of_two_runs_agree(run: Any) -> None:

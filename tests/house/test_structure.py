@@ -19,7 +19,7 @@ ONLY_HERE = {
     "torch": ("workloads/torch_", "harness/on_ray/train"),
     "altair": ("reports/",),
     "pynvml": ("harness/on_ray/node_facts.py", "harness/cli/doctor.py"),
-    "fsspec": ("results/",),
+    "fsspec": ("results/", "harness/on_ray/train_group.py"),
 }
 # Where an engine's environment is put together from our own.
 MAY_READ_ENVIRON = ("harness/settings.py", "harness/server_process.py", "harness/on_ray/")

@@ -57,7 +57,7 @@ class Program:
             **kwargs,
         )
 
-    def run(self, *words: str, timeout_s: float = 280.0) -> Done:
+    def run(self, *words: str, timeout_s: float = 150.0) -> Done:
         start_s = time.monotonic()
         process = self.start(*words)
         try:

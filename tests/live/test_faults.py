@@ -56,9 +56,9 @@ def test_a_missing_spec_file(program: Any) -> None:
     assert "no-such.yaml" in done.stderr
 
 
-def test_a_missing_model_folder(program: Any) -> None:
+def test_a_missing_model_folder(program: Any, serving_spec: Callable[..., Path]) -> None:
     done = program.run(
-        "run", "examples/serving-poisson.yaml", "--set", "workload.model=/no/such/model", "--json"
+        "run", str(serving_spec()), "--set", "workload.model=/no/such/model", "--json"
     )
     assert done.returncode == 3, done.stderr
     failed = only_failure(done)
@@ -70,19 +70,20 @@ def test_hardware_that_nobody_has_is_refused_with_both_numbers(program: Any) -> 
         "run",
         "examples/serving-poisson.yaml",
         "--set",
-        "hardware.0.accelerator=H100",
+        "hardware.accelerator=H100",
         "--set",
-        "hardware.0.num_chips=8",
+        "hardware.num_chips=8",
         "--json",
     )
     assert done.returncode == 3
     failed = only_failure(done)
     assert failed["stage"] == "plan"
     assert "8 x H100" in failed["message"]
+    assert "CPUs in pool local" in failed["message"]
 
 
 def test_a_server_that_dies_while_loading(program: Any, serving_spec: Callable[..., Path]) -> None:
-    done = program.run("run", str(serving_spec("--die-while-loading")), "--json")
+    done = program.run("run", str(serving_spec("--startup-delay-s", "30", "--die-after-s", "1")), "--json")
     assert done.returncode == 3, done.stderr
     failed = only_failure(done)
     assert (failed["stage"], failed["error"]) == ("startup", "engine_died")
@@ -147,7 +148,7 @@ def test_a_full_disk(program: Any, serving_spec: Callable[..., Path], tmp_path: 
         spec = serving_spec(duration_s=30.0)
         done = program.run("run", str(spec), "--store", str(small / "store"), "--no-report")
         assert done.returncode == 3, done.stderr
-        assert "space" in done.stderr
+        assert "full" in done.stderr
         assert "Traceback" not in done.stderr
         records = list((small / "store").glob("runs/*/*/record.json"))
         (outcome,) = [json.loads(p.read_text())["outcome"] for p in records]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.engine, pytest.mark.torch, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
@@ -146,11 +147,12 @@ def test_an_engine_that_dies_while_loading_leaves_its_words(
     session_program: Any, quickstart: Any, tmp_path: Path
 ) -> None:
     """Real vLLM, asked for a context that the model does not have."""
+    served = (ROOT / "examples/quickstart.yaml").read_text().split("\n---\n")[0]
+    spec = tmp_path / "dies.yaml"
+    spec.write_text(served.replace("max-model-len: 512", "max-model-len: 999999"))
     done = session_program.run(
         "run",
-        "examples/serving-poisson.yaml",
-        "--set",
-        "workload.engine_args.max-model-len=999999",
+        str(spec),
         "--store",
         str(tmp_path / "store"),
         "--json",

@@ -169,19 +169,20 @@ def test_charts_are_drawn_and_nothing_is_asked_for(
 
 
 @pytest.mark.parametrize("kind", ["serving", "training", "failed", "several", "pretended"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_a_phone_shows_it_without_sideways_scrolling_and_with_contrast(
-    page: Page, report_of: Callable[[str], Path], kind: str, dark: bool
+    page: Page, report_of: Callable[[str], Path], kind: str
 ) -> None:
     path = report_of(kind)
-    page.load(path, width=390, height=844, dark=dark)
+    page.load(path, width=390, height=844)
     if kind != "several":
         open_folds(page)
     page.run(DRAWN)
     assert page.run(STICKS_OUT) == []
-    contrast = page.run(POOR_CONTRAST)
-    assert contrast["seen"] > 40
-    assert contrast["poor"] == []
+    for dark in (False, True):
+        page.scheme(dark)
+        contrast = page.run(POOR_CONTRAST)
+        assert contrast["seen"] > 40
+        assert contrast["poor"] == [], f"{dark=}"
     assert_quiet(page, path)
 
 

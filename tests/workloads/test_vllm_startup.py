@@ -205,14 +205,16 @@ def test_what_a_cpu_engine_runs_with() -> None:
         "seed": 0,
         "enable_prefix_caching": True,
         "enable_chunked_prefill": True,
-        "checkpoint_gib": 0.01,
-        "kv_cache_memory_gib": 1.0,
-        "kv_cache_tokens": 524288,
-        "max_concurrency": 256.0,
-        "worker_cores": [0],
-        "compile_cache": "written",
         "supported_tasks": ["generate"],
-        "non_default_args": {"model": "/models/tiny-llama", "served_model_name": ["tiny"]},
+        "non_default_args": {},
+        "observed": {
+            "checkpoint_gib": 0.01,
+            "kv_cache_memory_gib": 1.0,
+            "kv_cache_tokens": 524288,
+            "max_concurrency": 256.0,
+            "worker_cores": [0],
+            "compile_cache": "written",
+        },
     }
 
 
@@ -222,10 +224,12 @@ def test_what_a_gpu_engine_runs_with() -> None:
     assert resolved["device"] == "cuda"
     assert resolved["quantization"] == "fp8"
     assert resolved["tensor_parallel_size"] == 2
-    assert resolved["kv_cache_tokens"] == 955_312
-    assert resolved["kv_cache_memory_gib"] == 58.31
-    assert resolved["model_memory_gib"] == 4.29
-    assert resolved["released_page_cache_gib"] == 8.03  # the next start will be a cold one
+    assert resolved["observed"]["kv_cache_tokens"] == 955_312
+    assert resolved["observed"]["kv_cache_memory_gib"] == 58.31
+    assert resolved["observed"]["model_memory_gib"] == 4.29
+    assert (
+        resolved["observed"]["released_page_cache_gib"] == 8.03
+    )  # the next start will be a cold one
 
 
 def test_neither_ports_nor_keys_are_kept() -> None:
