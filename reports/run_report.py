@@ -1,7 +1,7 @@
 """Records and their tables in, one document out. Pure: same inputs, same document.
 
 One run is told from the answer down to the evidence; several are put side by side first, and then
-told one by one, folded.
+told one by one, folded where they are many.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ TableReader = Callable[[RunRecord, str], pa.Table | None]
 MAX_POINTS, MIN_POINTS = 2000, 100
 # Told one by one; of more runs only the table speaks.
 MAX_TOLD = 12
+MAX_UNFOLDED = 2
 MAX_OVERLAID = 8
 LATENCIES = ("ttft_s", "e2e_s", "itl_s", "tpot_s")
 
@@ -97,7 +98,7 @@ def _several(records: Sequence[RunRecord], table: TableReader, command: str) -> 
             badges=badges(record),
             blocks=(Paragraph(text=sentence(record)),),
             sections=_run_sections(record, table, points, f"run-{i}-", ""),
-            folded=True,
+            folded=len(told) > MAX_UNFOLDED,
         )
         for i, (record, label) in enumerate(zip(told, labels, strict=False), 1)
     )

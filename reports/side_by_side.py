@@ -42,13 +42,28 @@ def side_by_side(records: Sequence[RunRecord]) -> tuple[Block, ...]:
         ("Training runs", [r for r in records if r.workload in trained]),
     )
     tables = [_table(title, group, labels) for title, group in groups if group]
-    ordered = [labels[r.run_id] for r in records]
     small = Paragraph(
         text="Small print: 95 % interval, within the run for a percentile, over runs for a mean; "
         "beside n/a, the samples that were too few.",
         tone="muted",
     )
-    return (*tables, small, *_hash_notes(records), *_differences(records, ordered))
+    return (*tables, small, *_compared(records, labels))
+
+
+def _compared(records: Sequence[RunRecord], labels: Mapping[str, str]) -> tuple[Block, ...]:
+    """Notes and differences within each kind of workload: a server and a training job differ in
+    everything, and nobody asked how."""
+    kinds = dict.fromkeys(r.workload for r in records)
+    groups = [[r for r in records if r.workload == kind] for kind in kinds]
+    pairs = [group for group in groups if len(group) > 1]
+    if not pairs:
+        what = " and ".join(kinds)
+        return (Paragraph(text=f"Workloads of different kinds ({what}): nothing to compare."),)
+    blocks: list[Block] = []
+    for group in pairs:
+        ordered = [labels[r.run_id] for r in group]
+        blocks += [*_hash_notes(group), *_differences(group, ordered)]
+    return tuple(blocks)
 
 
 def _table(title: str, records: Sequence[RunRecord], labels: Mapping[str, str]) -> Table:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+# Not scipy.stats: it takes a second to import, and every command would pay it.
+from scipy import special
 
 # A percentile needs this many samples beyond it before it is printed at all.
 MIN_SAMPLES_BEYOND = 10
@@ -47,8 +49,9 @@ def quantile_interval(
         return None
     tail = (1.0 - confidence) / 2.0
     # P(B < low) ≤ tail and P(B ≥ high) ≤ tail, ranks counted from 1.
-    low = int(stats.binom.ppf(tail, n, q))
-    high = int(stats.binom.ppf(1.0 - tail, n, q)) + 1
+    at_most = special.bdtr(np.arange(n + 1), n, q)  # P(B ≤ k), k = 0…n
+    low = int(np.searchsorted(at_most, tail))
+    high = int(np.searchsorted(at_most, 1.0 - tail)) + 1
     if low < 1 or high > n:
         return None
     ordered = np.sort(values)
@@ -64,5 +67,5 @@ def mean_interval(
     if n < 2:
         return mean, None
     error = float(np.std(values, ddof=1)) / math.sqrt(n)
-    half = float(stats.t.ppf(0.5 + confidence / 2.0, n - 1)) * error
+    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2.0)) * error
     return mean, Interval(low=mean - half, high=mean + half)

@@ -13,9 +13,6 @@ from harness.cli.options import Json, Store, store_of
 from harness.cli.output import print_json
 from harness.errors import HarnessError
 from harness.settings import read_settings
-from reports.html import render_html
-from reports.markdown import render_markdown
-from reports.run_report import run_report
 from results.record import RunRecord
 from results.store import RecordStore
 
@@ -52,6 +49,11 @@ def write_report(
     command: str = "",
 ) -> Path:
     """Render and write; returns the file's absolute path. Raises HarnessError when it cannot."""
+    # Altair and pandas take a second to import, and most commands draw nothing.
+    from reports.html import render_html
+    from reports.markdown import render_markdown
+    from reports.run_report import run_report
+
     path = out or read_settings().reports_dir / f"{records[0].run_id}.html"
     document = run_report(records, store.table, command=command)
     text = render_markdown(document) if path.suffix == ".md" else render_html(document)

@@ -10,20 +10,23 @@ from rich.console import Console
 
 from harness.cli.exits import interrupt_on_sigterm
 from harness.cli.live import progress
+from harness.deployment import Deployer
 from harness.errors import SpecError
-from harness.on_ray.cluster import ray_cluster
-from harness.poolfile import read_pools
 from harness.pools import Inventory
 from harness.pricefile import read_prices
 from harness.progress import Progress
-from harness.ray_deployer import RayDeployer
 from results.clock import Clock, SystemClock
 from results.prices import PriceTable
 
 
 @contextmanager
-def deployer(ray: str, pools: Path | None, clock: Clock, shown: Progress) -> Iterator[RayDeployer]:
+def deployer(ray: str, pools: Path | None, clock: Clock, shown: Progress) -> Iterator[Deployer]:
     """A deployer on the cluster that ``ray`` names; a cluster of our own ends with the context."""
+    # Ray takes more than a second to import, and half the commands never touch it.
+    from harness.on_ray.cluster import ray_cluster
+    from harness.poolfile import read_pools
+    from harness.ray_deployer import RayDeployer
+
     if pools is not None and ray != "local":
         raise SpecError(
             f"--pools pretends pools on this machine; it goes with --ray local, not {ray}"

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 from ray._private.authentication.authentication_token_setup import (
@@ -36,6 +38,8 @@ GCS_PORT = 6379
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 HTTP2_SETTINGS = 4
 
+# An error as the raylet's C++, a Python logger and a traceback write it.
+LOGGED_ERROR = re.compile(r"^\[[^]]* [EC] [^]]*\]|\bERROR\b|^\w*(Error|Exception): ")
 WANTS_TOKEN = (
     "wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not it"
 )
@@ -99,17 +103,30 @@ def _local(pools: VirtualCluster | None, announce: Announce) -> Iterator[Cluster
     what = f"with {len(nodes)} virtual nodes" if nodes else "on this machine"
     announce("ray", f"starting Ray {what}")
     with contextlib.ExitStack() as stack:
+        folder = None
         try:
             folder = stack.enter_context(session_dir())
             address = stack.enter_context(cluster_of(nodes, folder))
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except OSError as error:
-            raise RayUnavailable(f"Ray could not be started {what}: {error}") from error
         except Exception as error:  # Ray raises the root of all errors when a start times out
+            words = _last_words(folder) if folder else ""
             raise RayUnavailable(
-                f"Ray could not be started {what}: {error}; is the machine out of memory or busy?"
+                f"Ray could not be started {what}: {error}; is the machine busy, or out of memory "
+                f"or disk?{words}"
             ) from error
         yield ClusterHandle(address=address, is_local=True, virtual=bool(nodes))
+
+
+def _last_words(folder: Path) -> str:
+    """The errors in Ray's logs, which go with the folder."""
+    lines = []
+    for path in sorted(folder.glob("session_latest/logs/*")):
+        if path.is_file():
+            with contextlib.suppress(OSError):
+                text = path.read_text(errors="replace")
+                found = [line.strip() for line in text.splitlines() if LOGGED_ERROR.search(line)]
+                lines += [f"{path.name}: {line[:300]}" for line in found[:3]]
+    return "".join(f"\n  {line}" for line in lines[:12])
 
 
 @contextlib.contextmanager

@@ -277,6 +277,29 @@ def test_virtual_pools_are_local_and_possible() -> None:
         pytest.fail("started")
 
 
+def test_a_start_that_fails_repeats_what_ray_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def starts_not(nodes: object, folder: Path) -> Iterator[str]:
+        logs = folder / "session_latest" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "raylet.out").write_text(
+            "[2026-11-23 18:30:34,1 I 7 7] (raylet) main.cc:1: fine\n"
+            "[2026-11-23 18:30:40,3 E 7 8] (raylet) agent_manager.cc:87: exited immediately\n"
+        )
+        (logs / "dashboard_agent.log").write_text("ModuleNotFoundError: No module named 'x'\n")
+        raise Exception("timed out")
+        yield ""
+
+    monkeypatch.setattr("harness.on_ray.cluster.cluster_of", starts_not)
+    with pytest.raises(RayUnavailable) as caught, ray_cluster("local"):
+        pytest.fail("started")
+    message = str(caught.value)
+    assert "Ray could not be started on this machine: timed out" in message
+    assert "agent_manager.cc:87: exited immediately" in message
+    assert "No module named 'x'" in message
+    assert "fine" not in message
+
+
 def test_session_folders(tmp_path: Path) -> None:
     with session_dir(tmp_path) as kept:
         assert kept.parent == tmp_path

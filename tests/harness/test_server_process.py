@@ -194,7 +194,7 @@ def test_what_is_raised_says_what_was_printed() -> None:
     error = engine_died("startup", status, ("a", "b"))
     assert str(error) == (
         "the server ended with exit code 139, killed by signal 11 before it was healthy, "
-        "2.5 s after its start. Its last lines: a | b"
+        "2.5 s after its start. Its last line: b"
     )
     late = too_late("startup", "the server to be healthy", ())
     assert str(late) == (
