@@ -25,9 +25,7 @@ from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._raylet import AuthenticationTokenLoader, Config, NodeID  # type: ignore[attr-defined]  # compiled
-from ray.core.generated.gcs_service_pb2 import (
-    GetAllNodeInfoRequest,  # type: ignore[attr-defined]  # made by protobuf
-)
+from ray.core.generated import gcs_service_pb2
 
 from harness.on_ray.virtual import NODE_GROUP, VirtualNode
 from results.clock import SystemClock
@@ -88,9 +86,9 @@ class Raylet(Node):
 
     def _is_registered(self) -> bool:
         client = self.get_gcs_client()  # type: ignore[no-untyped-call]
-        wanted = GetAllNodeInfoRequest.NodeSelector(
-            node_id=NodeID.from_hex(str(self._node_id)).binary()
-        )
+        node_id = NodeID.from_hex(str(self._node_id)).binary()
+        request = gcs_service_pb2.GetAllNodeInfoRequest  # type: ignore[attr-defined]  # generated
+        wanted = request.NodeSelector(node_id=node_id)
         return bool(client.get_all_node_info(timeout=REGISTER_DEADLINE_S, node_selectors=[wanted]))
 
     def _make_inc_temp(self, suffix: str = "", prefix: str = "", directory_name: Any = None) -> str:
