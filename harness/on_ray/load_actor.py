@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -76,11 +77,19 @@ CLIENT_NICENESS = -10
 
 
 def go_first() -> None:
-    """Of this thread and those it starts: where we may, have the kernel run the client before the engine when they share cores: it
-    needs little, and what it waits would be in every latency. Without the right to, it waits its
-    turn and its lateness is measured (``dispatch_lag_s``)."""
+    """Where we may, have the kernel run this process before the engine when they share cores.
+
+    The client needs little, and what it waits would be in every latency. Without the right to, it
+    waits its turn, and its lateness is measured (``dispatch_lag_s``). Threads started later inherit
+    the priority; the session of its own is for Linux's autogroups, which weigh sessions, not
+    processes, against each other (sched(7)).
+    """
+    with suppress(PermissionError):
+        os.setsid()
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, CLIENT_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(CLIENT_NICENESS))
 
 
 class LoadActor:
