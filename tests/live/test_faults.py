@@ -83,7 +83,9 @@ def test_hardware_that_nobody_has_is_refused_with_both_numbers(program: Any) -> 
 
 
 def test_a_server_that_dies_while_loading(program: Any, serving_spec: Callable[..., Path]) -> None:
-    done = program.run("run", str(serving_spec("--startup-delay-s", "30", "--die-after-s", "1")), "--json")
+    done = program.run(
+        "run", str(serving_spec("--startup-delay-s", "30", "--die-after-s", "1")), "--json"
+    )
     assert done.returncode == 3, done.stderr
     failed = only_failure(done)
     assert (failed["stage"], failed["error"]) == ("startup", "engine_died")
