@@ -38,6 +38,7 @@ class Deployment:
     startup: StartupTimeline | None
     packages: Mapping[str, str] = field(default_factory=dict)  # of the engine's own environment
     resolved: Mapping[str, Any] = field(default_factory=dict)
+    simulated: bool = False  # what answers says that it is a simulation
     check: Callable[[], None]
     log_tail: Callable[[], tuple[str, ...]]
 

@@ -118,7 +118,9 @@ def seal(
         experiment_id=run.experiment_id,
         name=run.name,
         workload=run.workload,
-        evidence=Evidence.MEASURED,
+        evidence=Evidence.SIMULATED
+        if deployment is not None and deployment.simulated
+        else Evidence.MEASURED,
         workload_hash=run.workload_hash,
         environment_hash=environment_hash(environment, resolved) if environment else "",
         started_at=run.started_at,

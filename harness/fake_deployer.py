@@ -130,6 +130,7 @@ class FakeDeployer:
                 log_phases=read_phases(lines) if read_phases else (),
             ),
             resolved=resolve(lines) if resolve else {},
+            simulated=token.simulated,
             check=lambda: _check(server),
             log_tail=server.tail,
         )

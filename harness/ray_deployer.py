@@ -90,7 +90,7 @@ class RayDeployer:
         )
         ask.announce("first token", f"asking {launch.url} for a first token")
         longest_s = min(ask.plan.spec.deadlines.startup_s, ENDPOINT_CANARY_S)
-        load.first_token(target, longest_s, api_of(ask.plan))
+        token = load.first_token(target, longest_s, api_of(ask.plan))
         return Deployment(
             running=Running(target=target, load=load),
             placement=Placement(
@@ -98,6 +98,7 @@ class RayDeployer:
             ),
             hardware=(),
             startup=None,
+            simulated=token.simulated,
             check=lambda: None,
             log_tail=lambda: (),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import math
 import tempfile
 from array import array
@@ -84,6 +85,10 @@ class RawStore:
             self._file.close()
 
 
+MODELS_PATH = "/v1/models"
+_OWNER_TIMEOUT_S = 5.0
+
+
 class Client:
     """A pool of kept-alive connections to one server, without a limit on their number."""
 
@@ -97,6 +102,7 @@ class Client:
         now_s: Callable[[], float],
     ) -> None:
         self._url = root_url(base_url) + api_path(api)
+        self._models_url = root_url(base_url) + MODELS_PATH
         self._timeout_s = timeout_s
         self._store = store
         self._now_s = now_s
@@ -124,6 +130,17 @@ class Client:
             trace_configs=[trace],
         )
         return self
+
+    async def owner(self) -> str:
+        """Who the server says owns its first model, or "" where it does not say."""
+        assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=_OWNER_TIMEOUT_S)
+        try:
+            async with self._session.get(self._models_url, timeout=timeout) as response:
+                document = json.loads(await response.read())
+                return str(document["data"][0]["owned_by"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError):
+            return ""
 
     async def __aexit__(
         self,

@@ -11,7 +11,7 @@ import math
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.load.bodies import DIALECTS, probe_body
 from harness.load.client import Client, RawStore, Transcript
@@ -34,6 +34,10 @@ _NOT_UP_YET = (502, 503, 504)
 _MAX_OPEN_FILES = 65536
 
 
+# What our simulated servers give as the owner of their models.
+SIMULATED = "simulated"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstToken:
     """The startup canary. ``ttft_s`` counts from the send of the attempt that was answered.
@@ -46,6 +50,7 @@ class FirstToken:
     status: int  # HTTP status of the last attempt; −1: no response
     error: str
     seen_s: float | None = None
+    simulated: bool = False  # the server says of itself that it is a simulation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +180,7 @@ class HttpLoadDriver:
                 answer = self._read_first_token(seen, store)
                 is_up = seen.status >= 0 and seen.status not in _NOT_UP_YET
                 if is_up or answer.error.startswith("timeout"):
-                    return answer
+                    return replace(answer, simulated=await client.owner() == SIMULATED)
                 last = answer.error
                 await asyncio.sleep(_FIRST_TOKEN_RETRY_S)
         return FirstToken(

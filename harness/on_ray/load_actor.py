@@ -60,6 +60,7 @@ class SeenToken:
     sent_s: float
     seen_s: float
     resolution_s: float
+    simulated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +201,10 @@ class RemoteLoadDriver:
         )
         seen_s = zero.origin_s + token.seen_s - report.zero_s
         return SeenToken(
-            sent_s=seen_s - token.ttft_s, seen_s=seen_s, resolution_s=zero.resolution_s
+            sent_s=seen_s - token.ttft_s,
+            seen_s=seen_s,
+            resolution_s=zero.resolution_s,
+            simulated=token.simulated,
         )
 
     def drive(

@@ -158,6 +158,7 @@ def _deployment(
         startup=_timeline(driver, up, lines, server.spans()),
         packages=facts.packages,
         resolved=resolve(lines) if resolve else {},
+        simulated=token.simulated,
         check=server.check,
         log_tail=server.log_tail,
     )

@@ -3,11 +3,12 @@ import threading
 import time
 
 import pytest
+from aiohttp import web
 
 from harness.load.driver import HttpLoadDriver
 from workloads.base import ServerTarget
 from workloads.simulated.answers import Behaviour
-from workloads.simulated.golden_server import golden_server
+from workloads.simulated.golden_server import GoldenServer, golden_server
 
 
 def bound() -> socket.socket:
@@ -108,3 +109,19 @@ def test_a_server_that_refuses_fields_still_answers() -> None:
     with golden_server(behaviour) as server:
         seen = HttpLoadDriver().first_token(server.target, 30.0)
     assert (seen.status, seen.error) == (200, "")
+
+
+def test_a_simulated_server_says_so() -> None:
+    with golden_server(Behaviour(ttft_s=0.01)) as server:
+        assert HttpLoadDriver().first_token(server.target, 10.0).simulated
+
+
+def test_a_server_that_names_no_owner_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_models(self: GoldenServer, _: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    monkeypatch.setattr(GoldenServer, "_models", no_models)
+    with golden_server(Behaviour(ttft_s=0.01)) as server:
+        seen = HttpLoadDriver().first_token(server.target, 10.0)
+    assert seen.ttft_s is not None
+    assert not seen.simulated

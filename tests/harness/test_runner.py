@@ -66,6 +66,7 @@ class ScriptedDeployer:
         self.num_up = self.num_down = 0
         self.dead: Exception | None = None
         self.teardown_fails: Exception | None = None
+        self.simulated = False
         self.open_when_deployed: list[int] = []
         self.store: FakeRecordStore | None = None
 
@@ -105,6 +106,7 @@ class ScriptedDeployer:
             startup=StartupTimeline(phases=(phase,), ready_s=30.0),
             packages={"vllm": "0.32.0"},
             resolved={"dtype": "bfloat16"},
+            simulated=self.simulated,
             check=self._check,
             log_tail=lambda: ("last words",),
         )
@@ -236,6 +238,15 @@ def test_the_hashes_of_two_runs_agree(run: Any) -> None:
     assert first.run_id != second.run_id
     assert first.workload_hash == second.workload_hash
     assert first.environment_hash == second.environment_hash
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_simulated_and_measured_never_mix(
+    run: Any, deployer: ScriptedDeployer, simulated: bool
+) -> None:
+    deployer.simulated = simulated
+    (record,) = run(make_requests(40))
+    assert record.evidence == ("simulated" if simulated else "measured")
 
 
 def test_a_refused_plan_is_a_record(run: Any, store: FakeRecordStore) -> None:

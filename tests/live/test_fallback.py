@@ -50,6 +50,8 @@ def test_the_second_pool_is_taken_when_the_first_is_full(
     assert (first["pool"], first["outcome"]) == ("reserved", "timed_out")
     assert first["waited_s"] >= 2.0
     assert (second["pool"], second["outcome"]) == ("spot", "taken")
+    # The stand-in engine says what it is, and the record keeps it apart from what was measured.
+    assert record["evidence"] == "simulated"
     # Pretended hardware is never priced, and its numbers are doubted aloud.
     assert "virtual_pool" in {d["code"] for d in record["doubts"]}
     assert not any(m["metric"] == "cost_usd" for m in record["measurements"])
