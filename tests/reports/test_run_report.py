@@ -214,29 +214,39 @@ def test_repeats_stand_side_by_side_with_their_mean(repeats: Any) -> None:
 
 def test_different_hashes_are_named_with_what_differs(make: SimpleNamespace) -> None:
     other = make.environment(vllm="0.33.0")
+    first = make.serving_run(0)
+    spec = {**first.records[0].spec, "slo": {"ttft_s": 9.0}}
     runs = (
-        make.serving_run(0)
+        first
         + make.serving_run(1, environment=other, environment_hash="b" * 16)
-        + make.training_run(2)
-        + make.failed_run(3)
+        + make.serving_run(2, spec=spec, workload_hash="c" * 16)
+        + make.training_run(3)
     )
     report = run_report(runs.records, runs.table)
     notes = [p for p in blocks(report, Paragraph) if p.tone == "warn"]
     assert "2 different workload hashes" in notes[0].text
     assert "different environment hashes" in notes[1].text
     asked = table(report, "What was asked differently")
-    assert [c.name for c in asked.columns] == [
-        "key",
-        "quickstart 1/3 and 2 more",
-        "train-tiny 3/3",
-    ]
+    labels = [s.heading for s in report.sections[1:]]
+    # The training run was asked something else altogether: it is held against nothing.
+    assert [c.name for c in asked.columns] == ["key", f"{labels[0]} and 1 more", labels[2]]
+    assert [c.text for row in asked.rows for c in row if c.text == "9.0"] == ["9.0"]
     answered = table(report, "What answered differently")
     by_key = {row[0].text: [c.text for c in row[1:]] for row in answered.rows}
-    assert by_key["packages.vllm"] == ["0.32.0", "0.33.0", "0.32.0"]
+    assert by_key["packages.vllm"] == ["0.32.0", "0.33.0"]
     assert "git_sha" not in by_key
     # A mean is made only of valid runs that are alike: here there are no two.
     assert all("mean" not in row[0].text for row in table(report, "Served runs").rows)
-    assert [row[0].text for row in table(report, "Training runs").rows] == ["train-tiny 3/3"]
+    assert [row[0].text for row in table(report, "Training runs").rows] == [labels[3]]
+
+
+def test_workloads_of_different_kinds_are_not_compared(make: SimpleNamespace) -> None:
+    runs = make.serving_run(0) + make.training_run(1)
+    report = run_report(runs.records, runs.table)
+    texts = [p.text for p in blocks(report, Paragraph)]
+    assert "Workloads of different kinds (vllm and torch): nothing to compare." in texts
+    # Two are few enough to be told without a click.
+    assert [s.folded for s in report.sections] == [False, False, False]
 
 
 def test_runs_of_the_same_name_are_told_apart(make: SimpleNamespace) -> None:
