@@ -98,7 +98,7 @@ class FakeDeployer:
         server.begin()
         announce("engine", "the engine loads")
         deadline_s = begun_s + plan.spec.deadlines.startup_s
-        status = self._healthy(server, deadline_s)
+        status = self._healthy(server, begun_s, deadline_s)
         target = ServerTarget(
             base_url=f"http://{HOST}:{status.port}",
             model=launch.model,
@@ -108,7 +108,9 @@ class FakeDeployer:
         announce("first token", "healthy; asking for the first token")
         token = load.first_token(target, max(deadline_s - self.clock.monotonic_s(), 1.0))
         if token.seen_s is None or token.ttft_s is None:
-            raise too_late("startup", f"the first token ({token.error})", server.tail())
+            raise too_late(
+                "startup", f"the first token ({token.error})", server.tail(), deadline_s - begun_s
+            )
         marks = DriverMarks(
             placed_s=0.0,
             prepared_s=begun_s - asked_s,
@@ -135,7 +137,7 @@ class FakeDeployer:
             log_tail=server.tail,
         )
 
-    def _healthy(self, server: ServerProcess, deadline_s: float) -> ServerStatus:
+    def _healthy(self, server: ServerProcess, begun_s: float, deadline_s: float) -> ServerStatus:
         seen = ServerState.STARTING
         while True:
             left_s = deadline_s - self.clock.monotonic_s()
@@ -145,7 +147,9 @@ class FakeDeployer:
             if status.state == ServerState.EXITED:
                 raise engine_died("startup", status, server.tail())
             if left_s <= 0:
-                raise too_late("startup", "the server to be healthy", server.tail())
+                raise too_late(
+                    "startup", "the server to be healthy", server.tail(), deadline_s - begun_s
+                )
             seen = status.state
 
 

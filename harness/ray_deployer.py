@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+
 from harness.deployment import Announce, Deployment
 from harness.errors import DeadlineExceeded, DeploymentError
 from harness.on_ray.ask import Ask, api_of, ask_nodes, describe
@@ -162,7 +164,7 @@ def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
         placement=placed.placement,
         hardware=tuple(node.hardware for node in facts()),
         startup=StartupTimeline(phases=(*before, *run.phases), ready_s=run.ready_s),
-        packages=run.packages,
+        packages={**run.packages, "ray": ray.__version__},
         resolved=run.resolved,
         check=run.check,
         log_tail=run.log_tail,

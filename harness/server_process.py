@@ -147,9 +147,11 @@ def engine_died(stage: str, status: ServerStatus, tail: tuple[str, ...]) -> Engi
     )
 
 
-def too_late(stage: str, waited_for: str, tail: tuple[str, ...]) -> DeadlineExceeded:
+def too_late(
+    stage: str, waited_for: str, tail: tuple[str, ...], startup_s: float
+) -> DeadlineExceeded:
     """What to raise when no answer came in time; at startup, the time is the spec's deadline."""
-    limit = ": deadlines.startup_s is over" if stage == "startup" else ""
+    limit = f" within deadlines.startup_s = {startup_s:.0f} s" if stage == "startup" else ""
     return DeadlineExceeded(stage, f"waited in vain for {waited_for}{limit}. {_quote(tail)}", tail)
 
 

@@ -108,6 +108,7 @@ class ServerHandle:
         self._gone = self._node_is_lost = False
         self._is_here = False  # the server's node is this host
         self._asked_s = clock.monotonic_s()
+        self._startup_s = deadline_s - self._asked_s
         # Any: Ray's own types do not know the methods of an actor made with options.
         self._actor: Any = ray.remote(ServerActor).options(**options).remote()
 
@@ -158,7 +159,7 @@ class ServerHandle:
                 on_change(status)
                 seen = status.state
             if self._left_s() <= 0:
-                raise too_late(self._stage, "the server to be healthy", self._tail)
+                raise too_late(self._stage, "the server to be healthy", self._tail, self._startup_s)
 
     def startup_ended(self) -> None:
         """From here on what goes wrong belongs to the stage ``load``."""
@@ -242,7 +243,7 @@ class ServerHandle:
                 if not self.node.answers():
                     raise self._lost()
                 if self._clock.monotonic_s() >= give_up_s:
-                    raise too_late(self._stage, waited_for, self._tail)
+                    raise too_late(self._stage, waited_for, self._tail, self._startup_s)
             try:
                 return ray.get(answer)
             except ActorUnavailableError as error:

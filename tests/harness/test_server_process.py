@@ -196,9 +196,9 @@ def test_what_is_raised_says_what_was_printed() -> None:
         "the server ended with exit code 139, killed by signal 11 before it was healthy, "
         "2.5 s after its start. Its last line: b"
     )
-    late = too_late("startup", "the server to be healthy", ())
+    late = too_late("startup", "the server to be healthy", (), 4.0)
     assert str(late) == (
-        "waited in vain for the server to be healthy: deadlines.startup_s is over. "
+        "waited in vain for the server to be healthy within deadlines.startup_s = 4 s. "
         "It printed nothing."
     )
     again = pickle.loads(pickle.dumps(error))
