@@ -44,7 +44,12 @@ def _from_0(old: Document) -> Document:
     return new
 
 
-UPGRADES: Final[Mapping[int, Callable[[Document], Document]]] = {0: _from_0}
+def _from_1(old: Document) -> Document:
+    """Schema 1 kept nothing about the client."""
+    return {**old, "client": None}
+
+
+UPGRADES: Final[Mapping[int, Callable[[Document], Document]]] = {0: _from_0, 1: _from_1}
 
 
 def dumps_record(record: RunRecord, write_token: str = "") -> str:

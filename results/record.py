@@ -5,6 +5,7 @@ say about it is appended beside it.
 
 Schema history, newest first (one upgrade function per step in ``codec``):
 
+2  ``client``: how the load client itself did
 1  first released
 0  draft: ``duration_s`` was called ``wall_s``, and a doubt was its bare code
 """
@@ -18,11 +19,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from results.client import ClientReport
 from results.environment import Environment
 from results.measurement import Measurement
 from results.startup import StartupTimeline
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Evidence(StrEnum):
@@ -133,6 +135,7 @@ class RunRecord:
     placement: Placement | None = None
     environment: Environment | None = None
     startup: StartupTimeline | None = None
+    client: ClientReport | None = None  # None: nothing was sent by us
     measurements: tuple[Measurement, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     artifacts: tuple[Artifact, ...] = ()

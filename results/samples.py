@@ -7,7 +7,8 @@ Each type goes to an Arrow table and back without loss; the table is what the st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,25 @@ FloatColumn = npt.NDArray[np.float64]
 IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
 TextColumn = npt.NDArray[np.object_]
+
+
+_DEFAULT_COLUMNS: dict[str, Callable[[int], Any]] = {
+    "index": np.arange,
+    "num_bytes": lambda n: np.full(n, -1, dtype=np.int64),
+    "own_prompt_tokens": lambda n: np.full(n, -1, dtype=np.int64),
+    "own_output_tokens": lambda n: np.full(n, -1, dtype=np.int64),
+    "cached_tokens": lambda n: np.full(n, -1, dtype=np.int64),
+    "first_answer_s": lambda n: np.full(n, np.nan),
+    "model": lambda n: np.full(n, "", dtype=object),
+    "event_reasoning": lambda n: np.zeros(n, dtype=np.bool_),
+}
+_TEXT_COLUMNS = ("error", "model")
+_LIST_COLUMNS = ("event_s", "event_tokens", "event_reasoning")
+
+
+def _left_out() -> Any:
+    """A column that may be left out; it is made when the number of rows is known."""
+    return field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,6 +63,26 @@ class RequestSamples:
     event_offset: IntColumn  # (n + 1,)
     event_s: FloatColumn  # (events,)
     event_tokens: IntColumn  # (events,)
+    # Columns below may be missing in old tables; each then says "not known".
+    # index: the request's number in the schedule. num_bytes: of the response's body.
+    # own_prompt_tokens, own_output_tokens: counted by us, by tokenizer or chunk, not by the server.
+    # cached_tokens: prompt tokens that the server took from its prefix cache.
+    # first_answer_s: first token that is no reasoning. model: model or adapter asked; "": the
+    # target's own. event_reasoning: the chunk is reasoning, not answer.
+    index: IntColumn = _left_out()  # (n,)
+    num_bytes: IntColumn = _left_out()  # (n,)
+    own_prompt_tokens: IntColumn = _left_out()  # (n,)
+    own_output_tokens: IntColumn = _left_out()  # (n,)
+    cached_tokens: IntColumn = _left_out()  # (n,)
+    first_answer_s: FloatColumn = _left_out()  # (n,)
+    model: TextColumn = _left_out()  # (n,)
+    event_reasoning: BoolColumn = _left_out()  # (events,)
+
+    def __post_init__(self) -> None:
+        n, events = self.num_requests, len(self.event_s)
+        for name, made in _DEFAULT_COLUMNS.items():
+            if len(getattr(self, name)) == 0:
+                object.__setattr__(self, name, made(events if name.startswith("event_") else n))
 
     @property
     def num_requests(self) -> int:
@@ -53,31 +93,38 @@ class RequestSamples:
         columns: dict[str, Any] = {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if not f.name.startswith("event_") and f.name != "error"
+            if not f.name.startswith("event_") and f.name not in _TEXT_COLUMNS
         }
-        columns["error"] = pa.array(list(self.error), type=pa.string())
+        for name in _TEXT_COLUMNS:
+            columns[name] = pa.array(list(getattr(self, name)), type=pa.string())
         offsets = pa.array(self.event_offset, type=pa.int32())
-        for name in ("event_s", "event_tokens"):
+        for name in _LIST_COLUMNS:
             columns[name] = pa.ListArray.from_arrays(offsets, pa.array(getattr(self, name)))
         return pa.table(columns)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> RequestSamples:
-        """The inverse of ``to_table``; columns added by a newer program are ignored."""
+        """The inverse of ``to_table``; columns added by a newer program are ignored, and those that
+        an older one did not know are "not known"."""
         table = table.combine_chunks()
-        events = _list_column(table, "event_s")
-        tokens = _list_column(table, "event_tokens")
+        known = {f.name for f in fields(cls)} & set(table.column_names)
+        events = {name: _list_column(table, name) for name in _LIST_COLUMNS if name in known}
+        texts = {
+            name: np.array(table.column(name).to_pylist(), dtype=object)
+            for name in _TEXT_COLUMNS
+            if name in known
+        }
         flat = {
-            f.name: table.column(f.name).to_numpy()
-            for f in fields(cls)
-            if not f.name.startswith("event_") and f.name != "error"
+            name: table.column(name).to_numpy() for name in known - {*_LIST_COLUMNS, *_TEXT_COLUMNS}
         }
         return cls(
             **flat,
-            error=np.array(table.column("error").to_pylist(), dtype=object),
-            event_offset=events.offsets.to_numpy().astype(np.int64),
-            event_s=events.values.to_numpy(),
-            event_tokens=tokens.values.to_numpy(),
+            **texts,
+            event_offset=events["event_s"].offsets.to_numpy().astype(np.int64),
+            **{
+                name: column.values.to_numpy(zero_copy_only=False)
+                for name, column in events.items()
+            },
         )
 
 

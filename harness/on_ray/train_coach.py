@@ -104,12 +104,17 @@ class TrainCoach:
         from harness.on_ray import train_group
 
         lines = tuple("".join(traceback.format_exception(error)).splitlines())
+        failures = getattr(error, "worker_failures", {})
+        deaths = {
+            rank: getattr(failure, "health_check_failure", failure)
+            for rank, failure in sorted(failures.items())
+        }
+        if any(isinstance(d, ray.exceptions.ActorUnavailableError) for d in deaths.values()):
+            self._await_verdict(node_ids, train_group.SILENT_RANK_S)
         lost = train_group.dead_nodes(node_ids)
         if lost:
             return Ending("node_lost", f"node {', '.join(lost)} of the training is gone", lines)
-        failures = getattr(error, "worker_failures", {})
-        for rank, failure in sorted(failures.items()):
-            death = getattr(failure, "health_check_failure", failure)
+        for rank, death in deaths.items():
             if isinstance(death, ray.exceptions.RayActorError):
                 message = f"the process of rank {rank} died: {first_lines(str(death))}"
                 return Ending("worker_died", message, lines)
@@ -122,11 +127,28 @@ class TrainCoach:
             )
         return Ending("controller", f"Ray Train failed: {first_lines(str(error))}", lines)
 
+    def _await_verdict(self, node_ids: tuple[str, ...], patience_s: float) -> None:
+        """Return once a node or a worker is known to be dead.
+
+        Ray calls an actor unavailable as soon as its process no longer answers. Whether that
+        process or its whole node is gone it knows only some health checks later.
+        """
+        from harness.on_ray import train_group
+
+        with self._changed:
+            workers = list(self._workers)
+        clock = SystemClock()
+        deadline_s = clock.monotonic_s() + patience_s
+        while clock.monotonic_s() < deadline_s:
+            if train_group.dead_nodes(node_ids) or any(_is_dead(w) for w in workers):
+                return
+            clock.sleep(0.2)
+
 
 def _is_dead(worker: Any) -> bool:
     try:
         ray.get(worker.get_metadata.remote(), timeout=1.0)
-    except ray.exceptions.GetTimeoutError:
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
         return False
     except ray.exceptions.RayActorError:
         return True

@@ -310,8 +310,8 @@ def test_there_is_one_upgrade_for_every_step() -> None:
 
 
 def test_the_golden_of_schema_1_opens() -> None:
-    text = (GOLDEN / "schema-1.json").read_text()
-    record = loads_record(text)
+    record = loads_record((GOLDEN / "schema-1.json").read_text())
+    assert record.client is None
     # Expected values were read off the file by eye, not computed.
     assert record.run_id == "20261123T170000Z-0000000000"
     assert record.started_at == EPOCH and record.duration_s == 90.25
@@ -332,6 +332,16 @@ def test_the_golden_of_schema_1_opens() -> None:
     assert record.environment.software.packages == {"vllm": "0.32.0", "torch": "2.13.0"}
     [artifact] = record.artifacts
     assert (artifact.name, artifact.num_rows) == ("requests.parquet", 3)
+
+
+def test_the_golden_of_schema_2_opens() -> None:
+    text = (GOLDEN / "schema-2.json").read_text()
+    record = loads_record(text)
+    assert record.client is not None and record.client.dialect == "full"
+    assert record.client.workers[0].host == "node-a"
+    assert record.client.audit is not None and record.client.audit.lag_p99_s == 0.00019
+    assert record.client.calibration is not None
+    assert record.client.calibration.ceiling_rps == 2000.0
     # What is written today is what was written then, key for key and byte for byte.
     assert dumps_record(record, json.loads(text)["write_token"]) == text
 
