@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from harness.load.reading import Reading, read_stream, read_whole, status_error
 from harness.load.response import Response, body_of
 from harness.load.spool import Ended
-from results.samples import RequestSamples
+from results.samples import FloatColumn, RequestSamples
 
 MAX_ERROR_CHARS = 200
 
@@ -70,18 +69,11 @@ def read_answer(ended: Ended, response: Response, how: HowToRead) -> Reading:
     return reading
 
 
-def event_times(ended: Ended, response: Response, reading: Reading) -> list[float]:
+def event_times(ended: Ended, response: Response, reading: Reading) -> FloatColumn:
     """(events,) when the read that held each event's last byte of data returned."""
-    ends, times = response.body_end, ended.read_s
-    if len(ends) == len(reading.event_end):  # usual: every event came in a read of its own
-        before = 0
-        for event_end, body_end in zip(reading.event_end, ends, strict=True):
-            if not before < event_end <= body_end:
-                break
-            before = body_end
-        else:
-            return times.tolist()
-    return [times[bisect.bisect_left(ends, end)] for end in reading.event_end]
+    reads = np.searchsorted(response.body_end, reading.event_end)
+    times: FloatColumn = np.frombuffer(ended.read_s)[reads] if len(reads) else np.empty(0)
+    return times
 
 
 class _Columns:
@@ -165,13 +157,12 @@ def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
     response = response_of(ended)
     reading = read_answer(ended, response, how)
     times = event_times(ended, response, reading)
-    columns.event_s.extend(times)
+    columns.event_s.frombytes(times.tobytes())
     columns.event_tokens.extend(reading.event_tokens)
     columns.event_reasoning.extend(reading.event_reasoning)
     nan = np.nan
-    first_answer_s = next(
-        (t for t, r in zip(times, reading.event_reasoning, strict=True) if not r), nan
-    )
+    reasoning = reading.event_reasoning
+    first_answer_s = times[reasoning.index(False)] if False in reasoning else nan
     own_output = -1
     if how.count_tokens is not None and not reading.error:
         own_output = how.count_tokens(reading.text)
@@ -181,7 +172,7 @@ def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
             ended.dispatched_s,
             ended.written_s,
             ended.read_s[0] if ended.read_s else nan,
-            times[0] if times else nan,
+            times[0] if len(times) else nan,
             first_answer_s,
             ended.done_s,
         ),
