@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -193,27 +193,28 @@ def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
 
 
 def _samples(columns: _Columns, origin_s: float, worker: int) -> RequestSamples:
-    floats: dict[str, Any] = {
-        name: np.frombuffer(values, dtype=np.float64) - origin_s
-        if values
-        else np.empty(0, dtype=np.float64)
-        for name, values in columns.floats.items()
-    }
-    counts: dict[str, Any] = {
-        name: np.array(values, dtype=np.int64) for name, values in columns.counts.items()
-    }
+    """The same memory as numpy columns: at a million requests there is no room for a copy."""
+    floats: dict[str, Any] = {name: _view(v, np.float64) for name, v in columns.floats.items()}
+    counts: dict[str, Any] = {name: _view(v, np.int64) for name, v in columns.counts.items()}
+    event_s = _view(columns.event_s, np.float64)
+    for times in (*floats.values(), event_s):
+        times -= origin_s
     return RequestSamples(
         **floats,
         **counts,
         error=np.array(columns.errors, dtype=object),
         model=np.array(columns.models, dtype=object),
-        is_warmup=np.array(columns.is_warmup, dtype=np.bool_),
+        is_warmup=_view(columns.is_warmup, np.bool_),
         worker=np.full(len(columns.errors), worker, dtype=np.int64),
-        event_offset=np.array(columns.event_offset, dtype=np.int64),
-        event_s=np.array(columns.event_s, dtype=np.float64) - origin_s,
-        event_tokens=np.array(columns.event_tokens, dtype=np.int64),
-        event_reasoning=np.array(columns.event_reasoning, dtype=np.bool_),
+        event_offset=_view(columns.event_offset, np.int64),
+        event_s=event_s,
+        event_tokens=_view(columns.event_tokens, np.int64),
+        event_reasoning=_view(columns.event_reasoning, np.bool_),
     )
+
+
+def _view(values: array[Any], dtype: type) -> Any:
+    return np.frombuffer(values, dtype=dtype) if values else np.empty(0, dtype=dtype)
 
 
 def in_order(samples: RequestSamples) -> RequestSamples:
@@ -221,7 +222,22 @@ def in_order(samples: RequestSamples) -> RequestSamples:
     order = np.argsort(samples.index, kind="stable")
     if np.array_equal(order, np.arange(len(order))):
         return samples
-    return RequestSamples.from_table(samples.to_table().take(order))
+    starts, lengths = samples.event_offset[:-1], np.diff(samples.event_offset)
+    offset = np.concatenate([[0], np.cumsum(lengths[order])])
+    places = list(
+        zip(starts[order].tolist(), lengths[order].tolist(), offset[:-1].tolist(), strict=True)
+    )
+    moved: dict[str, Any] = {"event_offset": offset}
+    for column in fields(RequestSamples):
+        values = getattr(samples, column.name)
+        if not column.name.startswith("event_"):
+            moved[column.name] = values[order]
+        elif column.name != "event_offset":
+            # Request by request: an index of all events would be as large as their times.
+            moved[column.name] = out = np.empty_like(values)
+            for at, length, to in places:
+                out[to : to + length] = values[at : at + length]
+    return RequestSamples(**moved)
 
 
 def short_error(error: str, secrets: Iterable[str] = ()) -> str:
