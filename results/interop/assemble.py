@@ -22,7 +22,7 @@ from results.checks import (
 )
 from results.environment import stable_hash
 from results.errors import InvalidMeasurement
-from results.interop.foreign import ForeignRun, Reported
+from results.interop.foreign import ForeignRun, Reported, plain
 from results.intervals import min_samples
 from results.measure import measure_requests
 from results.measurement import Measurement
@@ -69,10 +69,16 @@ def assemble(run: ForeignRun, origin: Origin, name: str = "") -> Imported:
     measurements = (*ours, *_theirs(run, {m.metric for m in ours}))
     doubts = tuple(sorted(_doubts(run, ours), key=lambda d: not d.invalidates))
     grave = tuple(d.code for d in doubts if d.invalidates)
-    asked = {"model": run.model, "asked": dict(run.asked)}
+    asked = {"model": run.model, "asked": plain(run.asked)}
     if run.slo:
         asked["slo"] = dict(run.slo)
-    source = {"tool": run.tool, "version": run.version or "not stated"}
+    source = {
+        "tool": run.tool,
+        "version": run.version or "not stated",
+        "files": list(origin.files),
+        "sha256": origin.sha256,
+        **({"labels": dict(run.labels)} if run.labels else {}),
+    }
     unique = stable_hash({"source": origin.sha256, "index": origin.index, "tool": run.tool})
     record = RunRecord(
         run_id=f"{started_at:%Y%m%dT%H%M%SZ}-{unique[:10]}",
@@ -87,10 +93,7 @@ def assemble(run: ForeignRun, origin: Origin, name: str = "") -> Imported:
         ended_at=started_at + timedelta(seconds=duration_s),
         duration_s=duration_s,
         outcome=Invalid(reasons=grave) if grave else Succeeded(),
-        spec={
-            "imported": {**source, "files": list(origin.files), "sha256": origin.sha256},
-            **asked,
-        },
+        spec={"imported": source, **asked},
         resolved={"reported": dict(run.figures), "unmapped": list(run.unmapped)},
         seeds=dict(run.seeds),
         measurements=measurements,

@@ -57,6 +57,7 @@ class ForeignRun:
     schedule_known: bool = False
     slo: Mapping[str, float] = field(default_factory=dict)  # our latency metrics → limits, seconds
     seeds: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)  # what somebody noted in the result
     doubts: tuple[Doubt, ...] = ()
 
     @property
@@ -102,6 +103,15 @@ def figures_only(tree: Any) -> Any:
         return kept or None
     found = number(tree)
     return int(found) if found is not None and isinstance(tree, int) else found
+
+
+def plain(tree: Any) -> Any:
+    """``tree`` with None for what a record cannot hold: an infinite number (1e999)."""
+    if isinstance(tree, Mapping):
+        return {str(k): plain(v) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [plain(v) for v in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def chosen(tree: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from results.errors import ForeignFormatError
+from results.errors import ForeignFormatError, InvalidMeasurement
 from results.interop import aiperf, guidellm, inference_perf, vllm_bench
 from results.interop.assemble import Imported, Origin, assemble
 from results.interop.foreign import ForeignRun, part
@@ -22,7 +22,16 @@ from results.interop.source import (
 )
 
 # What reading a document of the right shape and the wrong content runs into.
-_MISREAD = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+_MISREAD = (
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    OSError,  # a date that the platform cannot hold
+    InvalidMeasurement,  # an answer before its question
+)
 
 
 def import_path(path: Path, wanted: Format | None = None, name: str = "") -> tuple[Imported, ...]:

@@ -140,7 +140,7 @@ def _parse(path: Path, data: bytes) -> Any:
     if path.suffix in (".yaml", ".yml"):
         return _yaml(path, words)
     try:
-        return json.loads(words)
+        return _json(words)
     except RecursionError:
         raise ForeignFormatError(f"{path}: nested too deeply to be a result") from None
     except ValueError as error:
@@ -150,6 +150,11 @@ def _parse(path: Path, data: bytes) -> Any:
             return _lines(path, words)
         cut = "; was it cut off?" if _at_end(error, words) else ""
         raise ForeignFormatError(f"{path}: not JSON: {error}{cut}; {ACCEPTED}") from None
+
+
+def _json(words: str) -> Any:
+    """NaN and infinity, which JSON does not have and Python writes, are numbers that are not."""
+    return json.loads(words, parse_constant=lambda _: None)
 
 
 def _at_end(error: ValueError, words: str) -> bool:
@@ -163,7 +168,7 @@ def _lines(path: Path, words: str) -> list[Any]:
     for n, line in enumerate(words.splitlines(), 1):
         if line.strip():
             try:
-                found.append(json.loads(line))
+                found.append(_json(line))
             except (ValueError, RecursionError) as error:
                 raise ForeignFormatError(f"{path}: line {n} is not JSON: {error}") from None
     return found

@@ -34,6 +34,7 @@ _RATES = (
     ("achieved_rate", "request_throughput"),
     ("output_throughput", "output_throughput"),
     ("goodput_rate", "request_goodput"),
+    ("goodput_rate", "request_goodput:"),  # so spelled until 2025
 )
 _QUEUE = "client_queue_time"
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)_(\w+)_ms")
@@ -62,6 +63,7 @@ _SPOKEN_FOR = {
     "total_output_tokens",
     "request_throughput",
     "request_goodput",
+    "request_goodput:",
     "output_throughput",
 }
 _PER_REQUEST = (
@@ -98,7 +100,10 @@ def read(document: Mapping[str, Any]) -> ForeignRun:
     summary = {k: v for k, v in document.items() if k not in _PER_REQUEST}
     twice = {k for k in summary if k.startswith("p50_") and f"median_{k[4:]}" in taken}
     known = _SPOKEN_FOR | taken | twice
-    unmapped = sorted(k for k in summary if k not in known and _says(summary[k]))
+    left = sorted(k for k in summary if k not in known and _says(summary[k]))
+    # What --metadata added: words of the person who ran it.
+    labels = {k: summary[k] for k in left if isinstance(summary[k], str)} | chosen(summary, "label")
+    unmapped = [k for k in left if k not in labels]
     if not detailed:
         unmapped += [f"{name} (per request)" for name in _PER_REQUEST if document.get(name)]
     return ForeignRun(
@@ -114,6 +119,7 @@ def read(document: Mapping[str, Any]) -> ForeignRun:
         definitions=_DEFINITIONS,
         started_at=_started_at(document),
         duration_s=number(document.get("duration")),
+        labels=labels,
         samples=samples_of(_rows(document, bool(queued))) if detailed else None,
         schedule_known=bool(queued and detailed),
         doubts=tuple(_doubts(document)),
@@ -213,7 +219,7 @@ def _doubts(document: Mapping[str, Any]) -> Iterator[Doubt]:
             code="date_without_zone",
             message="the result's date is the local time of an unknown zone; it is taken as UTC",
         )
-    if number(document.get("request_goodput")) is not None:
+    if any(number(document.get(k)) is not None for k in ("request_goodput", "request_goodput:")):
         yield Doubt(
             code="goodput_limits_unknown",
             message="the result has a goodput and does not say which limits it stands for",
