@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ from llmd_benchmark_report import import_benchmark_report
 from typer.testing import CliRunner, Result
 
 from harness.cli.app import app
-from results.clock import SystemClock
 from results.record import Evidence, Failed
 from results.store_compact import compact
 from results.store_files import FileStore
-from results.testing import make_record
+from results.testing import FakeClock, make_record
 
 DATA = Path(__file__).parents[1] / "data" / "interop"
 VLLM = DATA / "vllm-bench-0.32-detailed.json"
@@ -110,7 +110,9 @@ def test_an_old_result_may_come_into_a_day_that_is_compacted(
     windtunnel: Any, tmp_path: Path
 ) -> None:
     windtunnel("import", VLLM)
-    compact(FileStore(str(tmp_path / "store")), SystemClock())
+    later = FakeClock(datetime(2027, 1, 1, tzinfo=UTC))
+    report = compact(FileStore(str(tmp_path / "store")), later)
+    assert report.num_records == 1
     windtunnel("import", AIPERF)
     assert len(records(tmp_path)) == 2
     assert len(json.loads(windtunnel("runs", "list", "--json").stdout)["runs"]) == 2
