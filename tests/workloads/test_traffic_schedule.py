@@ -117,7 +117,10 @@ def test_prompts_stay_within_the_servers_vocabulary() -> None:
         ({"num_requests": 0}, "num_requests = 0"),
         ({"num_warmup_requests": -1}, "num_warmup_requests = -1"),
         ({"prompt_tokens": FixedLength(tokens=0)}, "prompt_tokens.tokens = 0"),
-        ({"output_tokens": UniformLength(low=5, high=4)}, "output_tokens.high = 4; must be at least low, which is 5"),
+        (
+            {"output_tokens": UniformLength(low=5, high=4)},
+            "output_tokens.high = 4; must be at least low, which is 5",
+        ),
         ({"seed": -3}, "seed = -3"),
         ({"request_timeout_s": 0.0}, "request_timeout_s = 0.0"),
     ],

@@ -59,10 +59,7 @@ def _json_lines(path: str) -> Iterator[Entry]:
         for number, row in json_lines(path, stream):
             if ("prompt" in row) == ("messages" in row):
                 refuse(path, number, "accepted: either prompt or messages")
-            output = whole_number(row["output_tokens"]) if "output_tokens" in row else -1
-            if output is None or output == 0 or output < -1:
-                found = kind_name(row["output_tokens"])
-                refuse(path, number, f"output_tokens: found {found}; accepted: 1 or more")
+            output = _output_tokens(path, number, row)
             if "messages" in row:
                 messages = _messages(path, number, row["messages"])
                 yield Entry(
@@ -78,6 +75,16 @@ def _json_lines(path: str) -> Iterator[Entry]:
                 found = "no text" if text == "" else kind_name(text)
                 refuse(path, number, f"prompt: found {found}; accepted: text")
             yield Entry(turns=(text,), answers=("",), output_tokens=output, line=number)
+
+
+def _output_tokens(path: str, number: int, row: dict[str, Any]) -> int:
+    if "output_tokens" not in row:
+        return -1
+    tokens = whole_number(row["output_tokens"])
+    if tokens is None or tokens < 1:
+        found = kind_name(row["output_tokens"])
+        refuse(path, number, f"output_tokens: found {found}; accepted: 1 or more")
+    return tokens
 
 
 def _messages(path: str, number: int, found: Any) -> tuple[Message, ...]:

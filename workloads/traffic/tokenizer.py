@@ -20,7 +20,8 @@ _FEWEST_WORDS = 16
 # More words would not make prompts any less alike, and finding them takes time.
 _MOST_WORDS = 4096
 _LONGEST_WORD = 16
-_MAX_REPAIRS = 16
+_MAX_REPAIRS = 64
+_STEP = 7919  # prime, so that every word has its turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,10 +100,11 @@ def _counts(encoder: Any, texts: Iterable[str]) -> list[int]:
 def exact_text(tokenizer: Tokenizer, words: list[str]) -> str:
     """A text of exactly ``len(words)`` tokens: the words themselves, or nearly.
 
-    Where they are more or fewer tokens together, words at the end are dropped or repeated until the
+    Where they are more or fewer tokens together, words at the end are dropped or others added until the
     count is right. Raises TrafficFileUnusable where that does not come to an end.
     """
     wanted, tried = len(words), list(words)
+    added = tokenizer.words.index(words[-1]) if words[-1] in tokenizer.words else 0
     for _ in range(_MAX_REPAIRS):
         text = " ".join(tried)
         excess = tokenizer.count(text) - wanted
@@ -110,8 +112,10 @@ def exact_text(tokenizer: Tokenizer, words: list[str]) -> str:
             break
         if excess > 0:
             tried = tried[: max(1, len(tried) - excess)]
-        else:
-            tried += [words[i % wanted] for i in range(-excess)]
+        for _ in range(-excess):
+            # Never the same words again: those may be what merges.
+            added = (added + _STEP) % len(tokenizer.words)
+            tried.append(tokenizer.words[added])
     else:
         refuse(
             tokenizer.path,

@@ -124,7 +124,7 @@ def _mooncake(path: str, stream: TextIO, first: int, last: int | None) -> Iterat
 
 
 def _hashes(path: str, number: int, row: dict[str, Any], prompt: int) -> Sequence[int]:
-    found: list[Any] = row.get("hash_ids", [])
+    found: Any = row.get("hash_ids", [])
     fine = isinstance(found, list) and all(
         isinstance(h, int) and not isinstance(h, bool) and 0 <= h < _MAX_HASH for h in found
     )
@@ -137,7 +137,8 @@ def _hashes(path: str, number: int, row: dict[str, Any], prompt: int) -> Sequenc
             f"hash_ids: found {len(found)} blocks of {BLOCK_TOKENS} tokens for input_length = "
             f"{prompt}; accepted: at most {math.ceil(max(prompt, 1) / BLOCK_TOKENS)}",
         )
-    return found
+    blocks: list[int] = found
+    return blocks
 
 
 def _json_count(path: str, number: int, row: dict[str, Any], name: str) -> int:
