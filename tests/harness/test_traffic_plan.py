@@ -147,35 +147,37 @@ traffic:
         (
             "arrivals: {kind: piecewise, segments: [{duration_s: 60, rate_rps: 2}, "
             "{duration_s: 120, rate_rps: 2, end_rate_rps: 20}]}",
-            "piecewise arrivals, 2/s for 60 s, 2 to 20/s for 120 s, poisson spacing",
+            "piecewise arrivals, 2/s for 60 s, 2 to 20/s for 120 s, poisson spacing; about 1440 "
+            "requests",
             120 + 1320.0,
             "one run of 180 s",
         ),
         (
             "arrivals: {kind: spikes, rate_rps: 2, spike_rate_rps: 40, period_s: 60, spike_s: 5, "
             "spacing: constant}\nduration_s: 90",
-            "spikes arrivals, 2/s and 40/s in the last 5 s of every 60 s, constant spacing",
+            "spikes arrivals, 2/s and 40/s in the last 5 s of every 60 s, constant spacing; "
+            "about 370 requests",
             2 * 85 + 40 * 5.0,
             "one run of 90 s",
         ),
         (
             f"arrivals: {{kind: trace, path: {ROOT}/examples/trace-mooncake.jsonl, "
             "format: mooncake, speed: 2, limit: 8}",
-            "trace arrivals, trace-mooncake.jsonl (mooncake), 2 times as fast",
+            "trace arrivals, trace-mooncake.jsonl (mooncake), 2 times as fast; about 8 requests",
             8.0,
             "one run of the whole trace",
         ),
         (
             f"arrivals: {{kind: trace, path: {ROOT}/examples/trace-mooncake.jsonl, "
             "format: mooncake}\nduration_s: 3.5",
-            "trace arrivals, trace-mooncake.jsonl (mooncake)",
+            "trace arrivals, trace-mooncake.jsonl (mooncake); about 6 requests",
             6.0,
             "one run of 3.5 s",
         ),
         (
             "arrivals: {kind: constant, rate_rps: 1}\nsessions: {turns: {kind: uniform, low: 1, "
             "high: 4}}\napi: chat\nduration_s: 60\nmodels: {a: 1, b: 1}",
-            "constant arrivals, 1/s; sessions of up to 4 turns; 2 models",
+            "constant arrivals, 1/s; sessions of up to 4 turns; 2 models; about 150 requests",
             150.0,
             "one run of 60 s",
         ),
