@@ -11,7 +11,13 @@ from harness.pools import Inventory
 from harness.traffic_words import traffic_sentence
 from results.prices import PriceTable
 from workloads.registry import Role, role_of
-from workloads.traffic.spec import PiecewiseArrivals, Traffic
+from workloads.traffic.spec import (
+    ConstantArrivals,
+    GammaArrivals,
+    PiecewiseArrivals,
+    PoissonArrivals,
+    Traffic,
+)
 
 SECONDS_PER_HOUR = 3600.0
 GIB = 1 << 30
@@ -134,7 +140,17 @@ def _what(plan: RunPlan) -> str:
     if role_of(spec.workload) is Role.TRAINING:
         return "training"
     assert spec.traffic is not None  # require_valid said so
-    return traffic_sentence(spec.traffic)
+    expected = expected_requests(spec.traffic)
+    told = traffic_sentence(spec.traffic)
+    if expected is None or not _needs_sum(spec.traffic):
+        return told
+    return f"{told}; about {expected:.0f} requests"
+
+
+def _needs_sum(traffic: Traffic) -> bool:
+    """Whether the number of requests is more than a rate times a duration, or a number given."""
+    steady = isinstance(traffic.arrivals, ConstantArrivals | PoissonArrivals | GammaArrivals)
+    return traffic.num_requests is None and (not steady or traffic.sessions is not None)
 
 
 def _row(order: int, rung: Rung, at_most_s: float) -> RungRow:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from workloads.errors import TrafficFileUnusable
+from workloads.traffic import traces
 from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import FixedLength, TraceReplay, Traffic
+from workloads.traffic.trace_tables import quick_columns
 from workloads.traffic.traces import read_trace
 
 MOONCAKE = """\
@@ -70,6 +72,53 @@ def test_a_trace_brings_its_arrivals_and_lengths(
     assert [len(schedule.prompt(i)) for i in range(len(times))] == prompts
     half = build_schedule(traffic(trace(tmp_path, text, form, speed=2.0)))
     np.testing.assert_allclose(half.intended_s * 2, times, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        (MOONCAKE, "mooncake"),
+        (AZURE, "azure"),
+        (AZURE_2024.replace("+02:00", "+00:00"), "azure"),
+        (BURSTGPT, "burstgpt"),
+    ],
+)
+@pytest.mark.parametrize(("offset", "limit"), [(0, None), (1, None), (0, 2), (1, 1)])
+def test_both_readers_read_the_same(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    form: str,
+    offset: int,
+    limit: int | None,
+) -> None:
+    asked = trace(tmp_path, text, form, offset=offset, limit=limit)
+    assert quick_columns(asked.path, form, offset, limit, 100) is not None
+    quick = read_trace(asked)
+    monkeypatch.setattr(traces, "quick_columns", lambda *_: None)
+    traces._read.cache_clear()
+    careful = read_trace(asked)
+    for name in ("prompt_tokens", "output_tokens", "block_hashes", "block_offset"):
+        one, other = getattr(quick, name), getattr(careful, name)
+        assert one.dtype == other.dtype == np.int64
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(quick.times_s, careful.times_s, atol=1.1e-6)
+    assert quick.num_raised == careful.num_raised
+
+
+def test_what_the_quick_reader_does_not_know_is_read_all_the_same(tmp_path: Path) -> None:
+    by_hand = "\ufeff" + BURSTGPT.replace("472,18", "472.0, 18")
+    rows = read_trace(trace(tmp_path, by_hand, "burstgpt"))
+    assert rows.prompt_tokens.tolist() == [472, 1087, 417]
+    mixed = read_trace(trace(tmp_path, AZURE + AZURE_2024.splitlines()[-1], "azure"))
+    assert mixed.times_s[-1] == pytest.approx(176 * 86400 - 65746.68059 + 1.00993)
+
+
+def test_more_rows_than_anyone_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "MAX_REQUESTS", 2)
+    with pytest.raises(TrafficFileUnusable, match="more than 2 rows; take fewer with limit"):
+        read_trace(trace(tmp_path, AZURE, "azure"))
+    assert len(read_trace(trace(tmp_path, AZURE, "azure", limit=2)).times_s) == 2
 
 
 def test_a_failed_request_was_an_arrival_all_the_same(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import gammaincinv
 
 from results.samples import FloatColumn
 from workloads.traffic.randomness import Stream, uniforms
@@ -43,6 +42,8 @@ def gamma_times(
     """(count,) arrivals with gaps Gamma(shape burstiness, mean 1/rate); a shape of 1 is Poisson."""
     if burstiness == 1.0:
         return poisson_times(rate_rps, count, seed, first_index)
+    from scipy.special import gammaincinv  # a third of a second, which few schedules need
+
     u = uniforms(seed, Stream.ARRIVAL, first_index, count)
     return np.cumsum(gammaincinv(burstiness, u) / (burstiness * rate_rps))
 

@@ -23,7 +23,8 @@ from workloads.traffic.randomness import Stream, uniforms
 from workloads.traffic.sessions import SessionRows
 from workloads.traffic.spec import FilePrompts, SharedPrefixPrompts, Traffic
 from workloads.traffic.tokenizer import Tokenizer
-from workloads.traffic.traces import BLOCK_TOKENS, TraceRows
+from workloads.traffic.trace_tables import BLOCK_TOKENS
+from workloads.traffic.traces import TraceRows
 
 Given = str | tuple[Message, ...]
 

@@ -1,7 +1,8 @@
 """How long prompts and answers are in tokens, and how long users think.
 
 Every value is the inverse of its distribution at one number of the request's own, so that the
-length of request 7 is known without those of requests 0 to 6.
+length of request 7 is known without those of requests 0 to 6. scipy is imported where a normal
+distribution is asked for, because it takes a third of a second before the first request.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from results.samples import FloatColumn, IntColumn
 from workloads.traffic.randomness import Stream, uniforms
@@ -47,6 +47,8 @@ def quantiles(length: Length, u: FloatColumn) -> IntColumn:
         case UniformLength():
             return length.low + np.floor(u * (length.high - length.low + 1)).astype(np.int64)
         case NormalLength() | LognormalLength():
+            from scipy.special import ndtr, ndtri
+
             low, high = (float(ndtr(z)) for z in _ends(length))
             z = ndtri(low + u * (high - low))
             tokens = np.floor(_from_z(length, z) + 0.5)
@@ -62,6 +64,8 @@ def quantiles(length: Length, u: FloatColumn) -> IntColumn:
 
 def mass(length: NormalLength | LognormalLength) -> float:
     """The share of the distribution that ``low`` to ``high`` leaves."""
+    from scipy.special import ndtr
+
     low, high = _ends(length)
     return float(ndtr(high) - ndtr(low))
 
@@ -129,5 +133,7 @@ def think_times(think: float | ThinkTime, seed: int, start: int, count: int) -> 
         case ExponentialTime():
             return -np.log1p(-u) * think.mean_s
         case LognormalTime():
+            from scipy.special import ndtri
+
             mu, sigma = log_moments(think.mean_s, think.std_s)
             return np.exp(mu + sigma * ndtri(u))

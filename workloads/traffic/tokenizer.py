@@ -100,8 +100,8 @@ def _counts(encoder: Any, texts: Iterable[str]) -> list[int]:
 def exact_text(tokenizer: Tokenizer, words: list[str]) -> str:
     """A text of exactly ``len(words)`` tokens: the words themselves, or nearly.
 
-    Where they are more or fewer tokens together, words at the end are dropped or others added until the
-    count is right. Raises TrafficFileUnusable where that does not come to an end.
+    Where they are more or fewer tokens together, words at the end are dropped or others added until
+    the count is right. Raises TrafficFileUnusable where that does not come to an end.
     """
     wanted, tried = len(words), list(words)
     added = tokenizer.words.index(words[-1]) if words[-1] in tokenizer.words else 0

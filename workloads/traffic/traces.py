@@ -31,10 +31,9 @@ from workloads.traffic.files import (
     whole_number,
 )
 from workloads.traffic.spec import TraceReplay
+from workloads.traffic.trace_tables import BLOCK_TOKENS, COLUMNS, TraceColumns, quick_columns
 
-# A Mooncake hash stands for this many tokens and everything before them.
-BLOCK_TOKENS = 512
-_MAX_HASH = 2**63
+_MAX_HASH = 2**63  # what a column of whole numbers holds
 
 # (seconds since anything, prompt tokens, output tokens, block hashes)
 _Row = tuple[float, int, int, Sequence[int]]
@@ -70,40 +69,55 @@ def replayed_s(rows: TraceRows, arrivals: TraceReplay) -> FloatColumn:
 
 @lru_cache(maxsize=2)
 def _read(path: str, _: Stamp, form: str, offset: int, limit: int | None) -> TraceRows:
+    found = quick_columns(path, form, offset, limit, MAX_REQUESTS)
+    if found is None:
+        found = _row_by_row(path, form, offset, limit)
+    if len(found.times_s) > MAX_REQUESTS:
+        refuse(path, None, f"more than {MAX_REQUESTS} rows; take fewer with limit")
+    return _in_order(found)
+
+
+def _row_by_row(path: str, form: str, offset: int, limit: int | None) -> TraceColumns:
     times, prompts, outputs = array("d"), array("q"), array("q")
     hashes, offsets = array("q"), array("q", [0])
     last = None if limit is None else offset + limit
     with opened(path) as stream:
         for time_s, prompt, output, blocks in _FORMATS[form](path, stream, offset, last):
-            if len(times) >= MAX_REQUESTS:
-                refuse(path, None, f"more than {MAX_REQUESTS} rows; take fewer with limit")
             times.append(time_s)
             prompts.append(prompt)
             outputs.append(output)
             hashes.extend(blocks)
             offsets.append(len(hashes))
+            if len(times) > MAX_REQUESTS:
+                break
     if not times:
         refuse(path, None, f"has no row from offset {offset} on")
-    return _in_order(*(np.array(column) for column in (times, prompts, outputs, hashes, offsets)))
+    return TraceColumns(
+        times_s=np.array(times),
+        prompt_tokens=np.array(prompts),
+        output_tokens=np.array(outputs),
+        block_hashes=np.array(hashes, dtype=np.int64),
+        block_offset=np.array(offsets),
+    )
 
 
-def _in_order(
-    times: FloatColumn, prompts: IntColumn, outputs: IntColumn, hashes: IntColumn, at: IntColumn
-) -> TraceRows:
-    order = np.argsort(times, kind="stable")
+def _in_order(found: TraceColumns) -> TraceRows:
+    order = np.argsort(found.times_s, kind="stable")
+    hashes, at = found.block_hashes, found.block_offset
     if not np.array_equal(order, np.arange(len(order))):
         counts = np.diff(at)[order]
         moved = np.concatenate([[0], np.cumsum(counts)])
         # Each block's place in the file: its row's start there plus its place within the row.
         within = np.arange(len(hashes)) - np.repeat(moved[:-1], counts)
         hashes, at = hashes[np.repeat(at[:-1][order], counts) + within], moved
-    times, prompts, outputs = times[order], prompts[order], outputs[order]
+    times = found.times_s[order]
+    prompts, outputs = found.prompt_tokens[order], found.output_tokens[order]
     return TraceRows(
         times_s=times - times[0],
         prompt_tokens=np.maximum(prompts, 1),
         output_tokens=np.maximum(outputs, 1),
-        block_hashes=hashes.astype(np.int64),
-        block_offset=at.astype(np.int64),
+        block_hashes=hashes,
+        block_offset=at,
         num_raised=int(np.sum((prompts < 1) | (outputs < 1))),
     )
 
@@ -212,11 +226,9 @@ def _azure_seconds(text: str) -> float:
 _FORMATS = {
     "mooncake": _mooncake,
     "azure": _csv(
-        ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+        COLUMNS["azure"],
         _azure_seconds,
         "a date and time such as 2023-11-16 18:15:46.6805900",
     ),
-    "burstgpt": _csv(
-        ("Timestamp", "Request tokens", "Response tokens"), float, "a number of seconds"
-    ),
+    "burstgpt": _csv(COLUMNS["burstgpt"], float, "a number of seconds"),
 }
