@@ -3,6 +3,8 @@
 ResultsError
 ├── UnknownMetric        a measurement names a metric that the registry does not have
 ├── InvalidMeasurement   a value outside its metric's legal range, or an interval that excludes it
+├── InvalidSlo           a text that is no service level objective
+├── InvalidStopRule      a text that is no rule for stopping
 ├── RecordFormatError    a record's text is not a record, or of a schema newer than this program
 └── StoreError           the store cannot do what was asked
     ├── DuplicateRecord  a run id that is already sealed
@@ -22,6 +24,14 @@ class UnknownMetric(ResultsError):
 
 
 class InvalidMeasurement(ResultsError):
+    pass
+
+
+class InvalidSlo(ResultsError):
+    pass
+
+
+class InvalidStopRule(ResultsError):
     pass
 
 
