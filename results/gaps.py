@@ -54,9 +54,10 @@ class GapPool:
         """The ``rank``-th smallest gap, from 1."""
         return 0.0 if rank <= self.num_zeros else float(self.ordered[rank - self.num_zeros - 1])
 
-    def mean(self) -> Estimate:
+    def mean(self, confidence: float = 0.95) -> Estimate:
         """Mean over all gaps, requests as clusters; needs a gap."""
-        return ratio_mean(self.sum_s[self.order], self.num[self.order].astype(np.float64))
+        num = self.num[self.order].astype(np.float64)
+        return ratio_mean(self.sum_s[self.order], num, confidence)
 
     def quantile(self, q: float, confidence: float = 0.95) -> Estimate:
         """Quantile over all gaps, requests as clusters; needs a gap."""

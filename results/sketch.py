@@ -86,7 +86,7 @@ class Sketch:
         )
 
     def quantile(self, q: float) -> float:
-        """Within α of the ⌊q(n − 1)⌋-th smallest value (from 0), for ``q`` in [0, 1]; NaN if empty."""
+        """Within α of the ⌊q(n − 1)⌋-th smallest value, counted from 0; NaN if empty."""
         n = self.num_values
         if n == 0:
             return math.nan
@@ -94,8 +94,8 @@ class Sketch:
         if rank < self.num_zeros:
             return 0.0
         at = int(np.searchsorted(np.cumsum(self.counts), rank - self.num_zeros, side="right"))
-        middle = 2.0 * math.exp(int(self.keys[at]) * _log_gamma(self.alpha)) / (
-            _gamma(self.alpha) + 1.0
+        middle = (
+            2.0 * math.exp(int(self.keys[at]) * _log_gamma(self.alpha)) / (_gamma(self.alpha) + 1.0)
         )
         return min(max(middle, self.minimum), self.maximum)
 
