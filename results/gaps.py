@@ -8,7 +8,6 @@ stored. Gaps are kept as 32-bit floats (relative error below 6e-8), computed fro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from results.intervals import Interval
 from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples
 from results.serial import (
     Estimate,
-    effective_number,
+    effective_number_at,
     linear_position,
     rank_positions,
     ratio_mean,
@@ -64,8 +63,13 @@ class GapPool:
         low, high, weight = linear_position(q, self.num_gaps)
         below = self.at_rank(low)
         value = below + weight * (self.at_rank(high) - below)
-        at_most = self._at_most(value)[self.order].astype(np.float64)
-        effective = effective_number(at_most, self.num[self.order].astype(np.float64), confidence)
+        effective = effective_number_at(
+            q,
+            lambda: self._counted(value, strictly=False),
+            lambda: self._counted(value, strictly=True),
+            self.num[self.order].astype(np.float64),
+            confidence,
+        )
         ranks = (
             rank_positions(q, self.num_gaps, effective, confidence)
             if effective is not None
@@ -78,17 +82,20 @@ class GapPool:
             )
         return Estimate(value=value, interval=interval, num_effective=effective)
 
-    def _at_most(self, value: float) -> IntColumn:
-        """(n,) how many gaps of each request are at most ``value`` ≥ 0."""
+    def _counted(self, value: float, *, strictly: bool) -> FloatColumn:
+        """(rows,) in order of time, how many gaps of each request are at most ``value`` ≥ 0, or
+        below it."""
         found = np.zeros(len(self.rows), dtype=np.int64)
+        # Compared as they are stored: the 32-bit number next to an interpolated value may lie on
+        # its other side.
         limit = np.float32(value)
-        # The 32-bit number nearest to an interpolated value may lie above it.
-        if float(limit) > value:
-            limit = np.nextafter(limit, np.float32(-math.inf))
+        upto = float(limit) < value or (float(limit) == value and not strictly)
         for block in _blocks(self.samples, self.rows):
-            found[block.rows] = block.count(block.gaps <= limit)
-        zeros = self.num - _num_chunk_gaps(self.samples, self.rows)
-        counts: IntColumn = found + zeros
+            gaps = block.gaps
+            found[block.rows] = block.count(gaps <= limit if upto else gaps < limit)
+        if value > 0.0 or not strictly:
+            found += self.num - _num_chunk_gaps(self.samples, self.rows)
+        counts: FloatColumn = found[self.order].astype(np.float64)
         return counts
 
 

@@ -104,7 +104,9 @@ def _failures(samples: RequestSamples, m: RequestMetrics) -> Iterable[Doubt]:
             message=f"{answered} requests were answered; fewer than {MIN_ANSWERED} do not give "
             "even a median",
         )
-    unsent = int(np.isnan(m.dispatch_lag_s).sum())
+    # A session's turn whose predecessor failed has no intended time: it is a failure, above.
+    keep = ~samples.is_warmup & ~np.isnan(samples.intended_s)
+    unsent = int(np.isnan(samples.dispatched_s[keep]).sum())
     if unsent:
         yield Doubt(
             code="unsent_requests",

@@ -11,6 +11,7 @@ The same holds for pooled gaps: a request is a cluster of them, and clusters fol
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,26 @@ def effective_number(
     return min(effective, total)
 
 
+def effective_number_at(
+    q: float,
+    at_most: Callable[[], FloatColumn],
+    below: Callable[[], FloatColumn],
+    counts: FloatColumn,
+    confidence: float = 0.95,
+) -> float | None:
+    """``effective_number`` at an estimate of quantile ``q``.
+
+    Where many values equal the estimate, the share at or below it is not ``q``, and may be all: it
+    then tells nothing. The share strictly below it is looked at as well, and the worse one counts.
+    """
+    upto, total = at_most(), float(counts.sum())
+    found = effective_number(upto, counts, confidence)
+    if found is None or abs(float(upto.sum()) - q * total) <= 1.0:
+        return found
+    other = effective_number(below(), counts, confidence)
+    return found if other is None else min(found, other)
+
+
 def rank_positions(
     q: float, num_values: int, num_effective: float, confidence: float = 0.95
 ) -> tuple[int, int] | None:
@@ -116,8 +137,14 @@ def quantile(
     n = len(values)
     low, high, weight = linear_position(q, n)
     value = float(ordered[low - 1] + weight * (ordered[high - 1] - ordered[low - 1]))
-    at_most = (values <= value).astype(np.float64)
-    effective = effective_number(at_most, np.ones(n), confidence)
+    one = np.ones(n)
+    effective = effective_number_at(
+        q,
+        lambda: (values <= value).astype(np.float64),
+        lambda: (values < value).astype(np.float64),
+        one,
+        confidence,
+    )
     ranks = rank_positions(q, n, effective, confidence) if effective is not None else None
     interval = None
     if ranks is not None:

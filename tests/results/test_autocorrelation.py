@@ -161,6 +161,15 @@ def test_few_values_have_no_spread_and_equal_ones_no_dependence() -> None:
     assert (few.value, few.interval, few.num_effective) == (2.0, None, None)
 
 
+def test_ties_at_the_estimate_do_not_hide_dependence() -> None:
+    # Blocks of a hundred equal values, the largest of which is p99: all values are at most that.
+    values = np.repeat(np.random.default_rng(20).exponential(size=20), 100)
+    found = quantile(values, np.sort(values), 0.99)
+    assert found.value == values.max()
+    assert found.num_effective is not None and found.num_effective < 40
+    assert found.interval is None
+
+
 def test_clusters_count_as_clusters() -> None:
     """Thousand requests whose ten gaps are all alike hold a thousand values, not ten thousand."""
     rng = np.random.default_rng(18)

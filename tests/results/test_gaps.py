@@ -41,9 +41,7 @@ def streams(chunks: list[list[tuple[float, int]]], seed: int = 0) -> RequestSamp
     )
 
 
-def written_out(
-    samples: RequestSamples, rows: np.ndarray
-) -> tuple[list[float], list[float]]:
+def written_out(samples: RequestSamples, rows: np.ndarray) -> tuple[list[float], list[float]]:
     """(ITL, inter-chunk), one request and one token at a time."""
     itl: list[float] = []
     between: list[float] = []
