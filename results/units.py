@@ -39,6 +39,7 @@ _WHOLE = frozenset({Unit.COUNT, Unit.REQUESTS, Unit.TOKENS, Unit.BYTES})
 
 _LABELS = {
     "ttft": "TTFT",
+    "ttfa": "TTFA",
     "itl": "ITL",
     "inter_chunk": "inter-chunk gap",
     "tpot": "TPOT",
