@@ -34,6 +34,8 @@ from harness.startup import (
     assemble,
     log_reader,
 )
+from harness.telemetry.beside import LocalWatch
+from harness.telemetry.sources import beside_server, of_endpoint
 from results.clock import Clock, SystemClock
 from results.environment import Hardware
 from results.record import Placement, RungTried
@@ -71,11 +73,29 @@ class FakeDeployer:
         launch = launch_for(device)
         with ExitStack() as stack:
             if isinstance(launch, RemoteServer):
-                yield _remote(launch)
+                yield self._remote(launch)
             elif isinstance(launch, ServerLaunch):
                 yield self._serve(stack, plan, launch, announce, asked_s)
             else:
                 raise DeploymentError("startup", "the fake deployer serves; it trains nothing")
+
+    def _remote(self, launch: RemoteServer) -> Deployment:
+        target = ServerTarget(
+            base_url=launch.url, model=launch.model, api_key_env=launch.api_key_env
+        )
+        return Deployment(
+            running=Running(target=target, load=HttpLoadDriver()),
+            placement=Placement(
+                pool="endpoint", accelerator="unknown", num_chips=0, capacity="", nodes=()
+            ),
+            hardware=(),
+            startup=None,
+            check=lambda: None,
+            log_tail=lambda: (),
+            watch=lambda interval_s: LocalWatch(
+                of_endpoint(launch.url), self.clock.monotonic_s, interval_s
+            ),
+        )
 
     def _serve(
         self,
@@ -135,6 +155,11 @@ class FakeDeployer:
             simulated=token.simulated,
             check=lambda: _check(server),
             log_tail=server.tail,
+            watch=lambda interval_s: LocalWatch(
+                beside_server(target.base_url, _CPU_DEVICE.kind, engine_pid=status.warden_pid),
+                self.clock.monotonic_s,
+                interval_s,
+            ),
         )
 
     def _healthy(self, server: ServerProcess, begun_s: float, deadline_s: float) -> ServerStatus:
@@ -157,20 +182,6 @@ def _check(server: ServerProcess) -> None:
     status = server.status()
     if status.state == ServerState.EXITED:
         raise engine_died("load", status, server.tail())
-
-
-def _remote(launch: RemoteServer) -> Deployment:
-    target = ServerTarget(base_url=launch.url, model=launch.model, api_key_env=launch.api_key_env)
-    return Deployment(
-        running=Running(target=target, load=HttpLoadDriver()),
-        placement=Placement(
-            pool="endpoint", accelerator="unknown", num_chips=0, capacity="", nodes=()
-        ),
-        hardware=(),
-        startup=None,
-        check=lambda: None,
-        log_tail=lambda: (),
-    )
 
 
 def _placement(plan: RunPlan) -> Placement:
