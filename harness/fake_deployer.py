@@ -35,6 +35,7 @@ from harness.startup import (
     log_reader,
 )
 from harness.telemetry.beside import LocalWatch
+from harness.telemetry.sampler import Source
 from harness.telemetry.sources import beside_server, of_endpoint
 from results.clock import Clock, SystemClock
 from results.environment import Hardware
@@ -92,10 +93,11 @@ class FakeDeployer:
             startup=None,
             check=lambda: None,
             log_tail=lambda: (),
-            watch=lambda interval_s: LocalWatch(
-                of_endpoint(launch.url), self.clock.monotonic_s, interval_s
-            ),
+            watch=self._watch(of_endpoint(launch.url)),
         )
+
+    def _watch(self, sources: tuple[Source, ...]) -> Callable[[float], LocalWatch]:
+        return lambda interval_s: LocalWatch(sources, self.clock.monotonic_s, interval_s)
 
     def _serve(
         self,
@@ -155,11 +157,7 @@ class FakeDeployer:
             simulated=token.simulated,
             check=lambda: _check(server),
             log_tail=server.tail,
-            watch=lambda interval_s: LocalWatch(
-                beside_server(target.base_url, _CPU_DEVICE.kind, engine_pid=status.warden_pid),
-                self.clock.monotonic_s,
-                interval_s,
-            ),
+            watch=self._watch(_beside(target, status)),
         )
 
     def _healthy(self, server: ServerProcess, begun_s: float, deadline_s: float) -> ServerStatus:
@@ -182,6 +180,10 @@ def _check(server: ServerProcess) -> None:
     status = server.status()
     if status.state == ServerState.EXITED:
         raise engine_died("load", status, server.tail())
+
+
+def _beside(target: ServerTarget, status: ServerStatus) -> tuple[Source, ...]:
+    return beside_server(target.base_url, _CPU_DEVICE.kind, engine_pid=status.warden_pid)
 
 
 def _placement(plan: RunPlan) -> Placement:
