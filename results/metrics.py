@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from results.errors import InvalidMeasurement, UnknownMetric
+from results.metrics_server import SERVER_METRICS
 
 
 class Unit(StrEnum):
@@ -29,6 +30,10 @@ class Unit(StrEnum):
     NATS = "nats"
     USD = "USD"
     CHIP_HOURS = "chip-hours"
+    CPUS = "CPUs"
+    WATTS = "W"
+    JOULES = "J"
+    JOULES_PER_TOKEN = "J/token"
 
 
 class Direction(StrEnum):
@@ -45,6 +50,7 @@ class Area(StrEnum):
     THROUGHPUT = "throughput"
     TRAINING = "training"
     CLIENT = "client"
+    SERVER = "server"
     COST = "cost"
 
 
@@ -293,6 +299,10 @@ _DECLARED = (
         _LOWER,
         Area.TRAINING,
         "largest memory of one rank: device memory on an accelerator, resident set on a CPU",
+    ),
+    *(
+        _metric(row.name, Unit(row.unit), Direction(row.better), Area.SERVER, row.meaning, row.high)
+        for row in SERVER_METRICS
     ),
     # Cost.
     _metric(
