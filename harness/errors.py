@@ -8,7 +8,9 @@ HarnessError                  exit code 3 unless said otherwise
     ├── PlacementTimedOut     every rung was waited for in vain
     ├── EngineDied            the engine's process ended before it was asked to
     ├── DeadlineExceeded      a phase took longer than its deadline
-    └── NodeLost              a node of the deployment went away
+    ├── NodeLost              a node of the deployment went away
+    ├── WorkerDied            a process that sends the load ended before the load did
+    └── ClientTooSlow         the load client cannot send what is asked with a margin (exit code 4)
 
 Constructors take positional arguments only, so that each survives pickling.
 """
@@ -70,3 +72,11 @@ class DeadlineExceeded(DeploymentError):
 
 class NodeLost(DeploymentError):
     error = "node_lost"
+
+
+class WorkerDied(DeploymentError):
+    error = "load_worker_died"
+
+
+class ClientTooSlow(DeploymentError):
+    error = "client_too_slow"
