@@ -20,6 +20,7 @@ from harness.plan import RunPlan, plan_to_mapping, tuning_of, workload_hash
 from harness.spec import RunSpec
 from harness.specfile import spec_to_mapping
 from results.checks import doubts_of
+from results.client import ClientReport
 from results.clock import Clock
 from results.environment import Environment, environment_hash
 from results.lost import this_process
@@ -54,6 +55,8 @@ class Draft:
     deployment: Deployment | None = None
     with_startup: bool = True
     samples: Samples | None = None
+    client: ClientReport | None = None
+    more_doubts: tuple[Doubt, ...] = ()  # found by who sent the load
 
 
 def open_draft(
@@ -108,7 +111,9 @@ def seal(
     tables = {}
     if deployment is not None and draft.samples is not None:
         found = doubts_of(draft.samples, environment, deployment.placement)
-        doubts = (*found, *_planned_doubts(run))
+        known = {doubt.code for doubt in found}
+        more = tuple(d for d in draft.more_doubts if d.code not in known)
+        doubts = (*found, *more, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
         tables = {kind: draft.samples.to_table()}
@@ -136,6 +141,7 @@ def seal(
         placement=deployment.placement if deployment else None,
         environment=environment,
         startup=deployment.startup if deployment and draft.with_startup else None,
+        client=draft.client,
         measurements=measurements,
         doubts=doubts,
     )

@@ -4,6 +4,7 @@ HarnessError                  exit code 3 unless said otherwise
 ├── SpecError                 the spec cannot be read as one                    (exit code 2)
 ├── PlanRefused               no pool can hold what the spec asks               (exit code 3)
 ├── RayUnavailable            the Ray cluster cannot be started or reached
+├── EndpointUnreachable       nobody answers at a URL as a server should
 └── DeploymentError           carries stage, error and the last log lines
     ├── PlacementTimedOut     every rung was waited for in vain
     ├── EngineDied            the engine's process ended before it was asked to
@@ -31,6 +32,10 @@ class PlanRefused(HarnessError):
 
 
 class RayUnavailable(HarnessError):
+    pass
+
+
+class EndpointUnreachable(HarnessError):
     pass
 
 

@@ -78,8 +78,7 @@ class Look:
 
     num_done: int
     num_total: int  # −1: only the clock ends the load
-    num_failed: int | None = None  # None: this worker does not tell
-    ttft_s: float | None = None  # of its latest answers
+    num_failed: int  # as far as it shows before the answers are read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +89,7 @@ class Pulse:
     num_total: int
     elapsed_s: float  # since t = 0; negative while it is prepared
     rate_rps: float
-    num_failed: int | None = None
-    ttft_s: float | None = None
+    num_failed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,15 +293,12 @@ def _answer(call: Callable[[], T], future: Future[T]) -> None:
 def _pulse(looks: Sequence[Look], elapsed_s: float, num_told: int, since_s: float) -> Pulse:
     num_done = sum(look.num_done for look in looks)
     totals = [look.num_total for look in looks]
-    failed = [look.num_failed for look in looks if look.num_failed is not None]
-    ttfts = [look.ttft_s for look in looks if look.ttft_s is not None and look.ttft_s > 0]
     return Pulse(
         num_done=num_done,
         num_total=-1 if min(totals) < 0 else sum(totals),
         elapsed_s=elapsed_s,
         rate_rps=(num_done - num_told) / since_s if since_s > 0 else 0.0,
-        num_failed=sum(failed) if failed else None,
-        ttft_s=float(np.median(ttfts)) if ttfts else None,
+        num_failed=sum(look.num_failed for look in looks),
     )
 
 

@@ -7,13 +7,11 @@ They end with the thread that hired them, whatever ends it.
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -61,14 +59,7 @@ class Seat:
     def look(self) -> Look:
         worker = self._present
         num_done, num_total, _ = worker.progress()
-        glance: Callable[[], tuple[int, float]] | None = getattr(worker, "glance", None)
-        num_failed, ttft_s = glance() if glance is not None else (None, math.nan)
-        return Look(
-            num_done=num_done,
-            num_total=num_total,
-            num_failed=num_failed,
-            ttft_s=None if math.isnan(ttft_s) else ttft_s,
-        )
+        return Look(num_done=num_done, num_total=num_total, num_failed=worker.num_failed)
 
     def snapshot(self) -> pa.Table:
         return self._present.snapshot()

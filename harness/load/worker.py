@@ -207,12 +207,10 @@ class LoadWorker:
     def snapshot(self) -> pa.Table:
         return self._table([t for t in list(self._load.transcripts) if t.done_s == t.done_s])
 
-    def glance(self) -> tuple[int, float]:
-        """(requests failed so far, median TTFT of the latest); from status and reads alone."""
+    @property
+    def num_failed(self) -> int:
         done = [t for t in list(self._load.transcripts) if t.done_s == t.done_s]
-        failed = sum(1 for t in done if t.error or not 200 <= t.status < 300)
-        latest = [t.read_s[0] - t.intended_s for t in done[-50:] if len(t.read_s)]
-        return failed, float(np.median(latest)) if latest else float("nan")
+        return sum(1 for t in done if t.error or not 200 <= t.status < 300)
 
     def stop(self) -> None:
         if self._run is None or self._run.done():
