@@ -1,4 +1,4 @@
-"""One bench, asked for: the words of the command line as values, checked before anything is sent."""
+"""One bench, asked for: the words of the command line as values, checked before any is sent."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ def bench_document(
         "num_failed": int((measured.samples.error[rows] != "").sum()),
         "offered_rate": _value(by_key, "offered_rate"),
         "achieved_rate": _value(by_key, "achieved_rate"),
-        "metrics": {
-            name: _metric(name, by_key) for name in METRICS if (name, "mean") in by_key
-        },
+        "metrics": {name: _metric(name, by_key) for name in METRICS if (name, "mean") in by_key},
         "values": {
             m.metric: {"unit": metric(m.metric).unit.value, "value": m.value, "reason": m.reason}
             for m in singles

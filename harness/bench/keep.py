@@ -1,4 +1,4 @@
-"""A bench as a record, like that of a ``run`` against an endpoint, so that lists and reports show it.
+"""A bench as a record, like that of a ``run`` against an endpoint: lists and reports show it.
 
 Imported when the load is over: the store's libraries take as long to import as the load to start.
 """

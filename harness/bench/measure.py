@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.load.calibrate import (
     MAX_SHARE,
-    CalibrationStore,
     NoopServer,
+    calibration_store,
     noop_server,
     peak_rps,
     with_headroom,
@@ -21,7 +21,7 @@ from harness.load.calibrate import (
 from harness.load.fleet import Fleet, FleetResult, Pulse
 from harness.load.local_workers import local_fleet
 from harness.progress import Progress, Silent
-from harness.settings import read_settings, secret
+from harness.settings import secret
 from results.client import Calibration, ClientReport
 from results.clock import Clock, SystemClock
 from results.record import Doubt
@@ -89,10 +89,6 @@ class Calibrating:
     enabled: bool = True
     force: bool = False
     server: NoopServer = field(default=noop_server)
-
-
-def calibration_store(clock: Clock) -> CalibrationStore:
-    return CalibrationStore(folder=read_settings().home / "calibration", clock=clock)
 
 
 def measure_endpoint(

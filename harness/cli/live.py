@@ -101,7 +101,8 @@ class _Lines:
         with self._lock:
             now_s = self._clock.monotonic_s()
             if self._sentence and now_s - self._spoke_s >= HEARTBEAT_S:
-                self._say(f"… {self._sentence}:{self._done} after {now_s - self._phase_s:.0f} s{self._words}")
+                since_s = now_s - self._phase_s
+                self._say(f"… {self._sentence}:{self._done} after {since_s:.0f} s{self._words}")
 
     def _say(self, text: str) -> None:
         self._spoke_s = self._clock.monotonic_s()

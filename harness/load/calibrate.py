@@ -30,6 +30,7 @@ from harness.errors import ClientTooSlow
 from harness.load.clocks import boot_id
 from harness.load.fleet import Fleet
 from harness.load.local_workers import num_cores
+from harness.settings import read_settings
 from results.client import Calibration
 from results.clock import Clock, SystemClock
 from results.environment import stable_hash
@@ -57,7 +58,8 @@ MAX_FLOOR_S = 1.0
 _MAX_STEP_TOKENS = 100_000
 _VALID_S = 86_400.0
 _SERVER_MODULE = "workloads.simulated.golden_server"
-_WARDEN = Path(__file__).resolve().parent.parent / "warden.py"
+_ROOT = Path(__file__).resolve().parents[2]
+_WARDEN = _ROOT / "harness" / "warden.py"
 
 NoopServer = Callable[[], AbstractContextManager[str]]
 
@@ -200,6 +202,7 @@ def noop_server() -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        cwd=_ROOT,  # where the module is found, installed or not
         start_new_session=True,
     )
     assert process.stdin is not None
@@ -249,6 +252,11 @@ class CalibrationStore:
             draft = self.folder / f".{key}.{secrets.token_hex(4)}"
             draft.write_text(json.dumps(document))
             draft.replace(self.folder / f"{key}.json")
+
+
+def calibration_store(clock: Clock) -> CalibrationStore:
+    """The one under our own home."""
+    return CalibrationStore(folder=read_settings().home / "calibration", clock=clock)
 
 
 def calibration_key(fleet: Fleet, traffic: Traffic, vocab_size: int | None) -> str:
@@ -324,8 +332,8 @@ def _is_enough(found: Calibration, asked: float | None) -> bool:
 
 def too_slow(found: Calibration) -> str:
     return (
-        f"the schedule asks for {found.asked_rps:.0f} requests/s at its peak, and this client keeps "
-        f"its own schedule up to {found.ceiling_rps:.0f} requests/s with {found.num_workers} "
-        f"worker(s), of which half may be asked for: lower the rate, give it more workers and "
-        "cores, or take the numbers as they come (--force)"
+        f"the schedule asks for {found.asked_rps:.0f} requests/s at its peak, and this client "
+        f"keeps its own schedule up to {found.ceiling_rps:.0f} requests/s with "
+        f"{found.num_workers} worker(s), of which half may be asked for: lower the rate, give it "
+        "more workers and cores, or take the numbers as they come (--force)"
     )

@@ -23,8 +23,8 @@ from harness.load.client import Client, RawStore, Transcript
 from harness.load.collect import collect
 from harness.load.pacing import closed_loop, one_after_another, open_loop
 from harness.load.run import Load, choose_dialect
-from results.clock import SystemClock
 from results.client import ClockAudit, WorkerReport
+from results.clock import SystemClock
 from workloads.base import ServerTarget
 from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import ClosedLoop, Traffic

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.on_ray.load_actor import CLIENT_NICENESS, go_first
+from harness.load.priority import CLIENT_NICENESS, go_first
 
 # In a process of its own: a session cannot be left again.
 LOOK = """
 import os, threading
 from pathlib import Path
-from harness.on_ray.load_actor import go_first
+from harness.load.priority import go_first
 go_first()
 seen = []
 inner = threading.Thread(

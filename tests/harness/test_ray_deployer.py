@@ -18,12 +18,14 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from harness.deployment import Deployment
-from harness.errors import DeadlineExceeded, DeploymentError, EngineDied
+from harness.errors import DeadlineExceeded, DeploymentError, EngineDied, WorkerDied
+from harness.load.calibrate import CalibrationStore
 from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.plan import RunPlan, make_plan
 from harness.ray_deployer import RayDeployer
 from harness.spec import Deadlines, RunSpec
 from harness.testing import DeployerContract, a_traffic, processes_of, simulated_launch
+from results.clock import SystemClock
 from results.startup import PhaseSource
 from workloads.base import RemoteServer
 from workloads.params import EndpointWorkload, VllmWorkload
@@ -41,6 +43,17 @@ LONG = Traffic(
 def cluster() -> Iterator[ClusterHandle]:
     with ray_cluster("local") as handle:
         yield handle
+
+
+@pytest.fixture(scope="module")
+def calibrations(tmp_path_factory: pytest.TempPathFactory) -> CalibrationStore:
+    """Kept from test to test, as from run to run: only the first load calibrates its client."""
+    return CalibrationStore(folder=tmp_path_factory.mktemp("calibrations"), clock=SystemClock())
+
+
+@pytest.fixture(autouse=True)
+def _calibrated_once(calibrations: CalibrationStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.on_ray.load_actor.calibration_store", lambda _: calibrations)
 
 
 @pytest.fixture
@@ -218,7 +231,7 @@ def test_the_load_client_is_killed(deployer: RayDeployer, name: str) -> None:
         assert deployed.running.target is not None
         deployed.running.load.drive(deployed.running.target, LONG, kill_once)
     assert len(killed) == 1
-    assert type(raised.value) is DeploymentError
+    assert type(raised.value) is WorkerDied
     assert raised.value.stage == "load"
 
 
@@ -269,6 +282,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import test_ray_deployer as room
+from harness.load.calibrate import CalibrationStore
 from harness.on_ray.cluster import ray_cluster
 with ray_cluster(sys.argv[2]):
     from harness.ray_deployer import RayDeployer
