@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from harness.errors import EndpointUnreachable, SpecError
 from harness.load.bodies import api_path
-from harness.load.client import MODELS_PATH, root_url
+from harness.load.client import MODELS_PATH
+from harness.load.wire import root_url
 
 TIMEOUT_S = 10.0
 MAX_SHOWN_MODELS = 12

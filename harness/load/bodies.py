@@ -10,18 +10,21 @@ latter two an answer may end before the length asked for.
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from workloads.base import ServerTarget
 from workloads.traffic.prompts import prompt_ids, prompt_text
 from workloads.traffic.randomness import Stream
 from workloads.traffic.schedule import Schedule
 
-# Bodies made ahead are held in memory; those beyond this are made just before they are sent.
+# Bodies made ahead are held in memory, those beyond this in a file that the kernel caches, and
+# those beyond that too are made just before they are sent.
 MAX_BODY_BYTES_AHEAD = 256 * 2**20
-# Of an open-ended schedule, this many are made ahead.
-_NUM_OPEN_ENDED_AHEAD = 1000
+MAX_BODY_BYTES_IN_FILE = 8 * 2**30
 PROBE_PROMPT_TOKENS = 8
 
 
@@ -32,15 +35,17 @@ class Dialect:
     include_usage: bool
     continuous_usage: bool
 
-    def fields(self, num_output_tokens: int) -> dict[str, Any]:
+    def fields(self, num_output_tokens: int, *, stream: bool = True) -> dict[str, Any]:
         """The fields beside model and prompt."""
-        fields: dict[str, Any] = {"stream": True, "max_tokens": num_output_tokens}
+        fields: dict[str, Any] = {"stream": stream, "max_tokens": num_output_tokens}
         if self.include_usage:
+            # Greedy: the same prompt gets the same answer, so that repeats are alike.
+            fields["temperature"] = 0.0
+        if self.include_usage and stream:
             options = {"include_usage": True}
             if self.continuous_usage:
                 options["continuous_usage_stats"] = True
-            # Greedy: the same prompt gets the same answer, so that repeats are alike.
-            fields |= {"temperature": 0.0, "stream_options": options}
+            fields["stream_options"] = options
         if self.pins_length:
             fields |= {"ignore_eos": True, "min_tokens": num_output_tokens}
         return fields
@@ -79,35 +84,53 @@ def probe_body(
 
 
 class Bodies:
-    """The bodies of one schedule, in the dialect the server takes."""
+    """The bodies of one share of a schedule, in the dialect the server takes."""
 
     def __init__(self, target: ServerTarget, schedule: Schedule, dialect: Dialect) -> None:
         self._target = target
         self._schedule = schedule
         self._dialect = dialect
         self._ahead: dict[int, bytes] = {}
+        self._in_file: dict[int, tuple[int, int]] = {}
+        self._file: IO[bytes] | None = None
 
-    def make_ahead(self) -> None:
-        """Make bodies until the schedule or the memory for them is at its end."""
-        count = self._schedule.num_requests
-        if self._schedule.is_open_ended:
-            count += _NUM_OPEN_ENDED_AHEAD
-        held = 0
-        for index in range(count):
-            self._ahead[index] = body = self._make(index)
-            held += len(body)
-            if held > MAX_BODY_BYTES_AHEAD:
-                return
+    def make_ahead(self, indices: Iterable[int]) -> None:
+        """Make bodies of these requests until they or the room for them are at their end."""
+        held = filed = 0
+        for index in indices:
+            body = self._make(index)
+            if held + len(body) <= MAX_BODY_BYTES_AHEAD:
+                self._ahead[index] = body
+                held += len(body)
+                continue
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
+            self._in_file[index] = (filed, len(body))
+            filed += self._file.write(body)
+            if filed > MAX_BODY_BYTES_IN_FILE:
+                break
+        if self._file is not None:
+            self._file.flush()
 
     def take(self, index: int) -> bytes:
         """The body of request ``index``; it is then no longer held here."""
         body = self._ahead.pop(index, None)
-        return self._make(index) if body is None else body
+        if body is not None:
+            return body
+        where = self._in_file.pop(index, None)
+        if where is not None:
+            assert self._file is not None
+            return os.pread(self._file.fileno(), where[1], where[0])
+        return self._make(index)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def _make(self, index: int) -> bytes:
         schedule, api = self._schedule, self._schedule.traffic.api
         prompt: Any = (
             schedule.prompt_text(index) if api == "chat" else schedule.prompt_ids(index).tolist()
         )
-        fields = self._dialect.fields(schedule.shape(index)[1])
+        fields = self._dialect.fields(schedule.shape(index)[1], stream=schedule.traffic.stream)
         return _encode(self._target.model, api, prompt, fields)

@@ -1,40 +1,52 @@
-"""One load worker: one event loop in a thread of its own, which sends its share of a schedule.
+"""One sender of a load: a process's event loop in a thread of its own, and its columns.
 
-The methods may be called from any thread. A worker is made for one load; ``close`` ends it.
+    worker.prepare(target, traffic, Share())   # probes, builds bodies, warms up
+    worker.start(at_s)                         # returns at once
+    worker.result()                            # waits, reads what came, gives columns
+
+Every method may be called from any thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import resource
 import socket
-import threading
-import time
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import uvloop
 
-from harness.load.bodies import Bodies
-from harness.load.client import Client, RawStore, Transcript
-from harness.load.collect import collect
-from harness.load.pacing import closed_loop, one_after_another, open_loop
-from harness.load.run import Load, choose_dialect
+from harness.load.bodies import Bodies, api_path
+from harness.load.client import Client, owner_of
+from harness.load.collect import HowToRead, collect
+from harness.load.run import PROBE_TIMEOUT_S, LoadRun, choose_dialect
+from harness.load.spool import Spool
+from harness.load.thread import LoopThread
+from harness.load.wire import RequestHead
 from results.client import ClockAudit, WorkerReport
-from results.clock import SystemClock
+from results.clock import read_monotonic_s
+from results.samples import RequestSamples
 from workloads.base import ServerTarget
-from workloads.traffic.schedule import build_schedule
+from workloads.traffic.schedule import Schedule, build_schedule
 from workloads.traffic.spec import ClosedLoop, Traffic
 
-_PROBE_TIMEOUT_S = 30.0
+# What our simulated servers give as the owner of their models.
+SIMULATED = "simulated"
+# One connection per request in flight; the usual soft limit of 1,024 files is too few for that.
+_MAX_OPEN_FILES = 65536
+_TICK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Which part of the schedule a worker sends."""
+    """Which part of the schedule a worker sends: every ``num_workers``-th row from ``worker`` on.
+    Worker 0 also sends the warm-up."""
 
     worker: int = 0
     num_workers: int = 1
@@ -42,200 +54,232 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    dialect: str  # which request fields the server took
+    dialect: str  # which request fields the server took: full, plain or bare
     simulated: bool  # the server says of itself that it is a simulation
-    num_rows: int  # rows of this share named in advance; −1: open ended
+    num_rows: int  # measured rows of this share; −1: open ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerResult:
-    """Times are this host's monotonic clock less the origin given to ``start``."""
+    """``table`` is ``RequestSamples.to_table()``; its times count from the load's origin."""
 
-    table: pa.Table  # RequestSamples.to_table()
+    table: pa.Table
     report: WorkerReport
     audit: ClockAudit | None
     max_in_flight: int
 
 
+@dataclass(slots=True, kw_only=True)
+class _Task:
+    """One load from ``prepare`` to ``result``."""
+
+    target: ServerTarget
+    share: Share
+    client: Client
+    run: LoadRun
+    prepared: Prepared
+    begun: Future[None] | None = None
+
+
 class LoadWorker:
+    """The key is kept here only: not in ``repr``, not in samples, not in error texts."""
+
     def __init__(self, api_key: str | None = None) -> None:
         self._api_key = api_key
-        self._now_s = SystemClock().monotonic_s
-        self._loop = uvloop.new_event_loop()
-        self._store = RawStore()
-        self._load: Any = None
-        self._client: Any = None
-        self._share = Share()
-        self._traffic: Any = None
-        self._origin_s = self._now_s()
-        self._run: Future[None] | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self._thread = LoopThread()
+        self._task: _Task | None = None
+        allow_many_files()
 
-    def prepare(self, target: ServerTarget, traffic: Traffic, share: Share) -> Prepared:
-        return asyncio.run_coroutine_threadsafe(
-            self._prepare(target, traffic, share), self._loop
-        ).result()
+    def __repr__(self) -> str:
+        return f"LoadWorker(api_key={'None' if self._api_key is None else '***'!r})"
 
-    async def _prepare(self, target: ServerTarget, traffic: Traffic, share: Share) -> Prepared:
-        self._share, self._traffic = share, traffic
+    def prepare(self, target: ServerTarget, traffic: Traffic, share: Share = Share()) -> Prepared:
+        """Ask the server what it takes, make the bodies, send the warm-up; blocks.
+
+        Raises ValueError for traffic of which no schedule can be made, or a URL that is none.
+        """
+        self._drop()
         schedule = build_schedule(traffic, target.vocab_size)
-        load = self._load = Load(target, schedule, self._store, self._now_s)
-        first = traffic.num_warmup_requests
-        load.transcripts = [
-            t
-            for t in load.transcripts
-            if (share.worker == 0 if t.is_warmup else self._is_mine(t.index - first))
-        ]
-        client = Client(
-            target.base_url,
-            traffic.api,
-            self._api_key,
-            traffic.request_timeout_s,
-            self._store,
-            self._now_s,
-        )
-        self._client = await client.__aenter__()
-        load.dialect = await choose_dialect(
-            client, target, traffic.api, min(_PROBE_TIMEOUT_S, traffic.request_timeout_s)
-        )
-        load._bodies = Bodies(target, schedule, load.dialect)
-        simulated = await client.owner() == "simulated"
-        warmup = [t for t in load.transcripts if t.is_warmup]
-        await one_after_another(warmup, self._send, self._now_s)
-        return Prepared(
-            dialect=load.dialect.name,
-            simulated=simulated,
-            num_rows=-1 if schedule.is_open_ended else len(load.transcripts),
-        )
+        rows = [int(i) for i in schedule.rows_of(share.worker, share.num_workers)]
+        warmup = [i for i in range(schedule.num_requests) if schedule.is_warmup[i]]
+        is_closed = isinstance(traffic.arrivals, ClosedLoop)
+        measured = [] if is_closed else [i for i in rows if not schedule.is_warmup[i]]
+        head = RequestHead(target.base_url, api_path(traffic.api), self._api_key)
 
-    def _is_mine(self, number: int) -> bool:
-        return number % self._share.num_workers == self._share.worker
+        async def meet() -> tuple[Client, Any, str]:
+            client = Client(head, traffic.request_timeout_s)
+            timeout_s = min(PROBE_TIMEOUT_S, traffic.request_timeout_s)
+            dialect = await choose_dialect(client, target, traffic.api, timeout_s)
+            return client, dialect, owner_of(await client.models())
 
-    async def _send(self, t: Transcript) -> None:
-        load = self._load
-        load._num_in_flight += 1
-        load.max_in_flight = max(load.max_in_flight, load._num_in_flight)
-        try:
-            await self._client.send(t, load._bodies.take(t.index))
-        finally:
-            load._num_in_flight -= 1
-            load.num_done += 1
+        client, dialect, owner = self._thread.run(meet())
+        run = LoadRun(
+            client=client,
+            schedule=schedule,
+            rows=measured,
+            bodies=Bodies(target, schedule, dialect),
+            spool=Spool(),
+            worker=share.worker,
+            num_workers=share.num_workers,
+        )
+        task = _Task(
+            target=target,
+            share=share,
+            client=client,
+            run=run,
+            prepared=Prepared(
+                dialect=dialect.name, simulated=owner == SIMULATED, num_rows=run.num_total
+            ),
+        )
+        self._task = task
+        mine = warmup if share.worker == 0 else []
+        run.bodies.make_ahead([*mine, *_made_ahead(schedule, measured, share)])
+        self._thread.run(run.warm_up(mine))
+        client.max_in_flight = 0
+        return task.prepared
 
     def start(self, at_s: float) -> None:
-        self._origin_s = at_s
-        self._run = asyncio.run_coroutine_threadsafe(self._go(at_s), self._loop)
-
-    async def _go(self, at_s: float) -> None:
-        load, traffic = self._load, self._traffic
-        sampler = asyncio.create_task(load.lag.sample())
-        begun_s, begun_cpu_s = self._now_s(), time.thread_time()
-        try:
-            if isinstance(traffic.arrivals, ClosedLoop):
-                await self._closed(at_s)
-                return
-            measured = [t for t in load.transcripts if not t.is_warmup]
-            for t in measured:
-                t.intended_s = at_s + load.schedule.intended_s[t.index]
-            await open_loop(measured, self._send, self._now_s)
-        finally:
-            sampler.cancel()
-            wall_s = max(self._now_s() - begun_s, 1e-9)
-            load.cpu_share = (time.thread_time() - begun_cpu_s) / wall_s
-            await self._client.__aexit__(None, None, None)
-
-    async def _closed(self, at_s: float) -> None:
-        traffic, n, w = self._traffic, self._share.num_workers, self._share.worker
-        users = len(range(w, traffic.arrivals.num_users, n))
-        count = traffic.num_requests
-        mine = replace(
-            traffic,
-            arrivals=replace(traffic.arrivals, num_users=users),
-            num_requests=None if count is None else len(range(w, count, n)),
-        )
-
-        def take(number: int) -> Transcript:
-            t = Transcript(index=traffic.num_warmup_requests + w + number * n)
-            self._load.transcripts.append(t)
-            return t
-
-        await closed_loop(mine, take, self._send, self._now_s, at_s)
+        """Zero of the schedule on this host's monotonic clock; returns at once."""
+        task = self._of_now()
+        task.begun = self._thread.submit(task.run.run(at_s))
 
     def progress(self) -> tuple[int, int, float]:
-        load = self._load
-        total = -1 if load.schedule.is_open_ended else len(load.transcripts)
-        return load.num_done, total, self._now_s() - self._origin_s
-
-    def is_done(self) -> bool:
-        return self._run is not None and self._run.done()
-
-    def result(self, deadline_s: float | None = None) -> WorkerResult:
-        assert self._run is not None
-        with suppress(CancelledError):
-            try:
-                self._run.result(deadline_s)
-            except TimeoutError:
-                self.stop()
-                self._load.give_up(deadline_s or 0.0)
-        load = self._load
-        return WorkerResult(
-            table=self._table(load.transcripts),
-            report=WorkerReport(
-                worker=self._share.worker,
-                host=socket.gethostname(),
-                num_requests=len(load.transcripts),
-                cpu_share=load.cpu_share,
-                max_loop_stall_s=load.lag.max_s,
-                mean_loop_stall_s=load.lag.mean_s,
-            ),
-            audit=None,
-            max_in_flight=load.max_in_flight,
-        )
-
-    def _table(self, transcripts: list[Transcript]) -> pa.Table:
-        secrets = (self._api_key,) if self._api_key else ()
-        samples = collect(
-            transcripts,
-            self._store,
-            origin_s=self._origin_s,
-            worker=self._share.worker,
-            secrets=secrets,
-        )
-        index = np.array([t.index for t in transcripts], dtype=np.int64)
-        return replace(samples, index=index).to_table()
-
-    def snapshot(self) -> pa.Table:
-        return self._table([t for t in list(self._load.transcripts) if t.done_s == t.done_s])
+        """(requests over, warm-up included; all there will be, −1: only the clock knows; seconds
+        since the start)."""
+        if self._task is None:
+            return 0, 0, 0.0
+        run = self._task.run
+        total = run.num_total
+        if total >= 0 and self._task.share.worker == 0:
+            total += run.schedule.traffic.num_warmup_requests
+        elapsed_s = read_monotonic_s() - run.origin_s
+        return run.counts.num_done, total, 0.0 if math.isnan(elapsed_s) else max(elapsed_s, 0.0)
 
     @property
     def num_failed(self) -> int:
-        done = [t for t in list(self._load.transcripts) if t.done_s == t.done_s]
-        return sum(1 for t in done if t.error or not 200 <= t.status < 300)
+        """Requests over that look failed so far; a stream is read only afterwards."""
+        return 0 if self._task is None else self._task.run.counts.num_failed
 
-    def stop(self) -> None:
-        if self._run is None or self._run.done():
-            return
-        over = threading.Event()
+    def is_done(self) -> bool:
+        return self._task is not None and self._task.begun is not None and self._task.begun.done()
 
-        async def cancel() -> None:
-            tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            over.set()
+    def result(
+        self,
+        deadline_s: float | None = None,
+        tick: Callable[[], None] | None = None,
+        deadline_name_s: float | None = None,
+    ) -> WorkerResult:
+        """Wait, and read what came.
 
-        asyncio.run_coroutine_threadsafe(cancel(), self._loop)
-        over.wait()
+        What is unfinished ``deadline_s`` from now becomes failed rows, whose errors name
+        ``deadline_name_s``, the limit as the user knows it. ``tick`` is called about once a second
+        in the caller's thread; what it raises ends the wait.
+        """
+        task = self._of_now()
+        assert task.begun is not None, "start comes first"
+        gives_up_s = math.inf if deadline_s is None else read_monotonic_s() + deadline_s
+        while True:
+            left_s = gives_up_s - read_monotonic_s()
+            with suppress(NotYet):
+                task.begun.result(max(0.0, min(_TICK_S, left_s)))
+                break
+            if tick is not None:
+                tick()
+            if read_monotonic_s() >= gives_up_s:
+                self._give_up(task, deadline_name_s or deadline_s or 0.0)
+                gives_up_s = math.inf
+        task.run.spool.flush()
+        return self._read(task)
+
+    def snapshot(self) -> pa.Table:
+        """The rows that are over so far. Reading takes the interpreter's time from the sending:
+        for a look every now and then, not for a display."""
+        task = self._of_now()
+        return self._samples(task, unsent=False).to_table()
+
+    def stop(self, *, drain: bool = False) -> None:
+        """Send nothing more. What is open becomes "cancelled" rows, or with ``drain`` may end."""
+        if self._task is not None:
+            run = self._task.run
+            error = "" if drain else "cancelled: the load was stopped before the answer was in"
+            self._thread.call(lambda: run.stop(error))
 
     def close(self) -> None:
-        def end() -> None:
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
-            self._loop.call_soon(self._loop.stop)
+        """End everything; safe to call again."""
+        self._drop()
+        with suppress(RuntimeError):  # the loop is closed already
+            self._thread.close()
 
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(end)
-            self._thread.join()
-            self._loop.run_until_complete(asyncio.sleep(0))
-            self._loop.close()
-        self._store.close()
+    def _of_now(self) -> _Task:
+        assert self._task is not None, "prepare comes first"
+        return self._task
+
+    def _give_up(self, task: _Task, limit_s: float) -> None:
+        over = f"when the load's {limit_s:g} s were over"
+        self._thread.call(
+            lambda: task.run.stop(f"deadline: not answered {over}", f"deadline: not sent {over}")
+        )
+
+    def _drop(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            return
+        with suppress(RuntimeError, asyncio.CancelledError):
+            if task.begun is not None:
+                task.begun.cancel()
+            self._thread.run(task.client.close())
+        task.run.spool.close()
+        task.run.bodies.close()
+
+    def _samples(self, task: _Task, *, unsent: bool = True) -> RequestSamples:
+        run = task.run
+        how = HowToRead(
+            is_stream=run.schedule.traffic.stream,
+            worker=task.share.worker,
+            secrets=(self._api_key,) if self._api_key else (),
+            num_prompt_tokens=_prompt_counter(run.schedule),
+        )
+        origin_s = run.origin_s
+        return collect(run.spool.read(), run.unsent if unsent else (), origin_s=origin_s, how=how)
+
+    def _read(self, task: _Task) -> WorkerResult:
+        run, samples = task.run, self._samples(task)
+        report = WorkerReport(
+            worker=task.share.worker,
+            host=socket.gethostname(),
+            num_requests=samples.num_requests,
+            cpu_share=run.cpu.share,
+            max_loop_stall_s=run.stalls.max_s,
+            mean_loop_stall_s=run.stalls.mean_s,
+        )
+        return WorkerResult(
+            table=samples.to_table(),
+            report=report,
+            audit=task.client.lateness.summary(),
+            max_in_flight=task.client.max_in_flight,
+        )
+
+
+def _made_ahead(schedule: Schedule, measured: list[int], share: Share) -> list[int]:
+    """The rows whose bodies are made before the load; of an open-ended one, the first thousand."""
+    if not isinstance(schedule.traffic.arrivals, ClosedLoop):
+        return measured
+    warmup, count = schedule.traffic.num_warmup_requests, schedule.traffic.num_requests
+    numbers = range(share.worker, 1000 if count is None else count, share.num_workers)
+    return [warmup + n for n in numbers]
+
+
+def _prompt_counter(schedule: Schedule) -> Callable[[int], int]:
+    """Our own count of a prompt's tokens: exact for token ids, unknown for text."""
+    if schedule.traffic.api == "chat":
+        return lambda _: -1
+    return lambda index: schedule.shape(index)[0]
+
+
+def allow_many_files() -> None:
+    """Raise this process's soft limit of open files, as far as its hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = _MAX_OPEN_FILES if hard == unlimited else min(hard, _MAX_OPEN_FILES)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

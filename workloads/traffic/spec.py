@@ -67,3 +67,4 @@ class Traffic:
     seed: int = 0
     api: Literal["completions", "chat"] = "completions"
     request_timeout_s: float = 120.0
+    stream: bool = True  # false: answers in one piece, so that no token has a time
