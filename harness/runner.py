@@ -101,6 +101,8 @@ def _run_group(
                     draft = replace(later, with_startup=False)
                 draft = replace(draft, deployment=deployment, stage="load")
                 draft = replace(draft, samples=_drive(workload, deployment, index, plan, context))
+                load = deployment.running.load
+                draft = replace(draft, client=load.last_report if load is not None else None)
                 deployment.check()  # what answered must have been alive to the end
                 record = _seal(draft, Succeeded(), context)
                 draft = None

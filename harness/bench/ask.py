@@ -25,6 +25,7 @@ class Words:
     endpoint: str
     model: str | None
     api: str
+    stream: bool
     rate: float | None
     concurrency: int | None
     arrival: str
@@ -98,6 +99,7 @@ def traffic_of(words: Words) -> Traffic:
         seed=words.seed,
         api="chat" if words.api == "chat" else "completions",
         request_timeout_s=words.timeout,
+        stream=words.stream,
     )
     try:
         check_traffic(traffic)

@@ -1,7 +1,7 @@
 """Is anybody there, is it the API we speak, does it know the model? Asked before any load.
 
-One request in the good case: the list of models. Whatever goes wrong is told as what was tried,
-what came back and what to do.
+Two requests: the list of models, and one token. Whatever goes wrong is told as what was tried, what
+came back and what to do.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ TIMEOUT_S = 10.0
 MAX_SHOWN_MODELS = 12
 _MAX_WORDS = 160
 _WANTS_KEY = (401, 403)
+_REFUSED_FIELDS = (400, 422)
+_NO_SUCH_PATH = (404, 405)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,7 @@ def look(
     models = model_ids(listed.document) if listed.status == 200 else ()
     if model is None:
         model = _only(models, base, listed, api_key)
-    if model not in models:
-        _try(base, model, api, models, listed, api_key, api_key_env, timeout_s)
+    _try(base, model, api, models, listed, api_key, api_key_env, timeout_s)
     return Found(base_url=base, model=model, models=models)
 
 
@@ -121,7 +122,7 @@ def _try(
     key_env: str,
     timeout_s: float,
 ) -> None:
-    """A model that is not listed (or no list at all): the API itself has the last word."""
+    """Ask for one token: the API itself has the last word, whatever the list says."""
     prompt = {"messages": [{"role": "user", "content": "hi"}]} if api == "chat" else {"prompt": "h"}
     body = json.dumps({"model": model, "max_tokens": 1, **prompt}).encode()
     answer = _ask(base, "POST", api_path(api), body, key, timeout_s)
@@ -130,11 +131,16 @@ def _try(
     tried = f"tried {listed.words(key)}; {answer.words(key)}"
     if answer.status in _WANTS_KEY:
         raise SpecError(_wrong_key(answer, key, key_env))
-    if models:
+    if models and model not in models:
         raise SpecError(
             f"{base} does not serve {model!r} ({answer.words(key)}); it offers {_shown(models)}"
         )
-    if answer.status in (404, 405):
+    if models and answer.status in _REFUSED_FIELDS:
+        return  # the load asks in several ways, and keeps to the first that is taken
+    if models and answer.status in _NO_SUCH_PATH:
+        other = "completions" if api == "chat" else "chat"
+        raise SpecError(f"{base} has no {api} API ({answer.words(key)}); try --api {other}")
+    if answer.status in _NO_SUCH_PATH:
         raise SpecError(
             f"there is no OpenAI-compatible API at {base}: {tried}. The URL ends where /v1 would "
             "follow, for example http://127.0.0.1:8000"

@@ -26,6 +26,8 @@ from harness.load.fleet import Pulse
 from harness.settings import read_settings
 from results.clock import Clock, SystemClock
 from results.errors import StoreUnwritable
+from results.metrics import Unit
+from results.units import format_value
 from workloads.base import ServerTarget
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ Model = Annotated[
     str | None, _Opt("--model", metavar="NAME", help="Default: the only one that is served.")
 ]
 Api = Annotated[str, _Opt("--api", metavar="completions|chat", help="Which API to send to.")]
+Stream = Annotated[bool, _Opt(help="As a stream, or in one piece: then no token has a time.")]
 Rate = Annotated[
     float | None,
     _Opt("--rate", metavar="R", help="Open loop: requests/s, sent whatever the server does."),
@@ -99,6 +102,7 @@ def bench(
     endpoint: Endpoint,
     model: Model = None,
     api: Api = "completions",
+    stream: Stream = True,
     rate: Rate = None,
     concurrency: Concurrency = None,
     think_time: Think = 0.0,
@@ -134,8 +138,8 @@ def bench(
     """
     with told():
         words = Words(
-            endpoint=endpoint, model=model, api=api, rate=rate, concurrency=concurrency,
-            arrival=arrival, burstiness=burstiness, think=think_time, duration=duration,
+            endpoint=endpoint, model=model, api=api, stream=stream, rate=rate,
+            concurrency=concurrency, arrival=arrival, burstiness=burstiness, think=think_time, duration=duration,
             num_requests=num_requests, input_tokens=input_tokens, output_tokens=output_tokens,
             warmup=warmup, timeout=timeout, seed=seed, tokenizer=tokenizer,
             api_key_env=api_key_env, slo=slo, until=until,
@@ -196,7 +200,8 @@ def _measure(
     )
 
     def beat(pulse: Pulse) -> None:
-        shown.note(f"{pulse.rate_rps:.1f}/s done, {pulse.num_failed} failed")
+        ttft = f", TTFT {format_value(pulse.ttft_s, Unit.SECONDS)}" if pulse.ttft_s else ""
+        shown.note(f"{pulse.rate_rps:.1f}/s done, {pulse.num_failed} failed{ttft}")
 
     try:
         return measure_endpoint(

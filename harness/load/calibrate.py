@@ -110,7 +110,9 @@ def peak_rps(intended_s: FloatColumn) -> float:
     times = intended_s[~np.isnan(intended_s)]
     if not len(times):
         return 0.0
-    within = np.searchsorted(times, times + 1.0, side="left") - np.arange(len(times))
+    # i / rate + 1 rounds up as often as down: the window ends a nanosecond early.
+    ends_s = times + (1.0 - 1e-9)
+    within = np.searchsorted(times, ends_s, side="left") - np.arange(len(times))
     return float(within.max())
 
 

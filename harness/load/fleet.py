@@ -79,6 +79,7 @@ class Look:
     num_done: int
     num_total: int  # −1: only the clock ends the load
     num_failed: int  # as far as it shows before the answers are read
+    ttft_s: float = math.nan  # of late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,7 @@ class Pulse:
     elapsed_s: float  # since t = 0; negative while it is prepared
     rate_rps: float
     num_failed: int
+    ttft_s: float | None = None  # of late, for a display: answers are not read yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,12 +295,14 @@ def _answer(call: Callable[[], T], future: Future[T]) -> None:
 def _pulse(looks: Sequence[Look], elapsed_s: float, num_told: int, since_s: float) -> Pulse:
     num_done = sum(look.num_done for look in looks)
     totals = [look.num_total for look in looks]
+    ttfts = [look.ttft_s for look in looks if not math.isnan(look.ttft_s)]
     return Pulse(
         num_done=num_done,
         num_total=-1 if min(totals) < 0 else sum(totals),
         elapsed_s=elapsed_s,
         rate_rps=(num_done - num_told) / since_s if since_s > 0 else 0.0,
         num_failed=sum(look.num_failed for look in looks),
+        ttft_s=sum(ttfts) / len(ttfts) if ttfts else None,
     )
 
 

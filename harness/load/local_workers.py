@@ -59,7 +59,12 @@ class Seat:
     def look(self) -> Look:
         worker = self._present
         num_done, num_total, _ = worker.progress()
-        return Look(num_done=num_done, num_total=num_total, num_failed=worker.num_failed)
+        return Look(
+            num_done=num_done,
+            num_total=num_total,
+            num_failed=worker.num_failed,
+            ttft_s=worker.recent_ttft_s,
+        )
 
     def snapshot(self) -> pa.Table:
         return self._present.snapshot()

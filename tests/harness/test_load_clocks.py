@@ -51,9 +51,7 @@ def test_the_shortest_round_trip_wins_however_late_it_came() -> None:
 
 
 def test_one_boot_has_one_clock() -> None:
-    seen = Exchange(
-        sent_s=5.0, received_s=5.4, theirs=ClockReading(boot_id=HERE, monotonic_s=5.3)
-    )
+    seen = Exchange(sent_s=5.0, received_s=5.4, theirs=ClockReading(boot_id=HERE, monotonic_s=5.3))
     assert offset_of([seen], HERE) == ClockOffset(offset_s=0.0, resolution_s=0.0)
 
 
