@@ -139,10 +139,10 @@ def bench(
     with told():
         words = Words(
             endpoint=endpoint, model=model, api=api, stream=stream, rate=rate,
-            concurrency=concurrency, arrival=arrival, burstiness=burstiness, think=think_time, duration=duration,
-            num_requests=num_requests, input_tokens=input_tokens, output_tokens=output_tokens,
-            warmup=warmup, timeout=timeout, seed=seed, tokenizer=tokenizer,
-            api_key_env=api_key_env, slo=slo, until=until,
+            concurrency=concurrency, arrival=arrival, burstiness=burstiness, think=think_time,
+            duration=duration, num_requests=num_requests, input_tokens=input_tokens,
+            output_tokens=output_tokens, warmup=warmup, timeout=timeout, seed=seed,
+            tokenizer=tokenizer, api_key_env=api_key_env, slo=slo, until=until,
         )  # fmt: skip
         url = "" if no_store else store or read_settings().store_url
         code = _bench(words, workers, Calibrating(enabled=calibrate, force=force), url, out,

@@ -1,4 +1,4 @@
-"""Words of the command line → traffic, limits, stop rules; or a sentence that says what to write."""
+"""Words of the command line → traffic, limits, stop rules; or a sentence saying what to write."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_arrivals() -> None:
     assert made(rate=3.0) == PoissonArrivals(rate_rps=3.0)
     assert made(concurrency=4, think_s=0.5) == ClosedLoop(num_users=4, think_time_s=0.5)
     for wrong in ({}, {"rate": 1.0, "concurrency": 2}):
-        with pytest.raises(SpecError, match="either --rate R .* or --concurrency N"):
+        with pytest.raises(SpecError, match=r"either --rate R .* or --concurrency N"):
             made(**wrong)
     with pytest.raises(SpecError, match="'bursty' is not known; it is one of constant, poisson"):
         made("bursty", rate=1.0)

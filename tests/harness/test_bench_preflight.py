@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ def a_server(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = _answer
+        do_GET = do_POST = _answer  # noqa: N815 - names of http.server
 
         def log_message(self, *_: object) -> None:
             pass
@@ -72,7 +73,7 @@ def test_a_server_that_serves_the_model_is_asked_for_one_token() -> None:
 def test_a_server_with_the_other_api_only() -> None:
     with (
         a_server({MODELS: models("a")}) as (url, _),
-        pytest.raises(SpecError, match="has no completions API .*; try --api chat"),
+        pytest.raises(SpecError, match=r"has no completions API .*; try --api chat"),
     ):
         look(url, "a", "completions")
 
@@ -136,7 +137,7 @@ def test_a_server_that_fails_is_unreachable() -> None:
         look(url, "c", "completions")
     with (
         a_server({COMPLETE: (503, {})}) as (url, _),
-        pytest.raises(EndpointUnreachable, match="is there but does not answer .* HTTP 503"),
+        pytest.raises(EndpointUnreachable, match=r"is there but does not answer .* HTTP 503"),
     ):
         look(url, "c", "completions")
 
@@ -154,7 +155,7 @@ def test_a_wrong_key_is_told_and_never_shown() -> None:
         assert found.model == "simulated"
     with (
         a_server({MODELS: (401, {"error": {"message": "bad key"}})}) as (url, _),
-        pytest.raises(SpecError, match="wants another API key .no key was sent.: .*bad key"),
+        pytest.raises(SpecError, match=r"wants another API key .no key was sent.: .*bad key"),
     ):
         look(url, "m", "completions")
 
@@ -197,7 +198,9 @@ def speaks(answer: bytes) -> socket.socket:
 def test_something_that_does_not_speak_http() -> None:
     with speaks(b"\x15\x03\x03\x00\x02\x02\x16") as listener:  # a TLS alert
         port = listener.getsockname()[1]
-        with pytest.raises(EndpointUnreachable, match=f"is it https://127.0.0.1:{port}?"):
+        with pytest.raises(
+            EndpointUnreachable, match=re.escape(f"is it https://127.0.0.1:{port}?")
+        ):
             look(f"http://127.0.0.1:{port}", "m", "completions")
 
 
