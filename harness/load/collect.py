@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import bisect
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from harness.load.reading import Reading, read_stream, read_whole, status_error
 from harness.load.response import Response, body_of
 from harness.load.spool import Ended
-from results.samples import RequestSamples
+from results.samples import FloatColumn, RequestSamples
 
 MAX_ERROR_CHARS = 200
 
@@ -70,18 +69,11 @@ def read_answer(ended: Ended, response: Response, how: HowToRead) -> Reading:
     return reading
 
 
-def event_times(ended: Ended, response: Response, reading: Reading) -> list[float]:
+def event_times(ended: Ended, response: Response, reading: Reading) -> FloatColumn:
     """(events,) when the read that held each event's last byte of data returned."""
-    ends, times = response.body_end, ended.read_s
-    if len(ends) == len(reading.event_end):  # usual: every event came in a read of its own
-        before = 0
-        for event_end, body_end in zip(reading.event_end, ends, strict=True):
-            if not before < event_end <= body_end:
-                break
-            before = body_end
-        else:
-            return times.tolist()
-    return [times[bisect.bisect_left(ends, end)] for end in reading.event_end]
+    reads = np.searchsorted(response.body_end, reading.event_end)
+    times: FloatColumn = np.frombuffer(ended.read_s)[reads] if len(reads) else np.empty(0)
+    return times
 
 
 class _Columns:
@@ -165,13 +157,12 @@ def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
     response = response_of(ended)
     reading = read_answer(ended, response, how)
     times = event_times(ended, response, reading)
-    columns.event_s.extend(times)
+    columns.event_s.frombytes(times.tobytes())
     columns.event_tokens.extend(reading.event_tokens)
     columns.event_reasoning.extend(reading.event_reasoning)
     nan = np.nan
-    first_answer_s = next(
-        (t for t, r in zip(times, reading.event_reasoning, strict=True) if not r), nan
-    )
+    reasoning = reading.event_reasoning
+    first_answer_s = times[reasoning.index(False)] if False in reasoning else nan
     own_output = -1
     if how.count_tokens is not None and not reading.error:
         own_output = how.count_tokens(reading.text)
@@ -181,7 +172,7 @@ def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
             ended.dispatched_s,
             ended.written_s,
             ended.read_s[0] if ended.read_s else nan,
-            times[0] if times else nan,
+            times[0] if len(times) else nan,
             first_answer_s,
             ended.done_s,
         ),
@@ -202,27 +193,28 @@ def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
 
 
 def _samples(columns: _Columns, origin_s: float, worker: int) -> RequestSamples:
-    floats: dict[str, Any] = {
-        name: np.frombuffer(values, dtype=np.float64) - origin_s
-        if values
-        else np.empty(0, dtype=np.float64)
-        for name, values in columns.floats.items()
-    }
-    counts: dict[str, Any] = {
-        name: np.array(values, dtype=np.int64) for name, values in columns.counts.items()
-    }
+    """The same memory as numpy columns: at a million requests there is no room for a copy."""
+    floats: dict[str, Any] = {name: _view(v, np.float64) for name, v in columns.floats.items()}
+    counts: dict[str, Any] = {name: _view(v, np.int64) for name, v in columns.counts.items()}
+    event_s = _view(columns.event_s, np.float64)
+    for times in (*floats.values(), event_s):
+        times -= origin_s
     return RequestSamples(
         **floats,
         **counts,
         error=np.array(columns.errors, dtype=object),
         model=np.array(columns.models, dtype=object),
-        is_warmup=np.array(columns.is_warmup, dtype=np.bool_),
+        is_warmup=_view(columns.is_warmup, np.bool_),
         worker=np.full(len(columns.errors), worker, dtype=np.int64),
-        event_offset=np.array(columns.event_offset, dtype=np.int64),
-        event_s=np.array(columns.event_s, dtype=np.float64) - origin_s,
-        event_tokens=np.array(columns.event_tokens, dtype=np.int64),
-        event_reasoning=np.array(columns.event_reasoning, dtype=np.bool_),
+        event_offset=_view(columns.event_offset, np.int64),
+        event_s=event_s,
+        event_tokens=_view(columns.event_tokens, np.int64),
+        event_reasoning=_view(columns.event_reasoning, np.bool_),
     )
+
+
+def _view(values: array[Any], dtype: type) -> Any:
+    return np.frombuffer(values, dtype=dtype) if values else np.empty(0, dtype=dtype)
 
 
 def in_order(samples: RequestSamples) -> RequestSamples:
@@ -230,7 +222,22 @@ def in_order(samples: RequestSamples) -> RequestSamples:
     order = np.argsort(samples.index, kind="stable")
     if np.array_equal(order, np.arange(len(order))):
         return samples
-    return RequestSamples.from_table(samples.to_table().take(order))
+    starts, lengths = samples.event_offset[:-1], np.diff(samples.event_offset)
+    offset = np.concatenate([[0], np.cumsum(lengths[order])])
+    places = list(
+        zip(starts[order].tolist(), lengths[order].tolist(), offset[:-1].tolist(), strict=True)
+    )
+    moved: dict[str, Any] = {"event_offset": offset}
+    for column in fields(RequestSamples):
+        values = getattr(samples, column.name)
+        if not column.name.startswith("event_"):
+            moved[column.name] = values[order]
+        elif column.name != "event_offset":
+            # Request by request: an index of all events would be as large as their times.
+            moved[column.name] = out = np.empty_like(values)
+            for at, length, to in places:
+                out[to : to + length] = values[at : at + length]
+    return RequestSamples(**moved)
 
 
 def short_error(error: str, secrets: Iterable[str] = ()) -> str:

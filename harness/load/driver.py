@@ -147,10 +147,10 @@ class HttpLoadDriver:
         reading = read_answer(ended, response, HowToRead())
         error = short_error(reading.error, self._secrets)
         times = event_times(ended, response, reading)
-        if not times and error:
+        if not len(times) and error:
             return FirstToken(ttft_s=None, status=response.status, error=error)
         # An answer all of whose tokens are without text: they are there at its end at the latest.
-        at_s = times[0] if times else seen.done_s
+        at_s = float(times[0]) if len(times) else seen.done_s
         return FirstToken(
             ttft_s=at_s - seen.dispatched_s, status=response.status, error=error, seen_s=at_s
         )

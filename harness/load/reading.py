@@ -9,8 +9,9 @@ they are −1, not known.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -36,25 +37,35 @@ class Reading:
     reasoning: str = ""
 
 
-# Everything is Any: a server that puts something else where text should be is read as far as it
-# goes, not refused. msgspec skips the fields that are not named here without making objects.
-class _Words(msgspec.Struct):
+# Text is Any: a server that puts something else there is read as far as it goes, not refused.
+# msgspec skips the fields that are not named here without making objects of them.
+class _Words(msgspec.Struct, gc=False):
     content: Any = None
     # vLLM says ``reasoning``, DeepSeek and SGLang ``reasoning_content``.
     reasoning_content: Any = None
     reasoning: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     text: Any = None
     delta: _Words | None = None
     message: _Words | None = None
     finish_reason: Any = None
 
 
-class _Document(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    completion_tokens: int | None = None
+    prompt_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Document(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
-    usage: Any = None
+    usage: _Usage | None = None
     error: Any = None
     object: Any = None
     message: Any = None
@@ -62,27 +73,110 @@ class _Document(msgspec.Struct):
 
 _DECODER = msgspec.json.Decoder(_Document)
 _LENIENT = msgspec.json.Decoder()
+_DATA = b"data: "
+_DONE = b"[DONE]"
 
 
 def read_stream(raw: bytes, *, keep_text: bool = False) -> Reading:
     """Read the body of a streamed 2xx answer. Never raises: what cannot be read is an error in
     words."""
     reading = Reading()
-    num_counted = 0  # tokens of the events so far, where the server keeps count
-    texts: list[str] = []
-    for data, end in events(raw):
-        if data == b"[DONE]":
-            reading.is_finished = True
-            break
-        chunk = _parse(data)
-        if isinstance(chunk, str):
-            reading.error = chunk
+    texts: list[str] | None = [] if keep_text else None
+    if not _read_plainly(raw, reading, texts):
+        reading = Reading()
+        texts = [] if keep_text else None
+        _read_carefully(raw, reading, texts)
+        if reading.error:
             return reading
-        num_counted = _read_chunk(chunk, end, reading, num_counted, texts if keep_text else None)
-    reading.text = "".join(texts)
+    reading.text = "".join(texts or ())
     _count_by_chunks(reading)
     reading.error = _ending(reading, raw)
     return reading
+
+
+def _read_plainly(raw: bytes, reading: Reading, texts: list[str] | None) -> bool:
+    """All events at once, where each is one line of data and an empty one, and JSON of the shape
+    it should have. False: it is not so, and ``reading`` is not to be used."""
+    blocks = raw.split(b"\n\n")
+    if blocks[-1] or raw.count(b"\n") != 2 * (len(blocks) - 1) or b"\r" in raw:
+        return False
+    blocks.pop()
+    if not all(block.startswith(_DATA) for block in blocks):
+        return False
+    ends, at = [], -2
+    for block in blocks:
+        at += len(block) + 2
+        ends.append(at)
+    lines = [block[6:] for block in blocks]
+    if _DONE in lines:
+        reading.is_finished = True
+        del lines[lines.index(_DONE) :]
+    try:
+        chunks = _DECODER.decode_lines(b"\n".join(lines))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    if len(chunks) != len(lines):
+        return False
+    return _take_all(chunks, ends, reading, texts)
+
+
+def _take_all(
+    chunks: list[_Document], ends: list[int], reading: Reading, texts: list[str] | None
+) -> bool:
+    """False where a chunk is an error."""
+    num_counted = 0  # tokens of the events so far, where the server keeps count
+    for chunk, end in zip(chunks, ends, strict=False):
+        if chunk.error or chunk.object == "error":
+            return False
+        num_counted = _take(chunk, end, reading, num_counted, texts)
+    return True
+
+
+def _take(
+    chunk: _Document, end: int, reading: Reading, num_counted: int, texts: list[str] | None
+) -> int:
+    usage, count = chunk.usage, -1
+    if usage is not None and usage.completion_tokens is not None:
+        count = reading.output_tokens = usage.completion_tokens
+        if usage.prompt_tokens is not None:
+            reading.prompt_tokens = usage.prompt_tokens
+        details = usage.prompt_tokens_details
+        if details is not None and details.cached_tokens is not None:
+            reading.cached_tokens = details.cached_tokens
+    if not chunk.choices:
+        return num_counted
+    choice = chunk.choices[0]
+    if choice.finish_reason is not None:
+        reading.is_finished = True
+    words, text, is_reasoning = choice.delta, choice.text, False
+    if words is not None:
+        text = words.content or text
+        is_reasoning = not text and bool(words.reasoning or words.reasoning_content)
+    if not text and not is_reasoning:
+        return num_counted
+    if texts is not None and text:
+        texts.append(_text(text))
+    reading.event_end.append(end)
+    reading.event_reasoning.append(is_reasoning)
+    if count < num_counted:
+        reading.event_tokens.append(-1)
+        return num_counted
+    reading.event_tokens.append(count - num_counted)
+    return count
+
+
+def _read_carefully(raw: bytes, reading: Reading, texts: list[str] | None) -> None:
+    """Event by event, up to the first that cannot be read."""
+    num_counted = 0
+    for data, end in events(raw):
+        if data == _DONE:
+            reading.is_finished = True
+            return
+        chunk = _parse(data)
+        if isinstance(chunk, str):
+            reading.error = chunk
+            return
+        num_counted = _take(chunk, end, reading, num_counted, texts)
 
 
 def read_whole(raw: bytes) -> Reading:
@@ -90,8 +184,9 @@ def read_whole(raw: bytes) -> Reading:
     document = _parse(raw)
     if isinstance(document, str):
         return Reading(error=document)
-    reading = Reading(is_finished=True)
-    _read_usage(document.usage, reading)
+    reading = Reading()
+    _take(_Document(usage=document.usage), 0, reading, 0, None)
+    reading.is_finished = True
     choice = document.choices[0] if document.choices else None
     words = choice.message if choice is not None else None
     if choice is not None:
@@ -120,62 +215,28 @@ def _parse_leniently(data: bytes) -> _Document | str:
     document = _LENIENT.decode(data)
     if not isinstance(document, dict):
         return f"malformed_stream: not an object: {words_of(data)}"
-    fit = {name: document.get(name) for name in ("usage", "error", "object", "message")}
+    error, message = document.get("error"), document.get("message")
+    if error or document.get("object") == "error":
+        return f"server_error: {_message(error, message)}"
     choices = document.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    taken = []
-    if isinstance(choice, dict):
-        delta = choice.get("delta")
-        words = (
-            _Words(**{n: delta.get(n) for n in _Words.__struct_fields__})
-            if isinstance(delta, dict)
-            else None
-        )
-        taken.append(
-            _Choice(text=choice.get("text"), delta=words, finish_reason=choice.get("finish_reason"))
-        )
-    if fit["error"] or fit["object"] == "error":
-        return f"server_error: {_message(fit['error'], fit['message'])}"
-    return _Document(choices=taken, **fit)
+    fitting = _fit(choices[0], _Choice) if isinstance(choices, list) and choices else None
+    return _Document(
+        choices=None if fitting is None else [fitting], usage=_fit(document.get("usage"), _Usage)
+    )
 
 
-def _read_chunk(
-    chunk: _Document, end: int, reading: Reading, num_counted: int, texts: list[str] | None
-) -> int:
-    count = -1 if chunk.usage is None else _read_usage(chunk.usage, reading)
-    if not chunk.choices:
-        return num_counted
-    choice = chunk.choices[0]
-    if choice.finish_reason is not None:
-        reading.is_finished = True
-    words, text, is_reasoning = choice.delta, choice.text, False
-    if words is not None:
-        text = words.content or text
-        is_reasoning = not text and bool(words.reasoning or words.reasoning_content)
-    if not text and not is_reasoning:
-        return num_counted
-    if texts is not None and text:
-        texts.append(_text(text))
-    reading.event_end.append(end)
-    reading.event_tokens.append(count - num_counted if count >= num_counted else -1)
-    reading.event_reasoning.append(is_reasoning)
-    return max(count, num_counted)
+_Shape = TypeVar("_Shape", bound=msgspec.Struct)
 
 
-def _read_usage(usage: Any, reading: Reading) -> int:
-    """Takes the counts; returns that of the output, −1: there is none."""
-    count = _count(usage, "completion_tokens")
-    if count >= 0:
-        reading.output_tokens = count
-        reading.prompt_tokens = max(reading.prompt_tokens, _count(usage, "prompt_tokens"))
-        details = usage.get("prompt_tokens_details")
-        reading.cached_tokens = max(reading.cached_tokens, _count(details, "cached_tokens"))
-    return count
-
-
-def _count(usage: Any, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) else -1
+def _fit(value: Any, shape: type[_Shape]) -> _Shape | None:
+    """The fields of ``value`` that are of the type they should be; None for no object."""
+    if not isinstance(value, dict):
+        return None
+    taken = shape()
+    for name, hint in get_type_hints(shape).items():
+        with suppress(msgspec.ValidationError):
+            setattr(taken, name, msgspec.convert(value.get(name), hint))
+    return taken
 
 
 def _text(value: Any) -> str:

@@ -65,7 +65,7 @@ def test_an_event_is_seen_at_the_read_that_completes_its_data(
     response = response_of(ended)
     assert response.body == raw
     reading = read_stream(response.body)
-    seen = event_times(ended, response, reading)
+    seen = event_times(ended, response, reading).tolist()
     # Independent of how ``events`` counts: feed the reads one by one and look what has appeared.
     expected = []
     for i, end in enumerate(ends):
