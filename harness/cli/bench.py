@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,7 @@ UntilRule = Annotated[
 Calibrate = Annotated[
     bool,
     _Opt(
-        help="Find this client's ceiling and floor first, against a server of its own: some five "
+        help="Find this client's ceiling and floor first, against a server of its own: some "
         "seconds, once a day for each size of request."
     ),
 ]
@@ -177,6 +178,7 @@ def _bench(
         record = None
         if begun is not None:
             record = _keep(ask, words, found, measured, begun, store_url, clock)
+            measured = replace(measured, doubts=record.doubts)  # with those about the host
     _print(measured, ask, found, record, out, as_json)
     if measured.ending is Ending.INTERRUPTED:
         return Exit.INTERRUPTED

@@ -51,7 +51,7 @@ CLOSE_ENOUGH = 1.5  # lowest rate that failed / highest that was kept
 STEP_S = 0.25
 MIN_STEP_REQUESTS = 30
 # A ceiling that is not found by then is "at least" what was kept.
-SEARCH_S = 3.0
+SEARCH_S = 2.5
 FLOOR_REQUESTS = 1000  # what a p99 needs
 MAX_FLOOR_S = 1.0
 # Bodies are made before a step and answers read after it: both are bounded, in tokens.
