@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from harness.load.calibrate import (
     MAX_SHARE,
@@ -32,8 +33,10 @@ from workloads.traffic.spec import Traffic
 if TYPE_CHECKING:
     from results.measurement import Measurement
 
-# Between two looks at whether a stop rule is met: each reads all answers so far.
-LOOK_S = 5.0
+# A stop rule is looked at when so many requests have ended, then at this many times as many: each
+# look reads all answers so far, and many looks would find a narrow interval by luck.
+FIRST_LOOK = 200
+LOOK_RATIO = 1.5
 
 
 class Ending(StrEnum):
@@ -77,7 +80,8 @@ class Interrupted(KeyboardInterrupt):
         self.measured = measured
 
 
-# Asked every LOOK_S with all rows answered so far; True ends the load.
+# Asked with all rows before the first that has not ended: leaving out slow ones that are still
+# under way would favour the quick. True ends the load.
 Until = Callable[[RequestSamples], bool]
 
 
@@ -140,7 +144,7 @@ def measure_endpoint(
                 force=how.force,
                 say=lambda sentence: progress.phase("calibrate", sentence),
             )
-        result, ending = _load(fleet, target, traffic, clock, progress, until, on_pulse)
+        result, ending = _load(fleet, target, traffic, progress, until, on_pulse)
     measured = _measured(result, ending, calibration, slo or {})
     if ending is Ending.INTERRUPTED:
         raise Interrupted(measured)
@@ -151,7 +155,6 @@ def _load(
     fleet: Fleet,
     target: ServerTarget,
     traffic: Traffic,
-    clock: Clock,
     progress: Progress,
     until: Until | None,
     on_pulse: Callable[[Pulse], None],
@@ -163,17 +166,17 @@ def _load(
         prepared = fleet.prepare(target, traffic)
         origin_s, offsets = fleet.start()
         progress.phase("load", f"sending {traffic.arrivals.kind} traffic to {target.base_url}")
-        looked_s = clock.monotonic_s()
+        next_look = float(FIRST_LOOK)
 
         def beat(pulse: Pulse) -> bool:
-            nonlocal looked_s
+            nonlocal next_look
             progress.advance(pulse.num_done, pulse.num_total, pulse.elapsed_s)
             on_pulse(pulse)
-            if until is None or clock.monotonic_s() - looked_s < LOOK_S:
+            if until is None or pulse.num_done < next_look:
                 return False
-            enough = until(fleet.snapshot())
-            looked_s = clock.monotonic_s()
-            return enough
+            while next_look <= pulse.num_done:
+                next_look *= LOOK_RATIO
+            return until(without_gaps(fleet.snapshot()))
 
         try:
             ending = Ending.ENOUGH if fleet.watch(origin_s, beat) else Ending.COMPLETE
@@ -229,6 +232,11 @@ def calibration_doubts(calibration: Calibration | None) -> tuple[Doubt, ...]:
     )
 
 
+def without_gaps(samples: RequestSamples) -> RequestSamples:
+    """The rows of a load under way before the first that is missing; rows in order of ``index``."""
+    return _rows(samples, samples.index == np.arange(samples.num_requests))
+
+
 def whole_until_cut(samples: RequestSamples) -> RequestSamples:
     """The rows meant to be sent before the first one that the end of the load cut off."""
     cut = was_cut(samples)
@@ -236,9 +244,10 @@ def whole_until_cut(samples: RequestSamples) -> RequestSamples:
         return samples
     meant = samples.intended_s[cut]
     first_s = float(np.nanmin(meant)) if not np.isnan(meant).all() else np.inf
-    import pyarrow as pa
+    return _rows(samples, ~cut & (samples.intended_s < first_s))
 
-    keep = ~cut & (samples.intended_s < first_s)
+
+def _rows(samples: RequestSamples, keep: BoolColumn) -> RequestSamples:
     return RequestSamples.from_table(samples.to_table().filter(pa.array(keep)))
 
 

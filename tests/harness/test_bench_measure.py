@@ -22,6 +22,7 @@ from harness.bench.measure import (
     measure_endpoint,
     was_cut,
     whole_until_cut,
+    without_gaps,
 )
 from harness.load.fleet import Pulse
 from harness.load.local_workers import local_fleet
@@ -75,11 +76,12 @@ def test_a_fleet_is_kept_from_point_to_point(server: GoldenServer) -> None:
 def test_a_stop_rule_ends_the_load_early(
     server: GoldenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.bench.measure.LOOK_S", 0.1)
+    monkeypatch.setattr("harness.bench.measure.FIRST_LOOK", 20)
     looked: list[int] = []
 
     def enough(samples: RequestSamples) -> bool:
         looked.append(samples.num_requests)
+        assert samples.index.tolist() == list(range(samples.num_requests))
         return samples.num_requests > 60
 
     measured = measure_endpoint(server.target, ENDLESS, calibrate=False, until=enough)
@@ -142,6 +144,13 @@ def test_a_cut_leaves_the_rows_before_it_and_no_survivors_after_it() -> None:
     assert whole_until_cut(samples).intended_s.tolist() == [0.0, 1.0, 2.0]
     whole = rows([0.0, 1.0], ["", "http_500: …"], [True, True])
     assert whole_until_cut(whole) is whole
+
+
+def test_a_look_leaves_out_what_came_after_one_that_is_not_there_yet() -> None:
+    samples = rows([0.0, 1.0, 3.0, 4.0], [""] * 4, [True] * 4)
+    samples = replace(samples, index=np.array([0, 1, 3, 4]))
+    assert without_gaps(samples).intended_s.tolist() == [0.0, 1.0]
+    assert without_gaps(without_gaps(samples)).num_requests == 2
 
 
 CALIBRATION = Calibration(
