@@ -19,6 +19,8 @@ from harness.progress import Progress
 from results.clock import Clock
 
 HEARTBEAT_S = 10.0
+# Drawing takes milliseconds of the interpreter, which a load may share with us.
+_DRAWS_PER_S = 2
 
 
 class Shown(Progress, Protocol):
@@ -69,6 +71,7 @@ def _terminal(console: Console) -> Iterator[_Terminal]:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        refresh_per_second=_DRAWS_PER_S,
     )
     with bars:
         yield _Terminal(bars)

@@ -30,6 +30,7 @@ from harness.errors import ClientTooSlow
 from harness.load.clocks import boot_id
 from harness.load.fleet import Fleet
 from harness.load.local_workers import num_cores
+from harness.load.priority import ordinary
 from harness.settings import read_settings
 from results.client import Calibration
 from results.clock import Clock, SystemClock
@@ -207,6 +208,7 @@ def noop_server() -> Iterator[str]:
         cwd=_ROOT,  # where the module is found, installed or not
         start_new_session=True,
     )
+    ordinary(process.pid)  # an engine would be, too
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 from harness.errors import WorkerDied
 from harness.load.clocks import ClockReading, boot_id
 from harness.load.fleet import Fleet, Look, Worker
-from harness.load.priority import thread_goes_first
+from harness.load.priority import together_first
 from harness.load.worker import LoadWorker, Prepared, Share, WorkerResult
 from results.clock import Clock, SystemClock
 from workloads.base import ServerTarget
@@ -32,7 +32,7 @@ _END_S = 5.0
 
 
 class Seat:
-    """What a worker of any kind does, around one LoadWorker after another."""
+    """What a worker of any kind does, around one LoadWorker."""
 
     def __init__(self, api_key: str | None = None) -> None:
         self._api_key = api_key
@@ -43,8 +43,8 @@ class Seat:
         return "Seat()"  # without the key
 
     def prepare(self, target: ServerTarget, traffic: Traffic, share: Share) -> Prepared:
-        self.close()
-        self._worker = LoadWorker(self._api_key)
+        if self._worker is None:
+            self._worker = LoadWorker(self._api_key)
         return self._worker.prepare(target, traffic, share)
 
     def read_clock(self) -> ClockReading:
@@ -89,15 +89,19 @@ class Seat:
 
 
 class InProcessWorker(Seat):
-    """Its loop's thread goes before others where it may; the process stays as it is."""
+    """While it is there the whole process goes before others where it may."""
 
     label = "the load worker in this process"
     kind = "thread"
 
-    def prepare(self, target: ServerTarget, traffic: Traffic, share: Share) -> Prepared:
-        # The caller's thread is one made for this call, and the loop's thread comes of it.
-        thread_goes_first()
-        return super().prepare(target, traffic, share)
+    def __init__(self, api_key: str | None = None) -> None:
+        super().__init__(api_key)
+        self._first = ExitStack()
+        self._first.enter_context(together_first())
+
+    def close(self) -> None:
+        super().close()
+        self._first.close()
 
 
 class ProcessWorker:
