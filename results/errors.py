@@ -4,6 +4,8 @@ ResultsError
 ├── UnknownMetric        a measurement names a metric that the registry does not have
 ├── InvalidMeasurement   a value outside its metric's legal range, or an interval that excludes it
 ├── RecordFormatError    a record's text is not a record, or of a schema newer than this program
+├── ForeignFormatError   another tool's file is not a result that ``results.interop`` knows
+├── NotExportable        a record has not what the other format must have, or may not be passed on
 └── StoreError           the store cannot do what was asked
     ├── DuplicateRecord  a run id that is already sealed
     ├── RecordNotFound   no record of that id (or prefix)
@@ -26,6 +28,14 @@ class InvalidMeasurement(ResultsError):
 
 
 class RecordFormatError(ResultsError):
+    pass
+
+
+class ForeignFormatError(ResultsError):
+    pass
+
+
+class NotExportable(ResultsError):
     pass
 
 

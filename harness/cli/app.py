@@ -22,6 +22,8 @@ COMMANDS = {
     "run": "run:run",
     "bench": "bench:bench",
     "report": "report:report",
+    "import": "interop:import_",
+    "export": "interop:export",
 }
 GROUPS = {
     "runs": "runs:app",

@@ -19,6 +19,7 @@ ONLY_HERE = {
     "torch": ("workloads/torch_", "harness/on_ray/train"),
     "altair": ("reports/",),
     "pynvml": ("harness/on_ray/node_facts.py", "harness/cli/doctor.py"),
+    "llmd_benchmark_report": ("results/interop/llmd.py",),
     "fsspec": ("results/", "harness/on_ray/train_group.py"),
 }
 # Where an engine's environment is put together from our own.
