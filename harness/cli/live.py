@@ -58,7 +58,7 @@ class _Terminal:
         )
 
     def note(self, words: str) -> None:
-        self._bars.update(self._task, description=f"{self._sentence} · {words}")
+        self._bars.update(self._task, description=f"{words} · {self._sentence}")
 
 
 @contextmanager
