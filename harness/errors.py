@@ -5,6 +5,8 @@ HarnessError                  exit code 3 unless said otherwise
 ├── PlanRefused               no pool can hold what the spec asks               (exit code 3)
 ├── RayUnavailable            the Ray cluster cannot be started or reached
 ├── EndpointUnreachable       nobody answers at a URL as a server should
+├── SourceAbsent              a source of telemetry is not there; ends no run
+├── SourceFailed              a source of telemetry did not answer; ends no run
 └── DeploymentError           carries stage, error and the last log lines
     ├── PlacementTimedOut     every rung was waited for in vain
     ├── EngineDied            the engine's process ended before it was asked to
@@ -36,6 +38,14 @@ class RayUnavailable(HarnessError):
 
 
 class EndpointUnreachable(HarnessError):
+    pass
+
+
+class SourceAbsent(HarnessError):
+    pass
+
+
+class SourceFailed(HarnessError):
     pass
 
 

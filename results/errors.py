@@ -3,6 +3,8 @@
 ResultsError
 ├── UnknownMetric        a measurement names a metric that the registry does not have
 ├── InvalidMeasurement   a value outside its metric's legal range, or an interval that excludes it
+├── InvalidSlo           a text that is no service level objective
+├── InvalidStopRule      a text that is no rule for stopping
 ├── RecordFormatError    a record's text is not a record, or of a schema newer than this program
 ├── ForeignFormatError   another tool's file is not a result that ``results.interop`` knows
 ├── NotExportable        a record has not what the other format must have, or may not be passed on
@@ -24,6 +26,14 @@ class UnknownMetric(ResultsError):
 
 
 class InvalidMeasurement(ResultsError):
+    pass
+
+
+class InvalidSlo(ResultsError):
+    pass
+
+
+class InvalidStopRule(ResultsError):
     pass
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from results.client import ClientReport
 from results.samples import RequestSamples, Samples
 from results.startup import StartupPhase
 from workloads.traffic.spec import Traffic
@@ -148,11 +147,8 @@ class ServerTarget:
 class LoadDriver(Protocol):
     """Sends one run's traffic and returns its columns; raises on a broken client only.
 
-    ``last_report`` tells how the client did in the last load; None before the first.
     ``on_progress(num_done, num_total, elapsed_s)`` is called about once a second.
     """
-
-    last_report: ClientReport | None
 
     def drive(
         self,

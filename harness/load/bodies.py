@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
+import numpy as np
+
 from workloads.base import ServerTarget
 from workloads.traffic.prompts import prompt_ids, prompt_text
 from workloads.traffic.randomness import Stream
@@ -63,9 +65,7 @@ def api_path(api: str) -> str:
 
 
 def _encode(model: str, api: str, prompt: Any, fields: dict[str, Any]) -> bytes:
-    asked = (
-        {"messages": [{"role": "user", "content": prompt}]} if api == "chat" else {"prompt": prompt}
-    )
+    asked = {"messages" if api == "chat" else "prompt": prompt}
     return json.dumps({"model": model, **asked, **fields}, separators=(",", ":")).encode()
 
 
@@ -76,7 +76,7 @@ def probe_body(
     seed = 0  # the probes' stream of it is nobody else's
     prompt: Any
     if api == "chat":
-        prompt = prompt_text(seed, number, PROBE_PROMPT_TOKENS, Stream.PROBE)
+        prompt = _messages(prompt_text(seed, number, PROBE_PROMPT_TOKENS, Stream.PROBE))
     else:
         size = target.vocab_size
         prompt = prompt_ids(seed, number, PROBE_PROMPT_TOKENS, size, Stream.PROBE).tolist()
@@ -91,13 +91,14 @@ class Bodies:
         self._schedule = schedule
         self._dialect = dialect
         self._ahead: dict[int, bytes] = {}
+        self._answers: dict[int, str] = {}
         self._in_file: dict[int, tuple[int, int]] = {}
         self._file: IO[bytes] | None = None
 
     def make_ahead(self, indices: Iterable[int]) -> None:
         """Make bodies of these requests until they or the room for them are at their end."""
         held = filed = 0
-        for index in indices:
+        for index in filter(self.knows_ahead, indices):
             body = self._make(index)
             if held + len(body) <= MAX_BODY_BYTES_AHEAD:
                 self._ahead[index] = body
@@ -127,10 +128,36 @@ class Bodies:
         if self._file is not None:
             self._file.close()
 
+    def knows_ahead(self, index: int) -> bool:
+        """False for a later turn of a session: the answers before it are part of it."""
+        return not self._schedule.earlier_turns(index)
+
+    def keep_answer(self, index: int, text: str) -> None:
+        """What the server said in a turn that others will follow."""
+        self._answers[index] = text
+
     def _make(self, index: int) -> bytes:
         schedule, api = self._schedule, self._schedule.traffic.api
-        prompt: Any = (
-            schedule.prompt_text(index) if api == "chat" else schedule.prompt_ids(index).tolist()
-        )
-        fields = self._dialect.fields(schedule.shape(index)[1], stream=schedule.traffic.stream)
-        return _encode(self._target.model, api, prompt, fields)
+        prompt: Any = schedule.prompt(index)
+        earlier = schedule.earlier_turns(index)
+        if api == "chat":
+            prompt = [m for turn in earlier for m in self._said(turn)] + _messages(prompt)
+        elif earlier:
+            said = [t for turn in earlier for t in (schedule.prompt(turn), self._answers[turn])]
+            prompt = "\n".join([*map(str, said), str(prompt)])
+        elif isinstance(prompt, np.ndarray):
+            prompt = prompt.tolist()
+        fields = self._dialect.fields(schedule.shape(index)[1], stream=schedule.traffic.is_stream)
+        return _encode(schedule.model_of(index) or self._target.model, api, prompt, fields)
+
+    def _said(self, turn: int) -> list[dict[str, str]]:
+        """A turn that is over, as messages: what was asked, and what the server answered."""
+        answer = {"role": "assistant", "content": self._answers[turn]}
+        return [*_messages(self._schedule.prompt(turn)), answer]
+
+
+def _messages(prompt: Any) -> list[dict[str, str]]:
+    """A prompt as chat has it: messages of a file as they are, a text as one user's."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [dict(message) for message in prompt]

@@ -14,6 +14,7 @@ from harness.load.bodies import DIALECTS, Bodies, Dialect, probe_body
 from harness.load.client import Client
 from harness.load.collect import Unsent
 from harness.load.pacing import Agenda
+from harness.load.reading import Reading, read_stream, read_whole
 from harness.load.response import body_of
 from harness.load.spool import Spool
 from harness.load.wire import Exchange
@@ -151,6 +152,12 @@ class LoadRun:
     _open: dict[int, Exchange] = field(default_factory=dict)  # dispatched and not over
     _closed: _ClosedLoopState | None = None
     _is_stopping: bool = False
+    _next_turn: dict[int, int] = field(default_factory=dict)  # of a session, by the turn before
+    _num_skipped: int = 0
+
+    def __post_init__(self) -> None:
+        after = self.schedule.after
+        self._next_turn = {int(after[i]): i for i in self.rows if after[i] >= 0}
 
     @property
     def num_total(self) -> int:
@@ -212,10 +219,8 @@ class LoadRun:
         left = self._agenda.clear()
         if unsent_error:
             if self._closed is None:
-                self.unsent += [
-                    Unsent(index=i, intended_s=at_s, is_warmup=False, error=unsent_error)
-                    for at_s, i in left
-                ]
+                for at_s, index in left:
+                    self._skip(index, unsent_error, at_s)
             self.unsent += self._never_taken(unsent_error)
         if error:
             for exchange in list(self._open.values()):
@@ -238,9 +243,9 @@ class LoadRun:
             for _ in range(self._closed.users_left):
                 self._agenda.add(self.origin_s, -1)
         else:
-            times_s = self.schedule.intended_s
-            at_s = [self.origin_s + float(times_s[i]) for i in self.rows]
-            self._agenda.plan(at_s, self.rows)
+            times_s, after = self.schedule.intended_s, self.schedule.after
+            known = [i for i in self.rows if after[i] < 0]
+            self._agenda.plan([self.origin_s + float(times_s[i]) for i in known], known)
         self._end_if_over()
 
     def _message(self, index: int) -> bytes:
@@ -267,7 +272,11 @@ class LoadRun:
         self.client.dispatch(exchange)
 
     def _done(self, exchange: Exchange) -> None:
+        next_turn = self._next_turn.get(exchange.index)
+        answer = _answer(exchange, self.schedule) if next_turn is not None else None
         failed = self._keep(exchange)
+        if next_turn is not None:
+            self._follow(exchange, next_turn, answer)
         closed = self._closed
         if closed is not None:
             pause_s = max(closed.think_s, FAILURE_PAUSE_S if failed else 0.0)
@@ -280,6 +289,25 @@ class LoadRun:
             else:
                 self._fire(-1, next_s)
         self._end_if_over()
+
+    def _follow(self, exchange: Exchange, index: int, answer: Reading | None) -> None:
+        """The next turn of a session is meant for the answer to this one and the time to think."""
+        assert self._agenda is not None and answer is not None
+        if answer.error:
+            self._skip(index, "not_sent: the turn before it in its session failed")
+        elif not self._is_stopping:
+            self.bodies.keep_answer(exchange.index, answer.text)
+            self._agenda.add(exchange.done_s + float(self.schedule.think_s[index]), index)
+
+    def _skip(self, index: int, error: str, intended_s: float = math.nan) -> None:
+        """A request that will not be sent, and the turns that would have followed it."""
+        following: int | None = index
+        while following is not None:
+            self.unsent.append(
+                Unsent(index=following, intended_s=intended_s, is_warmup=False, error=error)
+            )
+            self._num_skipped += 1
+            following, intended_s = self._next_turn.get(following), math.nan
 
     def _keep(self, exchange: Exchange) -> bool:
         """Put it away; whether it looks failed, as far as can be told without reading it."""
@@ -298,8 +326,23 @@ class LoadRun:
         if self._closed is not None:
             if self._closed.users_left == 0 or (self._is_stopping and not self._open):
                 self._over.set()
-        elif not self._open and (self._is_stopping or self.counts.num_sent == len(self.rows)):
-            self._over.set()
+        elif not self._open:
+            num_over = self.counts.num_sent + self._num_skipped
+            if self._is_stopping or num_over == len(self.rows):
+                self._over.set()
+
+
+def _answer(exchange: Exchange, schedule: Schedule) -> Reading:
+    """What the server said in a turn that others follow: the one thing that is read while the load
+    runs, in the user's time to think."""
+    if exchange.error:
+        return Reading(error=exchange.error)
+    response = body_of(exchange.parts)
+    if not 200 <= response.status < 300:
+        return Reading(error=f"http_{response.status}")
+    if schedule.traffic.is_stream:
+        return read_stream(response.body, keep_text=True)
+    return read_whole(response.body)
 
 
 @dataclass(slots=True)

@@ -239,10 +239,12 @@ class LoadWorker:
     def _samples(self, task: _Task, *, unsent: bool = True) -> RequestSamples:
         run = task.run
         how = HowToRead(
-            is_stream=run.schedule.traffic.stream,
+            is_stream=run.schedule.traffic.is_stream,
             worker=task.share.worker,
             secrets=(self._api_key,) if self._api_key else (),
+            model_of=run.schedule.model_of,
             num_prompt_tokens=_prompt_counter(run.schedule),
+            count_tokens=None if run.schedule.tokenizer is None else run.schedule.tokenizer.count,
         )
         origin_s = run.origin_s
         return collect(run.spool.read(), run.unsent if unsent else (), origin_s=origin_s, how=how)
@@ -275,10 +277,12 @@ def _made_ahead(schedule: Schedule, measured: list[int], share: Share) -> list[i
 
 
 def _prompt_counter(schedule: Schedule) -> Callable[[int], int]:
-    """Our own count of a prompt's tokens: exact for token ids, unknown for text."""
-    if schedule.traffic.api == "chat":
+    """Our own count of a prompt's tokens: exact for ids, and for text of a tokenizer's tokens. Not
+    known where a server adds to it (chat), and for the later turns of a session."""
+    traffic = schedule.traffic
+    if traffic.api == "chat" or (traffic.sends_text and schedule.tokenizer is None):
         return lambda _: -1
-    return lambda index: schedule.shape(index)[0]
+    return lambda index: -1 if schedule.earlier_turns(index) else schedule.shape(index)[0]
 
 
 def allow_many_files() -> None:
