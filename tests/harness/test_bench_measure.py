@@ -18,7 +18,6 @@ from harness.bench.measure import (
     Ending,
     Interrupted,
     Measured,
-    calibration_doubts,
     measure_endpoint,
     was_cut,
     whole_until_cut,
@@ -162,15 +161,6 @@ CALIBRATION = Calibration(
     duration_s=1.0,
     num_workers=1,
 )
-
-
-def test_above_half_the_ceiling_there_is_a_doubt() -> None:
-    assert calibration_doubts(None) == calibration_doubts(CALIBRATION) == ()
-    (doubt,) = calibration_doubts(replace(CALIBRATION, ceiling_rps=150.0))
-    assert doubt.code == "client_near_ceiling"
-    assert "100 requests/s" in doubt.message
-    assert "150" in doubt.message
-    assert not doubt.invalidates
 
 
 def test_the_document_has_every_metric_and_a_reason_for_each_null(server: GoldenServer) -> None:

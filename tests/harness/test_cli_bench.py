@@ -159,7 +159,7 @@ def test_above_half_the_ceiling_it_refuses_unless_forced(
     assert "up to 60 requests/s" in refused.stderr
     assert len(server.served) == 1, "the look at the endpoint, and nothing of the load"
     forced = json.loads(bench(*words, "--force").stdout)
-    assert "client_near_ceiling" in [doubt["code"] for doubt in forced["doubts"]]
+    assert "near_client_ceiling" in [doubt["code"] for doubt in forced["doubts"]]
     assert forced["client"]["calibration"]["ceiling_rps"] == 60.0
     assert forced["client"]["calibration"]["asked_rps"] == pytest.approx(50.0, abs=1.0)
 
