@@ -25,6 +25,7 @@ from results.clock import Clock
 from results.environment import Environment, environment_hash
 from results.lost import this_process
 from results.measure import measure_cost, measure_requests, measure_startup, measure_steps
+from results.measure_client import measure_client
 from results.measurement import Measurement
 from results.record import (
     Doubt,
@@ -59,7 +60,6 @@ class Draft:
     with_startup: bool = True
     samples: Samples | None = None
     client: ClientReport | None = None
-    more_doubts: tuple[Doubt, ...] = ()  # found by who sent the load
     telemetry: Telemetry | None = None  # on the load's axis
 
 
@@ -114,10 +114,8 @@ def seal(
     measurements: tuple[Measurement, ...] = ()
     tables = {}
     if deployment is not None and draft.samples is not None:
-        found = doubts_of(draft.samples, environment, deployment.placement)
-        known = {doubt.code for doubt in found}
-        more = tuple(d for d in draft.more_doubts if d.code not in known)
-        doubts = (*found, *more, *_planned_doubts(run))
+        found = doubts_of(draft.samples, environment, deployment.placement, draft.client)
+        doubts = (*found, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
         tables = {kind: draft.samples.to_table()}
@@ -249,7 +247,8 @@ def _measurements(
         if draft.telemetry is not None and isinstance(samples, RequestSamples)
         else ()
     )
-    return (*measure_startup(startup, why), *load, *server, *cost)
+    client = measure_client(draft.client)
+    return (*measure_startup(startup, why), *load, *client, *server, *cost)
 
 
 def _telemetry_doubts(draft: Draft, deployment: Deployment) -> tuple[Doubt, ...]:

@@ -66,7 +66,6 @@ def keep(
         samples=measured.samples,
         stage="load",
         client=measured.client,
-        more_doubts=measured.doubts,
     )
     outcome: Outcome = Succeeded()
     if measured.ending is Ending.INTERRUPTED:
