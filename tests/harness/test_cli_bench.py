@@ -92,7 +92,7 @@ def test_a_person_gets_tables(server: GoldenServer) -> None:
     assert server.url in done.stdout
     assert "[simulated]" in done.stdout
     assert "ttft_s" in done.stdout
-    assert "SLO ttft_p50=5s: met" in done.stdout
+    assert "SLO ttft p50 ≤ 5 s: met" in done.stdout
     assert "not calibrated" in done.stdout
     home = Path(os.environ["WINDTUNNEL_HOME"])
     assert not (home / "store").exists()
