@@ -1,0 +1,219 @@
+"""Programs started, pinned, weighed and ended: the C server, and one load client at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE / "build"
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_SAMPLE_S = 0.1
+_SAMPLE_SHARE = 20.0  # rest so many times as long as a look took
+_END_S = 10.0
+
+
+def build(name: str) -> Path:
+    """Compile ``name``.c unless the program is newer than its source."""
+    source, program = HERE / f"{name}.c", BUILD / name
+    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+        return program
+    BUILD.mkdir(exist_ok=True)
+    flags = ["-O2", "-std=c11", "-Wall", "-Wextra"]
+    subprocess.run(["cc", *flags, "-o", str(program), str(source)], check=True)
+    return program
+
+
+def pinned(core: int | None, command: Sequence[str]) -> list[str]:
+    return list(command) if core is None else ["taskset", "-c", str(core), *command]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def paced_server(
+    log: Path, *, core: int | None = None, options: Sequence[str] = ()
+) -> Iterator[Server]:
+    """The C server on a port of its own. Its diary is in ``log`` once this is left."""
+    command = pinned(core, [str(build("paced_server")), "--log", str(log), *options])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line.startswith("listening on "):
+                raise RuntimeError(f"paced_server did not start; it said {line!r}")
+            yield Server(port=int(line.split()[-1]), pid=process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_END_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """One program with all that it started. ``peak_rss_bytes`` is the highest sum of resident sets
+    over the tree in samples; pages that processes share count once in each."""
+
+    exit_code: int | None  # None: it did not end in time and was ended
+    started_s: float  # CLOCK_MONOTONIC
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    max_processes: int
+    cpu_at: tuple[tuple[float, float], ...]  # (CLOCK_MONOTONIC, CPU seconds so far)
+
+    def cpu_until(self, when_s: float) -> float:
+        """CPU seconds used by ``when_s``, linear between samples."""
+        times = [self.started_s, *(at for at, _ in self.cpu_at), self.started_s + self.wall_s]
+        used = [0.0, *(cpu for _, cpu in self.cpu_at), self.cpu_s]
+        return float(np.interp(when_s, times, used))
+
+
+def run_weighed(
+    command: Sequence[str],
+    *,
+    core: int | None,
+    sampler_core: int | None,
+    timeout_s: float,
+    output: Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+) -> Weighed:
+    """Run ``command``; what it prints goes to ``output``. Whatever it leaves behind is ended."""
+    _adopt_orphans()
+    before = {child.pid for child in psutil.Process().children()}
+    started = time.monotonic()
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            pinned(core, command),
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+        )
+    scale = _Scale(process.pid, sampler_core)
+    scale.start()
+    ended = wait_until(lambda: _has_ended(process.pid), started + timeout_s)
+    wall = time.monotonic() - started
+    scale.stop()
+    if not ended:
+        _end_tree(process.pid)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, not by Popen
+    return Weighed(
+        exit_code=process.returncode if ended else None,
+        started_s=started,
+        wall_s=wall,
+        cpu_s=used.ru_utime + used.ru_stime + _reap_orphans(before),
+        peak_rss_bytes=scale.peak_rss_bytes,
+        max_processes=scale.max_processes,
+        cpu_at=tuple(scale.cpu_at),
+    )
+
+
+def wait_until(happened: Callable[[], bool], deadline_s: float) -> bool:
+    while time.monotonic() < deadline_s:
+        if happened():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _has_ended(pid: int) -> bool:
+    """True once it can be reaped; it is not reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+class _Scale(threading.Thread):
+    """Weighs a tree of processes now and then, at the lowest priority, beside the server: what it
+    costs is neither the tool's nor in the server's way."""
+
+    def __init__(self, pid: int, core: int | None) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._core = core
+        self._stopped = threading.Event()
+        self.peak_rss_bytes = self.max_processes = 0
+        self.cpu_at: list[tuple[float, float]] = []
+
+    def run(self) -> None:
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, 19)
+        if self._core is not None:
+            os.sched_setaffinity(thread, {self._core})
+        pause_s = 0.0
+        while not self._stopped.wait(pause_s):
+            begun = time.monotonic()
+            rss, cpu_s, number = _weigh(self._pid)
+            self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
+            self.max_processes = max(self.max_processes, number)
+            if number:
+                # A child that is gone but not yet waited for is missing for a moment.
+                cpu_s = max(cpu_s, self.cpu_at[-1][1] if self.cpu_at else 0.0)
+                self.cpu_at.append((begun, cpu_s))
+            pause_s = max(_SAMPLE_S, (time.monotonic() - begun) * _SAMPLE_SHARE)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+
+def _weigh(pid: int) -> tuple[int, float, int]:
+    """(resident bytes, CPU seconds, processes) of the tree under ``pid``, its dead included."""
+    rss, cpu_s, number = 0, 0.0, 0
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                cpu_s += times.user + times.system + times.children_user + times.children_system
+                rss += process.memory_info().rss
+                number += 1
+    return rss, cpu_s, number
+
+
+def _adopt_orphans() -> None:
+    """Whatever a program leaves running becomes our child: it is weighed, and ended, too."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _reap_orphans(before: set[int]) -> float:
+    """CPU seconds of the orphans, once they are ended."""
+    cpu_s = 0.0
+    for child in psutil.Process().children():
+        if child.pid in before:
+            continue
+        _end_tree(child.pid)
+        with suppress(ChildProcessError):
+            _, _, used = os.wait4(child.pid, 0)
+            cpu_s += used.ru_utime + used.ru_stime
+    return cpu_s
+
+
+def _end_tree(pid: int) -> None:
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in [*root.children(recursive=True), root]:
+            with suppress(psutil.Error):
+                process.kill()

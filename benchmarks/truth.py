@@ -1,0 +1,138 @@
+"""What the paced server knows: the diary of ``paced_server.c`` read, and what follows from it. Pure.
+
+All times are CLOCK_MONOTONIC seconds of the one host both programs run on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+FloatColumn = npt.NDArray[np.float64]
+
+_MAGIC = b"WTPACED1"
+_ABORTED = 1
+_SERVED = np.dtype(
+    [
+        ("arrival_ns", np.int64),
+        ("first_time", np.int64),
+        ("num_times", np.int32),
+        ("asked_tokens", np.int32),
+        ("peer_port", np.int32),
+        ("flags", np.int32),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Diary:
+    """n requests in the order of their ends; ``time_s[offset[i]:offset[i + 1]]`` are request i's
+    token times (one alone where the server gave no pace)."""
+
+    arrival_s: FloatColumn  # (n,) the read that held the request's last byte returned
+    asked_tokens: npt.NDArray[np.int64]  # (n,)
+    is_complete: npt.NDArray[np.bool_]  # (n,) false: the client hung up first, or the server ended
+    offset: npt.NDArray[np.int64]  # (n + 1,)
+    time_s: FloatColumn  # (tokens,) just before each token's write
+
+    @property
+    def num_requests(self) -> int:
+        return len(self.arrival_s)
+
+
+def read_diary(path: Path) -> Diary:
+    """Raise ValueError where the file is none, or is cut off."""
+    raw = path.read_bytes()
+    if raw[:8] != _MAGIC:
+        raise ValueError(f"{path} is no diary of paced_server: it starts with {raw[:8]!r}")
+    num_served, num_times = np.frombuffer(raw, np.int64, 2, 8).tolist()
+    expected = 24 + num_served * _SERVED.itemsize + num_times * 8
+    if len(raw) != expected:
+        raise ValueError(f"{path} should have {expected} bytes and has {len(raw)}: it is cut off")
+    served = np.frombuffer(raw, _SERVED, num_served, 24)
+    times = np.frombuffer(raw, np.int64, num_times, 24 + num_served * _SERVED.itemsize)
+    return Diary(
+        arrival_s=served["arrival_ns"] * 1e-9,
+        asked_tokens=served["asked_tokens"].astype(np.int64),
+        is_complete=(served["flags"] & _ABORTED) == 0,
+        offset=np.append(served["first_time"], num_times).astype(np.int64),
+        time_s=times * 1e-9,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Seconds."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """One load as the server saw it. Only requests for ``num_tokens`` tokens count: probes of a
+    client ask for fewer. Latencies are None where no request was answered in full."""
+
+    num_arrived: int
+    num_complete: int
+    first_contact_s: float | None  # first request for any number of tokens
+    first_arrival_s: float | None
+    arrival_rate: float | None  # (n - 1) / (last arrival - first)
+    tokens_per_s: float | None  # first arrival → last token
+    num_tokens: int  # written, in requests answered in full or not
+    ttft_s: Latency | None  # arrival → first token
+    tpot_s: Latency | None  # per request, (last token - first) / (tokens - 1)
+    itl_s: Latency | None  # all gaps, pooled
+    late_p99_s: float | None  # token written - token due: the server's own error
+
+
+def latency(values: FloatColumn) -> Latency | None:
+    """Linear percentiles of (n,) seconds."""
+    if not len(values):
+        return None
+    p50, p99 = np.quantile(values, [0.5, 0.99])
+    return Latency(p50=float(p50), p99=float(p99))
+
+
+def truth_of(diary: Diary, *, num_tokens: int, ttft_s: float, itl_s: float) -> Truth:
+    """``ttft_s`` and ``itl_s`` are the pace the server was asked to keep."""
+    counts = np.diff(diary.offset)
+    asked = diary.asked_tokens == num_tokens
+    full = np.flatnonzero(asked & diary.is_complete & (counts == num_tokens))
+    begun = diary.arrival_s[asked]
+    # (requests, tokens); every row has the same number of tokens.
+    times = diary.time_s[diary.offset[full][:, None] + np.arange(num_tokens)]
+    arrival = diary.arrival_s[full]
+    gaps = np.diff(times, axis=1)
+    due = arrival[:, None] + ttft_s + itl_s * np.arange(num_tokens)
+    span = float(begun.max() - begun.min()) if len(begun) > 1 else 0.0
+    written = int(counts[asked].sum())
+    last = max((_last_time(diary, i) for i in np.flatnonzero(asked & (counts > 0))), default=None)
+    window = last - float(begun.min()) if last is not None else 0.0
+    return Truth(
+        num_arrived=len(begun),
+        num_complete=len(full),
+        first_contact_s=float(diary.arrival_s.min()) if diary.num_requests else None,
+        first_arrival_s=float(begun.min()) if len(begun) else None,
+        arrival_rate=(len(begun) - 1) / span if span > 0 else None,
+        tokens_per_s=written / window if window > 0 else None,
+        num_tokens=written,
+        ttft_s=latency(times[:, 0] - arrival),
+        tpot_s=latency(gaps.sum(axis=1) / (num_tokens - 1)) if num_tokens > 1 else None,
+        itl_s=latency(gaps.ravel()),
+        late_p99_s=float(np.quantile(times - due, 0.99)) if len(full) else None,
+    )
+
+
+def _last_time(diary: Diary, index: int) -> float:
+    return float(diary.time_s[diary.offset[index + 1] - 1])
+
+
+def error_share(reported_s: float | None, truth_s: float | None) -> float | None:
+    """How far off: reported / truth - 1."""
+    if reported_s is None or truth_s is None or truth_s <= 0:
+        return None
+    return reported_s / truth_s - 1.0
