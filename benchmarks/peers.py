@@ -22,9 +22,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import HERE, Weighed, build, paced_server, run_weighed
-from benchmarks.table import markdown
-from benchmarks.tools import NUM_TOKENS, TOOLS, Places, Point, Reported, Run, Tool
+from benchmarks.process import HERE, Seat, Weighed, build, paced_server, run_weighed
+from benchmarks.table import markdown, percent
+from benchmarks.tools import TOOLS, Places, Point, Reported, Run, Tool
 from benchmarks.truth import Truth, error_share, read_diary, truth_of
 
 TTFT_S, ITL_S = 0.050, 0.010
@@ -32,25 +32,27 @@ _PERCENTILES = ("p50", "p99")
 
 
 def parse_point(text: str, seconds: float) -> Point:
-    """``open:RATE`` or ``closed:USERS``. Raise ValueError for anything else."""
+    """``open:RATE``, ``noop:RATE`` or ``closed:USERS``. Raise ValueError for anything else."""
     kind, _, number = text.partition(":")
-    if kind == "open" and float(number) > 0:
-        return Point(rate=float(number), seconds=seconds)
+    if kind in ("open", "noop") and float(number) > 0:
+        return Point(rate=float(number), seconds=seconds, noop=kind == "noop")
     if kind == "closed" and int(number) > 0:
         return Point(users=int(number), seconds=seconds)
-    raise ValueError(f"a point is open:RATE or closed:USERS; found {text!r}")
+    raise ValueError(f"a point is open:RATE, noop:RATE or closed:USERS; found {text!r}")
 
 
 def row(
     tool: str, point: Point, repeat: int, weighed: Weighed, truth: Truth, said: Reported, why: str
 ) -> dict[str, Any]:
-    """All that one run gave, as the raw file keeps it. ``why``: what went wrong, empty if naught."""
+    """All that one run gave, as the raw file keeps it. ``why``: what went wrong, if aught."""
     errors = {}
     for metric in ("ttft_s", "tpot_s", "itl_s"):
         ours, theirs = getattr(truth, metric), getattr(said, metric)
         for percentile in _PERCENTILES:
-            errors[f"{metric}_{percentile}"] = error_share(
-                getattr(theirs, percentile, None), getattr(ours, percentile, None)
+            errors[f"{metric}_{percentile}"] = (
+                None  # no-op: the truth is some microseconds
+                if point.noop
+                else error_share(getattr(theirs, percentile, None), getattr(ours, percentile, None))
             )
     tokens, first_s = truth.num_tokens, truth.first_arrival_s
     before_s = None if first_s is None else weighed.cpu_until(first_s)
@@ -90,18 +92,24 @@ def measure(
     """Run ``tool`` once at ``point``; never raises for what the tool does."""
     folder = Path(tempfile.mkdtemp(prefix=f"peers-{tool.name}-"))
     diary = folder / "server.bin"
-    pace = ["--ttft-us", f"{TTFT_S * 1e6:.0f}", "--itl-us", f"{ITL_S * 1e6:.0f}"]
-    with paced_server(diary, core=options.server_core, options=pace) as server:
+    pace = (
+        ["--noop"]
+        if point.noop
+        else ["--ttft-us", f"{TTFT_S * 1e6:.0f}", "--itl-us", f"{ITL_S * 1e6:.0f}"]
+    )
+    with paced_server(
+        diary, seat=Seat(core=options.server_core, nice=options.nice), options=pace
+    ) as server:
         weighed = run_weighed(
             tool.command(Run(point=point, url=server.url, folder=folder, places=places)),
-            core=options.tool_core,
+            seat=Seat(core=options.tool_core, nice=options.nice),
             sampler_core=options.server_core,
             timeout_s=options.timeout + point.seconds,
             output=folder / "output.txt",
             cwd=folder,
             env=tool.env,
         )
-    truth = truth_of(read_diary(diary), num_tokens=NUM_TOKENS, ttft_s=TTFT_S, itl_s=ITL_S)
+    truth = truth_of(read_diary(diary), num_tokens=point.num_tokens, ttft_s=TTFT_S, itl_s=ITL_S)
     said, why = Reported(), "" if weighed.exit_code == 0 else f"exit code {weighed.exit_code}"
     try:
         said = tool.read(folder)
@@ -114,16 +122,31 @@ def measure(
     return row(tool.name, point, repeat, weighed, truth, said, why)
 
 
+def summary(row: dict[str, Any]) -> str:
+    """One line for whoever waits."""
+    error, rate = row["error"]["ttft_s_p99"], row["truth"]["arrival_rate"]
+    words = [
+        f"{row['point']} {row['tool']} {row['repeat']}:",
+        "nothing sent" if rate is None else f"{rate:.1f}/s sent",
+        "" if error is None else f"TTFT p99 {percent(error)}",
+        row["why"],
+    ]
+    return " ".join(word for word in words if word) + "\n"
+
+
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     beside = Path(sys.executable).parent
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--tools", default=",".join(TOOLS), help="which, in this order")
-    parser.add_argument("--points", default="open:50,open:400,closed:64", help="open:R, closed:N")
+    parser.add_argument(
+        "--points", default="open:50,open:400,closed:64", help="open:R, noop:R, closed:N"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="load per run")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=240.0, help="beyond the load, seconds")
     parser.add_argument("--server-core", type=int, default=1)
     parser.add_argument("--tool-core", type=int, default=0)
+    parser.add_argument("--nice", type=int, help="of server and tool; below 0 for a shared host")
     parser.add_argument("--peers", type=Path, default=Path("/tmp/peers"), help="a venv per peer")
     parser.add_argument("--model", type=Path, help="folder with a tokenizer; default PEERS/model")
     parser.add_argument("--vllm", default=str(beside / "vllm"), help="command")
@@ -148,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = Places(
         peers=options.peers.resolve(),
         model=(options.model or options.peers / "model").resolve(),
+        home=(options.out / "windtunnel-home").resolve(),
         vllm=tuple(shlex.split(options.vllm)),
         windtunnel=tuple(shlex.split(options.windtunnel)),
         epoll_client=build("epoll_client"),
@@ -161,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 rows.append(measure(tool, point, repeat, places, options))
                 with raw.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
-                sys.stderr.write(markdown(rows[-1:]).splitlines()[-1] + f" {rows[-1]['why']}\n")
+                sys.stderr.write(summary(rows[-1]))
     sys.stdout.write(markdown(rows))
     sys.stderr.write(f"raw: {raw}\n")
 

@@ -35,8 +35,17 @@ def build(name: str) -> Path:
     return program
 
 
-def pinned(core: int | None, command: Sequence[str]) -> list[str]:
-    return list(command) if core is None else ["taskset", "-c", str(core), *command]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where and how urgently a program runs; None: as its parent."""
+
+    core: int | None = None
+    nice: int | None = None
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        urgency = [] if self.nice is None else ["nice", "-n", str(self.nice)]
+        place = [] if self.core is None else ["taskset", "-c", str(self.core)]
+        return [*urgency, *place, *command]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +60,11 @@ class Server:
 
 @contextmanager
 def paced_server(
-    log: Path, *, core: int | None = None, options: Sequence[str] = ()
+    log: Path, *, seat: Seat | None = None, options: Sequence[str] = ()
 ) -> Iterator[Server]:
     """The C server on a port of its own. Its diary is in ``log`` once this is left."""
-    command = pinned(core, [str(build("paced_server")), "--log", str(log), *options])
+    program = [str(build("paced_server")), "--log", str(log), *options]
+    command = (seat or Seat()).command(program)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -90,40 +100,41 @@ class Weighed:
 def run_weighed(
     command: Sequence[str],
     *,
-    core: int | None,
+    seat: Seat,
     sampler_core: int | None,
     timeout_s: float,
     output: Path,
     cwd: Path,
     env: Mapping[str, str] | None = None,
 ) -> Weighed:
-    """Run ``command``; what it prints goes to ``output``. Whatever it leaves behind is ended."""
-    _adopt_orphans()
-    before = {child.pid for child in psutil.Process().children()}
-    started = time.monotonic()
-    with output.open("wb") as sink:
-        process = subprocess.Popen(
-            pinned(core, command),
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-        )
-    scale = _Scale(process.pid, sampler_core)
-    scale.start()
-    ended = wait_until(lambda: _has_ended(process.pid), started + timeout_s)
-    wall = time.monotonic() - started
-    scale.stop()
-    if not ended:
-        _end_tree(process.pid)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, not by Popen
+    """Run ``command``; what it prints goes to ``output``, its errors to a file with the ending
+    .err. Whatever it leaves behind is ended."""
+    with _adopting() as before, output.open("wb") as sink:
+        started = time.monotonic()
+        with output.with_suffix(".err").open("wb") as errors:
+            process = subprocess.Popen(
+                seat.command(command),
+                stdout=sink,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+            )
+        scale = _Scale(process.pid, sampler_core)
+        scale.start()
+        ended = wait_until(lambda: _has_ended(process.pid), started + timeout_s)
+        wall = time.monotonic() - started
+        scale.stop()
+        if not ended:
+            _end_tree(process.pid)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, not by Popen
+        cpu_s = used.ru_utime + used.ru_stime + _reap_orphans(before)
     return Weighed(
         exit_code=process.returncode if ended else None,
         started_s=started,
         wall_s=wall,
-        cpu_s=used.ru_utime + used.ru_stime + _reap_orphans(before),
+        cpu_s=cpu_s,
         peak_rss_bytes=scale.peak_rss_bytes,
         max_processes=scale.max_processes,
         cpu_at=tuple(scale.cpu_at),
@@ -191,10 +202,20 @@ def _weigh(pid: int) -> tuple[int, float, int]:
     return rss, cpu_s, number
 
 
-def _adopt_orphans() -> None:
-    """Whatever a program leaves running becomes our child: it is weighed, and ended, too."""
+@contextmanager
+def _adopting() -> Iterator[set[int]]:
+    """Whatever a program leaves running becomes our child, so that it is weighed, and ended, too.
+    Gives the children there were before."""
+    _set_subreaper(1)
+    try:
+        yield {child.pid for child in psutil.Process().children()}
+    finally:
+        _set_subreaper(0)
+
+
+def _set_subreaper(value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 

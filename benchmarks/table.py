@@ -1,6 +1,6 @@
-"""Raw rows of ``benchmarks.peers`` as one Markdown table. Pure.
+"""Raw rows of ``benchmarks.peers`` as Markdown tables. Pure.
 
-A cell is the median over the repeats, with the lowest and highest where there is more than one.
+A cell is the median over the repeats, with the lowest and highest where they differ as shown.
 """
 
 from __future__ import annotations
@@ -10,19 +10,32 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
+Cell = Callable[[Sequence[Row]], str]
 
 MISSING = "–"
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """One line per tool and point, in the order in which they first come."""
-    head = [name for name, _ in _COLUMNS]
-    lines = [_line(["point", "client", "runs", *head]), _line(["---"] * (len(head) + 3))]
+    """How true and at what cost of the paced points, and the no-op points; tables without a row
+    are left out. Points and tools keep the order in which they first come."""
+    paced = [row for row in rows if not is_noop(row)]
+    tables = ((paced, _TRUTH), (paced, _COST), ([row for row in rows if is_noop(row)], _NOOP))
+    return "\n".join(_table(group, columns) for group, columns in tables if group)
+
+
+def is_noop(row: Row) -> bool:
+    return bool(row["point"].startswith("noop"))
+
+
+def _table(rows: Sequence[Row], columns: Sequence[tuple[str, Cell]]) -> str:
+    lines = [
+        _line(["point", "client", "runs", *(name for name, _ in columns)]),
+        _line(["---"] * (len(columns) + 3)),
+    ]
     for point in _in_order(row["point"] for row in rows):
         for tool in _in_order(row["tool"] for row in rows if row["point"] == point):
             group = [row for row in rows if (row["point"], row["tool"]) == (point, tool)]
-            cells = [cell(group) for _, cell in _COLUMNS]
-            lines.append(_line([point, tool, str(len(group)), *cells]))
+            lines.append(_line([point, tool, _runs(group), *(cell(group) for _, cell in columns)]))
     return "\n".join(lines) + "\n"
 
 
@@ -32,6 +45,12 @@ def _line(cells: Sequence[str]) -> str:
 
 def _in_order(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
+
+
+def _runs(group: Sequence[Row]) -> str:
+    """How many runs; and of how many, where some gave no result."""
+    told = sum(row["reported"]["num_ok"] is not None for row in group)
+    return str(told) if told == len(group) else f"{told} of {len(group)}"
 
 
 def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
@@ -55,15 +74,17 @@ def _numbers(group: Sequence[Row], *path: str) -> list[float]:
     return found
 
 
-def _shown(show: Callable[[float], str], *path: str) -> Callable[[Sequence[Row]], str]:
+def _shown(show: Callable[[float], str], *path: str) -> Cell:
     return lambda group: spread(_numbers(group, *path), show)
 
 
-def _percent(value: float) -> str:
-    """Shares beyond tenfold are said as a multiple: +1,640 % is harder to read than ×17."""
-    if value >= 9.0:
-        return f"×{1 + value:,.0f}"
-    return f"{value:+.1%}".replace("%", " %")
+def percent(share: float) -> str:
+    """0.016 → ``+1.6 %``; from tenfold on as a multiple: 16 → ``×17``."""
+    return f"×{1 + share:,.0f}" if share >= 9.0 else f"{share:+.1%}".replace("%", " %")
+
+
+def _ms(digits: int) -> Callable[[float], str]:
+    return lambda seconds: f"{seconds * 1e3:,.{digits}f}"
 
 
 def _valid(group: Sequence[Row]) -> str:
@@ -73,20 +94,34 @@ def _valid(group: Sequence[Row]) -> str:
     return f"{sum(value is True for value in said)} of {len(said)}"
 
 
-_COLUMNS: tuple[tuple[str, Callable[[Sequence[Row]], str]], ...] = (
-    ("sent/s", _shown(lambda v: f"{v:.1f}", "truth", "arrival_rate")),
+_SENT = ("sent/s", _shown(lambda v: f"{v:.1f}", "truth", "arrival_rate"))
+_CPU = ("CPU s per 1,000 tokens", _shown(lambda v: f"{v:.4f}", "load_cpu_s_per_1000_tokens"))
+_MEMORY = ("peak memory, MB", _shown(lambda v: f"{v / 1e6:,.0f}", "weighed", "peak_rss_bytes"))
+_VALID = ("said valid", _valid)
+_TRUTH: tuple[tuple[str, Cell], ...] = (
+    _SENT,
     ("tokens/s", _shown(lambda v: f"{v:,.0f}", "truth", "tokens_per_s")),
-    ("TTFT p50", _shown(_percent, "error", "ttft_s_p50")),
-    ("TTFT p99", _shown(_percent, "error", "ttft_s_p99")),
-    ("TPOT p50", _shown(_percent, "error", "tpot_s_p50")),
-    ("TPOT p99", _shown(_percent, "error", "tpot_s_p99")),
-    ("ITL p50", _shown(_percent, "error", "itl_s_p50")),
-    ("ITL p99", _shown(_percent, "error", "itl_s_p99")),
-    ("CPU s / 1,000 tokens", _shown(lambda v: f"{v:.4f}", "load_cpu_s_per_1000_tokens")),
-    ("CPU s before", _shown(lambda v: f"{v:.1f}", "cpu_s_before_first_request")),
-    ("peak memory MB", _shown(lambda v: f"{v / 1e6:,.0f}", "weighed", "peak_rss_bytes")),
-    ("first contact s", _shown(lambda v: f"{v:.2f}", "first_contact_s")),
-    ("first request s", _shown(lambda v: f"{v:.2f}", "first_request_s")),
-    ("server late p99 ms", _shown(lambda v: f"{v * 1e3:.2f}", "truth", "late_p99_s")),
-    ("said valid", _valid),
+    *(
+        (f"{metric.upper()} {p}", _shown(percent, "error", f"{metric}_s_{p}"))
+        for metric in ("ttft", "tpot", "itl")
+        for p in ("p50", "p99")
+    ),
+    _VALID,
+    ("server late p99, ms", _shown(_ms(2), "truth", "late_p99_s")),
+)
+_COST: tuple[tuple[str, Cell], ...] = (
+    _CPU,
+    ("CPU s before the load", _shown(lambda v: f"{v:.1f}", "cpu_s_before_first_request")),
+    _MEMORY,
+    ("first contact, s", _shown(lambda v: f"{v:.2f}", "first_contact_s")),
+    ("first request, s", _shown(lambda v: f"{v:.2f}", "first_request_s")),
+)
+_NOOP: tuple[tuple[str, Cell], ...] = (
+    _SENT,
+    ("TTFT p50, ms", _shown(_ms(2), "reported", "ttft_s", "p50")),
+    ("TTFT p99, ms", _shown(_ms(2), "reported", "ttft_s", "p99")),
+    ("own lag p99, ms", _shown(_ms(2), "reported", "dispatch_lag_s", "p99")),
+    _CPU,
+    _MEMORY,
+    _VALID,
 )

@@ -17,21 +17,30 @@ from typing import Any
 from benchmarks.truth import Latency
 
 NUM_TOKENS = 64
+NOOP_TOKENS = 50
 # As long as one answer of the paced server takes: 50 ms + 63 x 10 ms.
 ANSWER_S = 0.68
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One load: ``rate`` requests/s, or ``users`` who each wait for their answer."""
+    """One load: ``rate`` requests/s, or ``users`` who each wait for their answer. ``noop``: the
+    server answers at once, in one write."""
 
     rate: float | None = None
     users: int | None = None
     seconds: float = 10.0
+    noop: bool = False
 
     @property
     def name(self) -> str:
-        return f"open:{self.rate:g}" if self.rate is not None else f"closed:{self.users}"
+        if self.rate is None:
+            return f"closed:{self.users}"
+        return f"{'noop' if self.noop else 'open'}:{self.rate:g}"
+
+    @property
+    def num_tokens(self) -> int:
+        return NOOP_TOKENS if self.noop else NUM_TOKENS
 
     def num_requests(self, tokens_per_s: float = math.inf) -> int:
         """How many requests fill ``seconds``, for a client that handles so many tokens/s."""
@@ -48,6 +57,7 @@ class Places:
 
     peers: Path
     model: Path
+    home: Path  # where windtunnel keeps what it learns between runs
     vllm: tuple[str, ...]
     windtunnel: tuple[str, ...]
     epoll_client: Path
@@ -63,6 +73,7 @@ class Reported:
     ttft_s: Latency | None = None
     tpot_s: Latency | None = None
     itl_s: Latency | None = None  # over all gaps, not over requests
+    dispatch_lag_s: Latency | None = None  # late against its own schedule
     is_valid: bool | None = None
     reasons: tuple[str, ...] = ()
 
@@ -87,10 +98,12 @@ class Tool:
 
 def _latency(values: Any, *, p50: str, p99: str, scale: float = 1.0) -> Latency | None:
     """From a mapping with these keys; None where either is missing or no number."""
-    found = [values.get(key) if isinstance(values, dict) else None for key in (p50, p99)]
-    if not all(isinstance(value, int | float) for value in found):
+    if not isinstance(values, dict):
         return None
-    return Latency(p50=float(found[0]) * scale, p99=float(found[1]) * scale)
+    low, high = values.get(p50), values.get(p99)
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return None
+    return Latency(p50=low * scale, p99=high * scale)
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -118,7 +131,14 @@ def _epoll_command(run: Run) -> list[str]:
     port = run.url.rsplit(":", 1)[1]
     return [
         str(run.places.epoll_client),
-        *["--port", port, "--seconds", f"{run.point.seconds:g}", "--tokens", str(NUM_TOKENS)],
+        *[
+            "--port",
+            port,
+            "--seconds",
+            f"{run.point.seconds:g}",
+            "--tokens",
+            str(run.point.num_tokens),
+        ],
         *load,
     ]
 
@@ -132,6 +152,7 @@ def read_epoll(folder: Path) -> Reported:
         ttft_s=_latency(said["ttft_s"], p50="p50", p99="p99"),
         tpot_s=_latency(said["tpot_s"], p50="p50", p99="p99"),
         itl_s=_latency(said["itl_s"], p50="p50", p99="p99"),
+        dispatch_lag_s=_latency(said["dispatch_lag_s"], p50="p50", p99="p99"),
     )
 
 
@@ -145,23 +166,25 @@ def _windtunnel_command(run: Run) -> list[str]:
         else ["--concurrency", str(run.point.users)]
     )
     return [
+        *["env", f"WINDTUNNEL_HOME={run.places.home}"],
         *run.places.windtunnel,
         *["bench", "--endpoint", run.url, "--model", "m", "--api", "completions"],
-        *["--input-tokens", str(NUM_TOKENS), "--output-tokens", str(NUM_TOKENS)],
+        *["--input-tokens", str(NUM_TOKENS), "--output-tokens", str(run.point.num_tokens)],
         *["--duration", f"{run.point.seconds:g}", *load, "--json"],
     ]
 
 
 def read_windtunnel(folder: Path) -> Reported:
-    """The document is all of stdout; progress may stand before it, line by line."""
-    text = (folder / "output.txt").read_text()
-    said = json.loads(text[text.index("{\n") :] if "{\n" in text else text[text.index("{") :])
+    said = _document(folder / "output.txt")
     metrics = said["metrics"]
     return Reported(
+        num_ok=said["num_requests"] - said["num_failed"],
+        num_failed=said["num_failed"],
         request_rate=said["achieved_rate"],
         ttft_s=_latency(metrics.get("ttft_s"), p50="p50", p99="p99"),
         tpot_s=_latency(metrics.get("tpot_s"), p50="p50", p99="p99"),
         itl_s=_latency(metrics.get("itl_s"), p50="p50", p99="p99"),
+        dispatch_lag_s=_latency(metrics.get("dispatch_lag_s"), p50="p50", p99="p99"),
         is_valid=said["valid"],
         reasons=tuple(str(reason) for reason in said["reasons"]),
     )
@@ -181,7 +204,7 @@ def _vllm_command(run: Run) -> list[str]:
         *["bench", "serve", "--backend", "openai", "--base-url", run.url],
         *["--endpoint", "/v1/completions", "--model", "m", "--tokenizer", str(run.places.model)],
         *["--dataset-name", "random", "--random-input-len", str(NUM_TOKENS)],
-        *["--random-output-len", str(NUM_TOKENS), "--ignore-eos", "--disable-tqdm"],
+        *["--random-output-len", str(run.point.num_tokens), "--ignore-eos", "--disable-tqdm"],
         *["--num-prompts", str(run.point.num_requests(20_000)), "--ready-check-timeout-sec", "0"],
         *["--percentile-metrics", "ttft,tpot,itl", "--metric-percentiles", "50,99"],
         *["--save-result", "--result-dir", str(run.folder), "--result-filename", "vllm.json"],
@@ -209,6 +232,16 @@ def read_vllm(folder: Path) -> Reported:
 # ---- inference-perf ----
 
 
+def _fixed(num_tokens: int) -> dict[str, Any]:
+    return {
+        "type": "fixed",
+        "mean": num_tokens,
+        "min": num_tokens,
+        "max": num_tokens,
+        "std_dev": 0,
+    }
+
+
 def _inference_perf_command(run: Run) -> list[str]:
     point = run.point
     if point.rate:
@@ -219,13 +252,12 @@ def _inference_perf_command(run: Run) -> list[str]:
     else:
         stage = {"num_requests": point.num_requests(8_000), "concurrency_level": point.users}
         load = {"type": "concurrent", "stages": [stage]}
-    fixed = {"type": "fixed", "mean": NUM_TOKENS, "min": NUM_TOKENS, "max": NUM_TOKENS}
     config = {
         "api": {"type": "completion", "streaming": True},
         "data": {
             "type": "random",
-            "input_distribution": {**fixed, "std_dev": 0},
-            "output_distribution": {**fixed, "std_dev": 0},
+            "input_distribution": _fixed(NUM_TOKENS),
+            "output_distribution": _fixed(point.num_tokens),
         },
         "load": {**load, "num_workers": 1, "worker_max_concurrency": 2048, "base_seed": 1},
         "server": {"type": "vllm", "model_name": "m", "base_url": run.url, "ignore_eos": True},
@@ -267,7 +299,7 @@ def _aiperf_command(run: Run) -> list[str]:
         *["--streaming", "--tokenizer", str(run.places.model), "--ui", "none"],
         *["--synthetic-input-tokens-mean", str(NUM_TOKENS)],
         *["--synthetic-input-tokens-stddev", "0"],
-        *["--output-tokens-mean", str(NUM_TOKENS), "--output-tokens-stddev", "0"],
+        *["--output-tokens-mean", str(run.point.num_tokens), "--output-tokens-stddev", "0"],
         *["--extra-inputs", "ignore_eos:true", "--use-server-token-count"],
         *["--benchmark-duration", f"{run.point.seconds:g}", "--workers-max", "1"],
         *["--record-processors", "1", "--output-artifact-dir", str(run.folder), *load],
@@ -310,7 +342,7 @@ def _guidellm_command(run: Run) -> list[str]:
         *["--profile", profile, "--constraint", f"kind=max_duration,seconds={point.seconds:g}"],
         *["--tokenizer", f"kind=huggingface_auto,model={run.places.model}"],
         "--data",
-        f"kind=synthetic_text,prompt_tokens={NUM_TOKENS},output_tokens={NUM_TOKENS}",
+        f"kind=synthetic_text,prompt_tokens={NUM_TOKENS},output_tokens={point.num_tokens}",
         *["--output", f"kind=json,path={run.folder / 'guidellm.json'}", "--disable-console"],
     ]
 

@@ -1,4 +1,4 @@
-"""What the paced server knows: the diary of ``paced_server.c`` read, and what follows from it. Pure.
+"""What the paced server knows: the diary of ``paced_server.c``, and what follows from it. Pure.
 
 All times are CLOCK_MONOTONIC seconds of the one host both programs run on.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 FloatColumn = npt.NDArray[np.float64]
 
 _MAGIC = b"WTPACED1"
-_ABORTED = 1
+_ABORTED, _NOOP = 1, 2
 _SERVED = np.dtype(
     [
         ("arrival_ns", np.int64),
@@ -30,11 +30,12 @@ _SERVED = np.dtype(
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Diary:
     """n requests in the order of their ends; ``time_s[offset[i]:offset[i + 1]]`` are request i's
-    token times (one alone where the server gave no pace)."""
+    token times: one for each token, or one for all (``--noop``)."""
 
     arrival_s: FloatColumn  # (n,) the read that held the request's last byte returned
     asked_tokens: npt.NDArray[np.int64]  # (n,)
     is_complete: npt.NDArray[np.bool_]  # (n,) false: the client hung up first, or the server ended
+    is_noop: npt.NDArray[np.bool_]  # (n,) all tokens in one write
     offset: npt.NDArray[np.int64]  # (n + 1,)
     time_s: FloatColumn  # (tokens,) just before each token's write
 
@@ -55,12 +56,17 @@ def read_diary(path: Path) -> Diary:
     served = np.frombuffer(raw, _SERVED, num_served, 24)
     times = np.frombuffer(raw, np.int64, num_times, 24 + num_served * _SERVED.itemsize)
     return Diary(
-        arrival_s=served["arrival_ns"] * 1e-9,
+        arrival_s=_seconds(served["arrival_ns"]),
         asked_tokens=served["asked_tokens"].astype(np.int64),
         is_complete=(served["flags"] & _ABORTED) == 0,
+        is_noop=(served["flags"] & _NOOP) != 0,
         offset=np.append(served["first_time"], num_times).astype(np.int64),
-        time_s=times * 1e-9,
+        time_s=_seconds(times),
     )
+
+
+def _seconds(nanoseconds: npt.NDArray[np.int64]) -> FloatColumn:
+    return nanoseconds.astype(np.float64) * 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,37 +104,38 @@ def latency(values: FloatColumn) -> Latency | None:
 
 
 def truth_of(diary: Diary, *, num_tokens: int, ttft_s: float, itl_s: float) -> Truth:
-    """``ttft_s`` and ``itl_s`` are the pace the server was asked to keep."""
+    """``ttft_s`` and ``itl_s`` are the pace the server was asked to keep; a server that keeps none
+    has a TTFT only."""
     counts = np.diff(diary.offset)
     asked = diary.asked_tokens == num_tokens
-    full = np.flatnonzero(asked & diary.is_complete & (counts == num_tokens))
-    begun = diary.arrival_s[asked]
-    # (requests, tokens); every row has the same number of tokens.
-    times = diary.time_s[diary.offset[full][:, None] + np.arange(num_tokens)]
+    per_request = np.where(diary.is_noop, 1, num_tokens)
+    full = np.flatnonzero(asked & diary.is_complete & (counts == per_request))
+    arrived = diary.arrival_s[asked]
     arrival = diary.arrival_s[full]
+    first = diary.time_s[diary.offset[full]]
+    paced = full[~diary.is_noop[full]]
+    # (requests, tokens); every row has the same number of tokens.
+    times = diary.time_s[diary.offset[paced][:, None] + np.arange(num_tokens)]
     gaps = np.diff(times, axis=1)
-    due = arrival[:, None] + ttft_s + itl_s * np.arange(num_tokens)
-    span = float(begun.max() - begun.min()) if len(begun) > 1 else 0.0
-    written = int(counts[asked].sum())
-    last = max((_last_time(diary, i) for i in np.flatnonzero(asked & (counts > 0))), default=None)
-    window = last - float(begun.min()) if last is not None else 0.0
+    due = diary.arrival_s[paced][:, None] + ttft_s + itl_s * np.arange(num_tokens)
+    begun = asked & (counts > 0)
+    span = float(arrived.max() - arrived.min()) if len(arrived) > 1 else 0.0
+    written = int(np.where(diary.is_noop, num_tokens, counts)[begun].sum())
+    last = diary.time_s[diary.offset[1:][begun] - 1]
+    window = float(last.max() - arrived.min()) if len(last) else 0.0
     return Truth(
-        num_arrived=len(begun),
+        num_arrived=len(arrived),
         num_complete=len(full),
         first_contact_s=float(diary.arrival_s.min()) if diary.num_requests else None,
-        first_arrival_s=float(begun.min()) if len(begun) else None,
-        arrival_rate=(len(begun) - 1) / span if span > 0 else None,
+        first_arrival_s=float(arrived.min()) if len(arrived) else None,
+        arrival_rate=(len(arrived) - 1) / span if span > 0 else None,
         tokens_per_s=written / window if window > 0 else None,
         num_tokens=written,
-        ttft_s=latency(times[:, 0] - arrival),
-        tpot_s=latency(gaps.sum(axis=1) / (num_tokens - 1)) if num_tokens > 1 else None,
+        ttft_s=latency(first - arrival),
+        tpot_s=latency(gaps.mean(axis=1)) if gaps.size else None,
         itl_s=latency(gaps.ravel()),
-        late_p99_s=float(np.quantile(times - due, 0.99)) if len(full) else None,
+        late_p99_s=float(np.quantile(times - due, 0.99)) if times.size else None,
     )
-
-
-def _last_time(diary: Diary, index: int) -> float:
-    return float(diary.time_s[diary.offset[index + 1] - 1])
 
 
 def error_share(reported_s: float | None, truth_s: float | None) -> float | None:
