@@ -109,6 +109,7 @@ def measure(
             cwd=folder,
             env=tool.env,
         )
+        server_cpu_s = server.cpu_s()
     truth = truth_of(read_diary(diary), num_tokens=point.num_tokens, ttft_s=TTFT_S, itl_s=ITL_S)
     said, why = Reported(), "" if weighed.exit_code == 0 else f"exit code {weighed.exit_code}"
     try:
@@ -119,7 +120,8 @@ def measure(
         sys.stderr.write(f"kept {folder}\n")
     else:
         shutil.rmtree(folder)
-    return row(tool.name, point, repeat, weighed, truth, said, why)
+    made = row(tool.name, point, repeat, weighed, truth, said, why)
+    return {**made, "server_cpu_s": server_cpu_s}
 
 
 def summary(row: dict[str, Any]) -> str:
@@ -130,6 +132,7 @@ def summary(row: dict[str, Any]) -> str:
         "nothing sent" if rate is None else f"{rate:.1f}/s sent",
         "" if error is None else f"TTFT p99 {percent(error)}",
         row["why"],
+        "; ".join(row["reported"]["reasons"]),
     ]
     return " ".join(word for word in words if word) + "\n"
 
@@ -147,7 +150,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--server-core", type=int, default=1)
     parser.add_argument("--tool-core", type=int, default=0)
     parser.add_argument("--nice", type=int, help="of server and tool; below 0 for a shared host")
-    parser.add_argument("--peers", type=Path, default=Path("/tmp/peers"), help="a venv per peer")
+    parser.add_argument("--peers", type=Path, default=Path("var/peers"), help="a venv per peer")
     parser.add_argument("--model", type=Path, help="folder with a tokenizer; default PEERS/model")
     parser.add_argument("--vllm", default=str(beside / "vllm"), help="command")
     parser.add_argument("--windtunnel", default=str(beside / "windtunnel"), help="command")

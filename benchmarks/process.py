@@ -47,11 +47,23 @@ class Seat:
         place = [] if self.core is None else ["taskset", "-c", str(self.core)]
         return [*urgency, *place, *command]
 
+    def take(self, pid: int) -> None:
+        """Of a program that leads a session of its own: Linux weighs sessions against each other
+        first, processes within one only then (sched(7), autogroup)."""
+        group = Path(f"/proc/{pid}/autogroup")
+        if self.nice is not None and group.exists():
+            group.write_text(str(self.nice))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     port: int
     pid: int
+
+    def cpu_s(self) -> float:
+        """CPU seconds the server has used so far."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
 
     @property
     def url(self) -> str:
@@ -64,9 +76,12 @@ def paced_server(
 ) -> Iterator[Server]:
     """The C server on a port of its own. Its diary is in ``log`` once this is left."""
     program = [str(build("paced_server")), "--log", str(log), *options]
-    command = (seat or Seat()).command(program)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    seat = seat or Seat()
+    with subprocess.Popen(
+        seat.command(program), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
+            seat.take(process.pid)
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line.startswith("listening on "):
@@ -119,14 +134,19 @@ def run_weighed(
                 stdin=subprocess.DEVNULL,
                 cwd=cwd,
                 env={**os.environ, **(env or {})},
+                start_new_session=True,
             )
+        ended = False
         scale = _Scale(process.pid, sampler_core)
-        scale.start()
-        ended = wait_until(lambda: _has_ended(process.pid), started + timeout_s)
-        wall = time.monotonic() - started
-        scale.stop()
-        if not ended:
-            _end_tree(process.pid)
+        try:
+            seat.take(process.pid)
+            scale.start()
+            ended = wait_until(lambda: _has_ended(process.pid), started + timeout_s)
+        finally:
+            wall = time.monotonic() - started
+            scale.stop()
+            if not ended:
+                _end_tree(process.pid)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, not by Popen
         cpu_s = used.ru_utime + used.ru_stime + _reap_orphans(before)
@@ -185,7 +205,8 @@ class _Scale(threading.Thread):
 
     def stop(self) -> None:
         self._stopped.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
 
 def _weigh(pid: int) -> tuple[int, float, int]:

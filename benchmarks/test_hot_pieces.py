@@ -82,7 +82,7 @@ def long_requests(num_requests: int) -> RequestSamples:
         event_offset=np.arange(0, NUM_TOKENS * num_requests + 1, NUM_TOKENS, dtype=np.int64),
         event_s=events.reshape(-1),
         event_tokens=np.ones(NUM_TOKENS * num_requests, dtype=np.int64),
-        event_reasoning=np.empty(0),  # made anew for so many events
+        event_reasoning=np.empty(0, dtype=np.bool_),  # made anew for so many events
     )
 
 

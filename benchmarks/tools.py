@@ -170,7 +170,8 @@ def _windtunnel_command(run: Run) -> list[str]:
         *run.places.windtunnel,
         *["bench", "--endpoint", run.url, "--model", "m", "--api", "completions"],
         *["--input-tokens", str(NUM_TOKENS), "--output-tokens", str(run.point.num_tokens)],
-        *["--duration", f"{run.point.seconds:g}", *load, "--json"],
+        # No peer warms up by itself; without it the server's diary holds the load alone.
+        *["--duration", f"{run.point.seconds:g}", "--warmup", "0", *load, "--json"],
     ]
 
 
