@@ -3,8 +3,10 @@
  * What a load client reports can only be judged by a server that is itself exact, costs little, and
  * knows when it did what. One thread, one epoll: token k of a request is written at
  * arrival + ttft + k * itl, on absolute time, so that a late write makes no later one late. All that
- * is due goes out in one write. Arrival is the moment the read with the request's last byte
- * returned; a token's time is taken just before its write. Times are CLOCK_MONOTONIC nanoseconds.
+ * is due goes out in one write. Arrival is when the kernel received the request's last byte (where
+ * it says so on TCP, else when the read returned), so that a busy server does not count itself out
+ * of its own TTFT; a token's time is taken just before its write. Times are CLOCK_MONOTONIC
+ * nanoseconds.
  *
  *   paced_server [--port P] [--ttft-us U] [--itl-us U] [--noop] [--model NAME] [--text WORD]
  *                [--log FILE]
@@ -501,16 +503,35 @@ static void take_requests(struct conn *c) {
     if (c->open && c->close_after && !c->busy && c->out_len == c->out_at) hang_up(c);
 }
 
+/* When the kernel had the newest of these bytes. Its clock is the wall's; the distance of the two
+ * clocks is taken now, so a step of the wall clock spoils what was waiting and no more. */
+static int64_t received_ns(struct msghdr *message) {
+    int64_t now = now_ns();
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at)) {
+        if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SO_TIMESTAMPNS) continue;
+        struct timespec t, wall;
+        memcpy(&t, CMSG_DATA(at), sizeof t);
+        clock_gettime(CLOCK_REALTIME, &wall);
+        int64_t ago = (wall.tv_sec - t.tv_sec) * 1000000000LL + wall.tv_nsec - t.tv_nsec;
+        return ago > 0 ? now - ago : now;
+    }
+    return now;
+}
+
 static void read_some(struct conn *c) {
     size_t wanted = c->need > c->in_len + READ_ROOM ? c->need : c->in_len + READ_ROOM;
     if (wanted > c->in_room) c->in = grown(c->in, c->in_room = wanted);
-    ssize_t n = recv(c->fd, c->in + c->in_len, c->in_room - c->in_len, 0);
+    struct iovec into = {c->in + c->in_len, c->in_room - c->in_len};
+    char control[CMSG_SPACE(sizeof(struct timespec))];
+    struct msghdr message = {
+        .msg_iov = &into, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(c->fd, &message, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0) {
         hang_up(c);
         return;
     }
-    c->read_ns = now_ns();
+    c->read_ns = received_ns(&message);
     c->in_len += n;
     take_requests(c);
 }
@@ -552,6 +573,7 @@ static int listen_on(int port) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one); /* connections inherit it */
     if (bind(fd, (struct sockaddr *)&at, sizeof at) || listen(fd, 65535)) die("listen");
     getsockname(fd, (struct sockaddr *)&at, &len);
     printf("listening on %d\n", ntohs(at.sin_port));

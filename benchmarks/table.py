@@ -94,7 +94,13 @@ def _valid(group: Sequence[Row]) -> str:
     return f"{sum(value is True for value in said)} of {len(said)}"
 
 
-_SENT = ("sent/s", _shown(lambda v: f"{v:.1f}", "truth", "arrival_rate"))
+def _sent(group: Sequence[Row]) -> str:
+    """Of an open loop; a closed loop has no rate to keep, and starts all users at once."""
+    asked = [row for row in group if row["offered_rate"] is not None]
+    return spread(_numbers(asked, "truth", "arrival_rate"), lambda v: f"{v:.1f}")
+
+
+_SENT = ("sent/s", _sent)
 _CPU = ("CPU s per 1,000 tokens", _shown(lambda v: f"{v:.4f}", "load_cpu_s_per_1000_tokens"))
 _MEMORY = ("peak memory, MB", _shown(lambda v: f"{v / 1e6:,.0f}", "weighed", "peak_rss_bytes"))
 _VALID = ("said valid", _valid)

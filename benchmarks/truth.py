@@ -32,7 +32,7 @@ class Diary:
     """n requests in the order of their ends; ``time_s[offset[i]:offset[i + 1]]`` are request i's
     token times: one for each token, or one for all (``--noop``)."""
 
-    arrival_s: FloatColumn  # (n,) the read that held the request's last byte returned
+    arrival_s: FloatColumn  # (n,) the request's last byte was received
     asked_tokens: npt.NDArray[np.int64]  # (n,)
     is_complete: npt.NDArray[np.bool_]  # (n,) false: the client hung up first, or the server ended
     is_noop: npt.NDArray[np.bool_]  # (n,) all tokens in one write

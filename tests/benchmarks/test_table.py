@@ -11,6 +11,7 @@ def row(tool: str, point: str = "open:400", **changes: Any) -> dict[str, Any]:
     return {
         "tool": tool,
         "point": point,
+        "offered_rate": None if point.startswith("closed") else 400.0,
         "reported": {"num_ok": 10, "is_valid": None, "ttft_s": {"p50": 0.001, "p99": 0.01}},
         "truth": {"arrival_rate": 400.0, "tokens_per_s": 25_600.0, "late_p99_s": 0.0002},
         "error": {"ttft_s_p50": 0.01, "ttft_s_p99": 0.04},
@@ -60,6 +61,11 @@ def test_noop_points_have_a_table_of_their_own_and_say_what_was_valid() -> None:
     assert line["said valid"] == "1 of 2"
     assert "own lag p99, ms" in line
     assert "TPOT p50" not in line
+
+
+def test_a_closed_loop_keeps_no_rate() -> None:
+    (line,) = table_of(markdown([row("a", "closed:64")]), 0)
+    assert (line["sent/s"], line["tokens/s"]) == ("–", "25,600")
 
 
 def test_spread_shows_equal_values_once() -> None:
