@@ -2,14 +2,16 @@
 # One environment per peer, so that none meets another's dependencies.
 #
 #   benchmarks/install_peers.sh DIR [VENV]      VENV: where windtunnel and vLLM are (.venv)
+#
+# PYTHON312 names a Python 3.12, which inference-perf 0.7.0 asks for (default: python3.12).
 set -euo pipefail
 peers=$(mkdir -p "$1" && cd "$1" && pwd)
 venv=${2:-.venv}
 
 for name in aiperf guidellm; do
-  python3.11 -m venv "$peers/$name"
+  "$venv/bin/python" -m venv "$peers/$name"
 done
-python3.12 -m venv "$peers/inference-perf" # 0.7.0 asks for Python 3.12
+"${PYTHON312:-python3.12}" -m venv "$peers/inference-perf"
 "$peers/guidellm/bin/pip" install torch==2.13.0 # or it takes a build for GPUs
 "$peers/guidellm/bin/pip" install guidellm==0.8.1
 "$peers/aiperf/bin/pip" install aiperf==0.13.0

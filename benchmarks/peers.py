@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process import HERE, Seat, Weighed, build, paced_server, run_weighed
-from benchmarks.table import markdown, percent
+from benchmarks.table import markdown, percent, placed
 from benchmarks.tools import TOOLS, Places, Point, Reported, Run, Tool
 from benchmarks.truth import Truth, error_share, read_diary, truth_of
 
@@ -97,9 +97,8 @@ def measure(
         if point.noop
         else ["--ttft-us", f"{TTFT_S * 1e6:.0f}", "--itl-us", f"{ITL_S * 1e6:.0f}"]
     )
-    with paced_server(
-        diary, seat=Seat(core=options.server_core, nice=options.nice), options=pace
-    ) as server:
+    seat = Seat(core=options.server_core, nice=options.nice, realtime=options.realtime_server)
+    with paced_server(diary, seat=seat, options=pace) as server:
         weighed = run_weighed(
             tool.command(Run(point=point, url=server.url, folder=folder, places=places)),
             seat=Seat(core=options.tool_core, nice=options.nice),
@@ -150,6 +149,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--server-core", type=int, default=1)
     parser.add_argument("--tool-core", type=int, default=0)
     parser.add_argument("--nice", type=int, help="of server and tool; below 0 for a shared host")
+    parser.add_argument("--realtime-server", action="store_true", help="SCHED_FIFO, as root")
     parser.add_argument("--peers", type=Path, default=Path("var/peers"), help="a venv per peer")
     parser.add_argument("--model", type=Path, help="folder with a tokenizer; default PEERS/model")
     parser.add_argument("--vllm", default=str(beside / "vllm"), help="command")
@@ -157,6 +157,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of raw files")
     parser.add_argument("--keep", action="store_true", help="keep what each run wrote")
     parser.add_argument("--table", type=Path, nargs="+", help="only make a table of raw files")
+    parser.add_argument("--into", type=Path, help="with --table: a page to put them into")
     return parser.parse_args(argv)
 
 
@@ -167,7 +168,10 @@ def read_rows(files: Sequence[Path]) -> list[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
     if options.table:
-        sys.stdout.write(markdown(read_rows(options.table)))
+        tables = markdown(read_rows(options.table))
+        sys.stdout.write(tables)
+        if options.into:
+            options.into.write_text(placed(options.into.read_text(), tables))
         return
     points = [parse_point(text, options.seconds) for text in options.points.split(",")]
     tools = [TOOLS[name] for name in options.tools.split(",")]

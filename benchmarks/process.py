@@ -41,11 +41,13 @@ class Seat:
 
     core: int | None = None
     nice: int | None = None
+    realtime: bool = False  # before all that is not, at once and not at the next tick
 
     def command(self, command: Sequence[str]) -> list[str]:
         urgency = [] if self.nice is None else ["nice", "-n", str(self.nice)]
         place = [] if self.core is None else ["taskset", "-c", str(self.core)]
-        return [*urgency, *place, *command]
+        policy = ["chrt", "--fifo", "1"] if self.realtime else []
+        return [*urgency, *policy, *place, *command]
 
     def take(self, pid: int) -> None:
         """Of a program that leads a session of its own: Linux weighs sessions against each other

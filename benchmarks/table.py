@@ -13,6 +13,7 @@ Row = dict[str, Any]
 Cell = Callable[[Sequence[Row]], str]
 
 MISSING = "–"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -21,6 +22,15 @@ def markdown(rows: Sequence[Row]) -> str:
     paced = [row for row in rows if not is_noop(row)]
     tables = ((paced, _TRUTH), (paced, _COST), ([row for row in rows if is_noop(row)], _NOOP))
     return "\n".join(_table(group, columns) for group, columns in tables if group)
+
+
+def placed(page: str, tables: str) -> str:
+    """``page`` with what stands between its two marks replaced. Raise ValueError without marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks {BEGIN} or, after it, {END}")
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
 
 
 def is_noop(row: Row) -> bool:
@@ -79,8 +89,11 @@ def _shown(show: Callable[[float], str], *path: str) -> Cell:
 
 
 def percent(share: float) -> str:
-    """0.016 → ``+1.6 %``; from tenfold on as a multiple: 16 → ``×17``."""
-    return f"×{1 + share:,.0f}" if share >= 9.0 else f"{share:+.1%}".replace("%", " %")
+    """0.016 → ``+1.6 %``; from tenfold on a multiple: 16 → ``×17``; what rounds to 0 has no sign."""
+    if share >= 9.0:
+        return f"×{1 + share:,.0f}"
+    words = f"{share:+.1%}".replace("%", " %")
+    return words[1:] if words[1:] == "0.0 %" else words
 
 
 def _ms(digits: int) -> Callable[[float], str]:

@@ -97,13 +97,14 @@ class Tool:
 
 
 def _latency(values: Any, *, p50: str, p99: str, scale: float = 1.0) -> Latency | None:
-    """From a mapping with these keys; None where either is missing or no number."""
-    if not isinstance(values, dict):
-        return None
-    low, high = values.get(p50), values.get(p99)
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        return None
-    return Latency(p50=low * scale, p99=high * scale)
+    """From a mapping with these keys; None where it has neither."""
+    found = values if isinstance(values, dict) else {}
+    low, high = (_scaled(found.get(key), scale) for key in (p50, p99))
+    return None if low is None and high is None else Latency(p50=low, p99=high)
+
+
+def _scaled(value: Any, scale: float) -> float | None:
+    return value * scale if isinstance(value, int | float) else None
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -176,7 +177,10 @@ def _windtunnel_command(run: Run) -> list[str]:
 
 
 def read_windtunnel(folder: Path) -> Reported:
-    said = _document(folder / "output.txt")
+    output, errors = folder / "output.txt", folder / "output.err"
+    if not output.read_text() and errors.exists():  # it refused to send: no document, but a reason
+        return Reported(is_valid=False, reasons=(errors.read_text().strip(),))
+    said = _document(output)
     metrics = said["metrics"]
     return Reported(
         num_ok=said["num_requests"] - said["num_failed"],

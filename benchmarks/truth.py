@@ -71,10 +71,10 @@ def _seconds(nanoseconds: npt.NDArray[np.int64]) -> FloatColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Seconds."""
+    """Seconds. None: a tool may refuse a percentile that its samples do not support."""
 
-    p50: float
-    p99: float
+    p50: float | None
+    p99: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

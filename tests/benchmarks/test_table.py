@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.table import markdown, percent, spread
+from benchmarks.table import BEGIN, END, markdown, percent, placed, spread
 
 
 def row(tool: str, point: str = "open:400", **changes: Any) -> dict[str, Any]:
@@ -74,7 +74,17 @@ def test_spread_shows_equal_values_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "words"), [(0.016, "+1.6 %"), (-0.5, "-50.0 %"), (8.9, "+890.0 %"), (16.0, "×17")]
+    ("share", "words"),
+    [(0.016, "+1.6 %"), (-0.5, "-50.0 %"), (8.9, "+890.0 %"), (16.0, "×17"), (-4e-4, "0.0 %")],
 )
 def test_large_errors_are_multiples(share: float, words: str) -> None:
     assert percent(share) == words
+
+
+def test_tables_are_put_between_the_marks_of_a_page() -> None:
+    page = f"above\n{BEGIN}\nold\n{END}\nbelow\n"
+    once = placed(page, "| new |\n")
+    assert once == f"above\n{BEGIN}\n\n| new |\n\n{END}\nbelow\n"
+    assert placed(once, "| new |\n") == once
+    with pytest.raises(ValueError, match="lacks"):
+        placed("no marks", "")

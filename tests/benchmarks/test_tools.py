@@ -117,8 +117,16 @@ def test_windtunnel_may_refuse_a_percentile_and_its_own_run(tmp_path: Path) -> N
     }  # fmt: skip
     said = read_windtunnel(written(tmp_path, "output.txt", json.dumps(document, indent=2)))
     assert (said.num_ok, said.is_valid, said.reasons) == (80, False, ("too late",))
-    assert said.ttft_s is said.tpot_s is None
+    assert said.ttft_s == Latency(p50=0.05, p99=None)
+    assert said.tpot_s is None
     close(said.itl_s, ITL)
+
+
+def test_windtunnel_may_refuse_to_send(tmp_path: Path) -> None:
+    written(tmp_path, "output.txt", "")
+    said = read_windtunnel(written(tmp_path, "output.err", "more than half of what it can\n"))
+    assert (said.is_valid, said.num_ok) == (False, None)
+    assert said.reasons == ("more than half of what it can",)
 
 
 def test_the_c_client_prints_one_line(tmp_path: Path) -> None:
