@@ -89,7 +89,7 @@ def _shown(show: Callable[[float], str], *path: str) -> Cell:
 
 
 def percent(share: float) -> str:
-    """0.016 → ``+1.6 %``; from tenfold on a multiple: 16 → ``×17``; what rounds to 0 has no sign."""
+    """0.016 → ``+1.6 %``; from tenfold on a multiple: 16 → ``×17``."""
     if share >= 9.0:
         return f"×{1 + share:,.0f}"
     words = f"{share:+.1%}".replace("%", " %")
