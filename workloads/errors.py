@@ -2,6 +2,7 @@
 
 WorkloadError
 ├── LaunchRefused             the parameters cannot become a launch
+├── SimulatedServerDied       a simulated server ended before it could serve
 └── ModelError                a model cannot be made or found
     ├── UnknownPreset         no preset of that name
     ├── ModelMissing          a local folder that is not there, or that holds no model
@@ -20,6 +21,10 @@ class WorkloadError(Exception):
 
 
 class LaunchRefused(WorkloadError):
+    pass
+
+
+class SimulatedServerDied(WorkloadError):
     pass
 
 

@@ -64,6 +64,10 @@ class Behaviour:
     model: str = "simulated"
 
     @property
+    def has_faults(self) -> bool:
+        return any(share > 0 for _, share in self.shares)
+
+    @property
     def shares(self) -> tuple[tuple[Fault, float], ...]:
         return (
             (Fault.STATUS_500, self.fail_share),
@@ -77,8 +81,6 @@ class Behaviour:
 
     def fault(self, number: int) -> Fault:
         """The fault of the ``number``-th request to arrive, or ``Fault.NONE``."""
-        if not any(share for _, share in self.shares):
-            return Fault.NONE  # drawing for nothing would take the server 10 µs a request
         left = random.Random(f"{self.seed}:{number}").random()
         for fault, share in self.shares:
             if left < share:
@@ -106,37 +108,35 @@ class Ask:
         }
 
 
-def parse_body(raw: bytes) -> dict[str, Any]:
-    """The JSON object of a request; raises ValueError when it is none.
+def cut_ids(raw: bytes) -> tuple[bytes, int]:
+    """A request's body less the ids of its prompt, and how many they were.
 
-    A prompt of ids comes back as a ``range`` of the same length: only how many there are matters
-    here, and reading 50,000 numbers would stop every other stream of the server for milliseconds.
+    Only how many there are matters here, and reading 50,000 numbers would stop every other stream
+    of the server for milliseconds. (raw, −1) when they cannot be cut out unread.
     """
-    body = _without_ids(raw)
-    if body is None:
-        body = json.loads(raw)
-    if not isinstance(body, dict):
-        raise ValueError(f"a request is an object, not a {type(body).__name__}")
-    return body
-
-
-def _without_ids(raw: bytes) -> dict[str, Any] | None:
-    """The body, less its ids; None when it is not so plain that its ids can be cut out unread."""
     start = raw.find(_IDS)
     end = raw.find(b"]", start)
     if start < 0 or end < 0:
-        return None
+        return raw, -1
     ids = raw[start + len(_IDS) : end]
     if not ids or ids.translate(None, b"0123456789, "):
-        return None
-    try:
-        body = json.loads(b"".join((raw[:start], b'"prompt":null', raw[end + 1 :])))
-    except ValueError:
-        return None
-    # Else the ids were those of something inside, and the prompt is another.
-    if not isinstance(body, dict) or body.get("prompt", "") is not None:
-        return None
-    body["prompt"] = range(ids.count(b",") + 1)
+        return raw, -1
+    return b"".join((raw[:start], b'"prompt":null', raw[end + 1 :])), ids.count(b",") + 1
+
+
+def parse_body(raw: bytes, rest: bytes, num_ids: int) -> dict[str, Any]:
+    """The JSON object of a request; raises ValueError when it is none.
+
+    A prompt that was cut comes back as a ``range`` of the same length.
+    """
+    body = json.loads(rest)
+    # Else what was cut were the ids of something inside, and the prompt is another.
+    if num_ids >= 0 and isinstance(body, dict) and body.get("prompt", "") is None:
+        return body | {"prompt": range(num_ids)}
+    if num_ids >= 0:
+        body = json.loads(raw)
+    if not isinstance(body, dict):
+        raise ValueError(f"a request is an object, not a {type(body).__name__}")
     return body
 
 
