@@ -34,6 +34,7 @@ class Engine:
         self.waiting: deque[EngineRequest] = deque()
         self.finished: list[EngineRequest] = []
         self.step_end_s: list[float] | None = [] if keeps_steps else None
+        self.peak_blocks = 0  # held in one step, at most
         self.num_preemptions = 0
         self.num_prompt_tokens = 0  # of prompts computed to their end, cached ones included
         self.num_generated_tokens = 0
@@ -89,6 +90,7 @@ class Engine:
         if self.is_idle:
             return False
         self.step += 1
+        num_before = self.num_preemptions
         preempted = self._make_room()
         budget = self.config.max_num_batched_tokens - self._num_decoding
         num_tokens = num_pairs = num_read = 0
@@ -105,6 +107,8 @@ class Engine:
         if num_tokens == 0:
             # One sequence alone always fits, so somebody is left to go on.
             assert n, "nothing runs, and nothing that waits can be admitted"
+            # After a preemption nobody was let in; the next step may do so.
+            preempted = self.num_preemptions > num_before
             self._decode_only(n, positions, until_s, 1 if preempted else max_steps)
         else:
             self.clock_s += self.config.roofline.step_s(
@@ -113,6 +117,7 @@ class Engine:
             if self.step_end_s is not None:
                 self.step_end_s.append(self.clock_s)
             self.num_generated_tokens += n
+        self.peak_blocks = max(self.peak_blocks, self.pool.num_held)
         self._end_step(done)
         return True
 

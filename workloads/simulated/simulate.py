@@ -43,7 +43,7 @@ class SimulatedRun:
     num_steps: int
     num_cache_queries: int
     num_cache_hits: int
-    peak_blocks: int  # held at the end of a step, at most
+    peak_blocks: int  # held in one step, at most
     token_s: FloatColumn  # (tokens,) of all requests, one behind the other; empty if not kept
     token_offset: IntColumn  # (n + 1,)
 
@@ -93,7 +93,6 @@ def simulate(load: SimulatedLoad, config: EngineConfig, *, keeps_tokens: bool = 
     first_token_s, done_s = np.empty(n), np.empty(n)
     cached, preemptions = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
     segments: list[list[int]] = [[]] * n
-    peak = 0
     following = next(rows, None)
     while following is not None or not engine.is_idle:
         if following is not None and engine.is_idle and engine.clock_s < following[3]:
@@ -105,7 +104,6 @@ def simulate(load: SimulatedLoad, config: EngineConfig, *, keeps_tokens: bool = 
             engine.advance(following[3])
         else:
             engine.advance()
-        peak = max(peak, engine.pool.num_held)
         if engine.finished:
             for request in engine.finished:
                 i = request.number
@@ -123,7 +121,7 @@ def simulate(load: SimulatedLoad, config: EngineConfig, *, keeps_tokens: bool = 
         num_steps=engine.step,
         num_cache_queries=engine.num_cache_queries,
         num_cache_hits=engine.num_cache_hits,
-        peak_blocks=peak,
+        peak_blocks=engine.peak_blocks,
         token_s=token_s,
         token_offset=offset,
     )
