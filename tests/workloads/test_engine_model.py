@@ -1,5 +1,5 @@
-"""The engine model against queueing theory, arithmetic by hand, and a slow scheduler that keeps every
-sequence by itself."""
+"""The engine model against queueing theory, arithmetic by hand, and a slow scheduler that keeps
+every sequence by itself."""
 
 from __future__ import annotations
 
@@ -311,9 +311,7 @@ def slowly(arrivals: SimulatedLoad, limits: EngineConfig) -> list[Slow]:
 
 
 LOADS = st.lists(
-    st.tuples(
-        st.floats(0.0, 0.3), st.integers(1, 60), st.integers(1, 25)
-    ),  # gap, prompt, output
+    st.tuples(st.floats(0.0, 0.3), st.integers(1, 60), st.integers(1, 25)),  # gap, prompt, output
     min_size=1,
     max_size=14,
 )
@@ -355,9 +353,7 @@ def test_nothing_is_lost_and_nothing_is_kept(
     rows: Any, limits: EngineConfig, groups: list[int]
 ) -> None:
     asked = drawn(rows)
-    named = prefix_hashes(
-        np.array(groups[: len(rows)]), 20, asked.prompt_tokens, limits.block_size
-    )
+    named = prefix_hashes(np.array(groups[: len(rows)]), 20, asked.prompt_tokens, limits.block_size)
     run = simulate(
         SimulatedLoad(
             arrived_s=asked.arrived_s,
@@ -423,9 +419,7 @@ def test_a_sequence_that_nobody_waits_for_leaves_nothing_behind() -> None:
     assert [r.number for r in engine.finished] == [3]
 
 
-@given(
-    wait_s=st.floats(1e-6, 1e4), first_s=st.floats(1e-4, 1.0), growth_s=st.floats(0.0, 1e-2)
-)
+@given(wait_s=st.floats(1e-6, 1e4), first_s=st.floats(1e-4, 1.0), growth_s=st.floats(0.0, 1e-2))
 def test_steps_until_a_time_are_the_fewest(wait_s: float, first_s: float, growth_s: float) -> None:
     k = steps_until(wait_s, first_s, growth_s)
 

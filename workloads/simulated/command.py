@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run_server(
         "simulated golden server",
         options,
-        lambda port, sock: GoldenServer(
-            behaviour=behaviour, port=port, host=options.host
-        ).serving(sock),
+        lambda port, sock: GoldenServer(behaviour=behaviour, port=port, host=options.host).serving(
+            sock
+        ),
     )

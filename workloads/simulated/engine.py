@@ -23,8 +23,8 @@ from workloads.simulated.engine_request import EngineConfig, EngineRequest, Stat
 
 
 class Engine:
-    """``submit`` what has arrived, then ``advance``. What ended since is in ``finished``; who clears
-    it is the caller. ``step_end_s`` gets the end of every step where it is a list."""
+    """``submit`` what has arrived, then ``advance``. What ended since is in ``finished``, which the
+    caller clears. ``step_end_s`` gets the end of every step where it is a list."""
 
     def __init__(self, config: EngineConfig, *, keeps_steps: bool = False) -> None:
         self.config = config
@@ -218,9 +218,7 @@ class Engine:
                 return
             sequence.named.append(key)
 
-    def _decode_only(
-        self, n: int, positions: int, until_s: float, max_steps: int | None
-    ) -> None:
+    def _decode_only(self, n: int, positions: int, until_s: float, max_steps: int | None) -> None:
         """As many steps as are alike. Their blocks: the first step has them, the others take them.
 
         k steps take k·a + b·(k·positions + n·k·(k − 1)/2): everybody sees one position more.

@@ -60,7 +60,9 @@ class EngineMetrics:
 
     def text(self) -> bytes:
         """The page, in Prometheus' text format."""
-        lines = [line for part in (self._gauges(), self._counters(), self._latencies()) for line in part]
+        lines = [
+            line for part in (self._gauges(), self._counters(), self._latencies()) for line in part
+        ]
         return ("\n".join(lines) + "\n").encode()
 
     def _gauges(self) -> Iterator[str]:

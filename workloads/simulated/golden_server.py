@@ -1,8 +1,8 @@
 """A *simulated* OpenAI-compatible server whose timings and faults are exactly those asked for.
 
 It is the oracle of the load client: what a client should have seen is known in advance
-(``wire.wire_plan``) and what the server did is on record (``GoldenServer.served``, also over HTTP at
-``/simulated/served``), to the write. It computes nothing and stands for no hardware.
+(``wire.wire_plan``) and what the server did is on record, write by write (``GoldenServer.served``,
+and over HTTP ``/simulated/served``). It computes nothing and stands for no hardware.
 
     python -m workloads.simulated.golden_server --port 0 --ttft-ms 50 --itl-ms 10
 
@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import math
+import socket
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +27,15 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from results.clock import SystemClock
-from workloads.simulated.answers import Ask, Behaviour, Fault, cut_ids, parse_body, read_ask, refusal
+from workloads.simulated.answers import (
+    Ask,
+    Behaviour,
+    Fault,
+    cut_ids,
+    parse_body,
+    read_ask,
+    refusal,
+)
 from workloads.simulated.pacer import Pacer
 from workloads.simulated.served import Served, document, lateness
 from workloads.simulated.transport import Exchange, bound_socket, listening
@@ -129,7 +138,7 @@ class _Stream:
         return math.inf
 
     def end(self, now_s: float, free_s: float) -> None:
-        """``free_s``: when the next in the queue is served; by plan, so that no lateness adds up."""
+        """``free_s``: when the next in the queue is served; by plan, so no lateness adds up."""
         self.served.ended_s = now_s
         if self.holds_slot:
             self.holds_slot = False
@@ -170,7 +179,7 @@ class GoldenServer:
         return self._pacer
 
     @contextlib.asynccontextmanager
-    async def serving(self, sock: object) -> AsyncIterator[None]:
+    async def serving(self, sock: socket.socket) -> AsyncIterator[None]:
         """Listen on the bound ``sock`` and answer until left; what is open then is cut off."""
         self._pacer = Pacer(asyncio.get_running_loop())
         try:

@@ -1,4 +1,4 @@
-"""What a simulated server did with each request, by its own clock: the truth a client is held to."""
+"""What a simulated server did with each request, by its own clock: a client's truth."""
 
 from __future__ import annotations
 

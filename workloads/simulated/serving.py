@@ -96,7 +96,12 @@ def deployed_on(params: SimulatedWorkload, device: Device) -> Deployed:
 def _known(engine_args: Mapping[str, EngineValue]) -> dict[str, Any]:
     """Raises LaunchRefused for an argument that is not known or not of its type."""
     types = {f.name: str(f.type) for f in dataclasses.fields(Deployed)}
-    accepted = {"int": int, "int | None": int, "float": (int, float), "bool": bool}
+    accepted: dict[str, type | tuple[type, ...]] = {
+        "int": int,
+        "int | None": int,
+        "float": (int, float),
+        "bool": bool,
+    }
     known: dict[str, Any] = {}
     for key, value in engine_args.items():
         name = key.lstrip("-").replace("-", "_")

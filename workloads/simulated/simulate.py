@@ -73,7 +73,9 @@ class SimulatedRun:
         )
 
 
-def simulate(load: SimulatedLoad, config: EngineConfig, *, keeps_tokens: bool = False) -> SimulatedRun:
+def simulate(
+    load: SimulatedLoad, config: EngineConfig, *, keeps_tokens: bool = False
+) -> SimulatedRun:
     """Serve ``load`` to its end. The same arguments give the same columns, on any machine.
 
     ``keeps_tokens`` also gives every token its time: 8 bytes each. Raises ValueError for a request
@@ -137,9 +139,7 @@ def _token_times(
     ends: npt.NDArray[np.float64] = np.asarray(step_end_s)
     parts: list[FloatColumn] = []
     for i, steps in enumerate(segments):
-        mine = [
-            ends[first - 1 : last] for first, last in zip(steps[::2], steps[1::2], strict=True)
-        ]
+        mine = [ends[first - 1 : last] for first, last in zip(steps[::2], steps[1::2], strict=True)]
         parts += mine
         offset[i + 1] = offset[i] + sum(len(part) for part in mine)
     return np.concatenate(parts) if parts else np.empty(0), offset

@@ -76,8 +76,8 @@ def num_blocks(deployed: Deployed) -> int:
     if fitting < 1:
         raise LaunchRefused(
             f"{deployed.model} on {n} x {deployed.accelerator} has {weights / 1e9:.1f} GB of "
-            f"weights a chip; {deployed.gpu_memory_utilization:g} of {chip.memory_bytes / 1e9:g} GB "
-            "leaves no room for a KV cache; take more chips"
+            f"weights a chip; {deployed.gpu_memory_utilization:g} of "
+            f"{chip.memory_bytes / 1e9:g} GB leaves no room for a KV cache; take more chips"
         )
     return fitting
 
