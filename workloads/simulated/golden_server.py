@@ -129,6 +129,7 @@ class _Stream:
         if k < len(at_s):
             self.exchange.send(data)
             return served.started_s + at_s[k]
+        served.ended_s = now_s  # written down first: the client may ask as soon as it has the end
         if plan.closes:
             self.exchange.send(data)
             self.exchange.abort()

@@ -114,7 +114,7 @@ def _known(engine_args: Mapping[str, EngineValue]) -> dict[str, Any]:
             continue
         kind = types[name]
         if not isinstance(value, accepted[kind]) or (isinstance(value, bool) != (kind == "bool")):
-            raise LaunchRefused(f"workload.engine_args.{key} = {value!r}; must be a {kind}")
+            raise LaunchRefused(f"workload.engine_args.{key} = {value!r}; must be of type {kind}")
         known[name] = value
     return known
 
