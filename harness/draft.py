@@ -20,6 +20,7 @@ from harness.plan import RunPlan, plan_to_mapping, tuning_of, workload_hash
 from harness.spec import RunSpec
 from harness.specfile import spec_to_mapping
 from results.checks import doubts_of
+from results.client import ClientReport
 from results.clock import Clock
 from results.environment import Environment, environment_hash
 from results.lost import this_process
@@ -37,6 +38,9 @@ from results.record import (
 )
 from results.samples import RequestSamples, Samples
 from results.store import OpenRun, RecordStore
+from results.telemetry import Telemetry
+from results.telemetry_doubts import doubts_of_telemetry, shares_prefixes
+from results.telemetry_measure import measure_telemetry
 from workloads.traffic.spec import Traffic
 
 LOG_TAIL_LINES = 40
@@ -54,6 +58,8 @@ class Draft:
     deployment: Deployment | None = None
     with_startup: bool = True
     samples: Samples | None = None
+    client: ClientReport | None = None
+    telemetry: Telemetry | None = None  # on the load's axis
 
 
 def open_draft(
@@ -112,6 +118,9 @@ def seal(
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
         tables = {kind: draft.samples.to_table()}
+        if draft.telemetry is not None:
+            doubts = (*doubts, *_telemetry_doubts(draft, deployment))
+            tables["telemetry"] = draft.telemetry.to_table()
     resolved = {**deployment.resolved, "asked": dict(draft.tuning)} if deployment else {}
     record = RunRecord(
         run_id=run.run_id,
@@ -136,6 +145,7 @@ def seal(
         placement=deployment.placement if deployment else None,
         environment=environment,
         startup=deployment.startup if deployment and draft.with_startup else None,
+        client=draft.client,
         measurements=measurements,
         doubts=doubts,
     )
@@ -231,7 +241,24 @@ def _measurements(
         else measure_steps(samples, chips)
     )
     cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
-    return (*measure_startup(startup, why), *load, *cost)
+    server = (
+        measure_telemetry(draft.telemetry, samples, chips)
+        if draft.telemetry is not None and isinstance(samples, RequestSamples)
+        else ()
+    )
+    return (*measure_startup(startup, why), *load, *server, *cost)
+
+
+def _telemetry_doubts(draft: Draft, deployment: Deployment) -> tuple[Doubt, ...]:
+    if draft.telemetry is None or not isinstance(draft.samples, RequestSamples):
+        return ()
+    placement = deployment.placement
+    return doubts_of_telemetry(
+        draft.telemetry,
+        draft.samples,
+        expects_prefix_hits=shares_prefixes(draft.open_run.spec.get("traffic") or {}),
+        num_chips=0 if placement.virtual else placement.num_chips,
+    )
 
 
 def _usd_per_chip_hour(draft: Draft, pool_name: str) -> float | None:

@@ -4,6 +4,8 @@ HarnessError                  exit code 3 unless said otherwise
 ├── SpecError                 the spec cannot be read as one                    (exit code 2)
 ├── PlanRefused               no pool can hold what the spec asks               (exit code 3)
 ├── RayUnavailable            the Ray cluster cannot be started or reached
+├── SourceAbsent              a source of telemetry is not there; ends no run
+├── SourceFailed              a source of telemetry did not answer; ends no run
 └── DeploymentError           carries stage, error and the last log lines
     ├── PlacementTimedOut     every rung was waited for in vain
     ├── EngineDied            the engine's process ended before it was asked to
@@ -29,6 +31,14 @@ class PlanRefused(HarnessError):
 
 
 class RayUnavailable(HarnessError):
+    pass
+
+
+class SourceAbsent(HarnessError):
+    pass
+
+
+class SourceFailed(HarnessError):
     pass
 
 

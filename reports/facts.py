@@ -12,7 +12,7 @@ from reports.model import Block, Cell, Column, Fact, Facts, Listing, Paragraph, 
 from reports.wording import find
 from results.measurement import Measurement
 from results.metrics import Area, metric
-from results.record import Failed, RunRecord
+from results.record import Evidence, Failed, RunRecord
 from results.units import NOT_AVAILABLE, format_interval, format_value, metric_label
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -101,7 +101,9 @@ def placement_blocks(record: RunRecord) -> tuple[Block, ...]:
     """Where it ran and which rungs of the ladder were tried first."""
     place = record.placement
     if place is None:
-        return (Paragraph(text="The run was never placed.", tone="muted"),)
+        imported = record.evidence is Evidence.IMPORTED
+        why = "The result that was imported does not say where it ran."
+        return (Paragraph(text=why if imported else "The run was never placed.", tone="muted"),)
     chips = f"{place.num_chips} x {place.accelerator}" if place.num_chips else "CPU only"
     facts = [
         Fact(label="pool", value=f"{place.pool}{' (virtual)' if place.virtual else ''}"),
@@ -141,6 +143,8 @@ def environment_blocks(record: RunRecord) -> tuple[Block, ...]:
     env = record.environment
     if env is None:
         text = "The run ended before its environment was known."
+        if record.evidence is Evidence.IMPORTED:
+            text = "The result that was imported does not say what answered."
         return (Paragraph(text=text, tone="muted"),)
     software = env.software
     dirty = " (uncommitted changes)" if software.git_dirty else ""
@@ -236,10 +240,16 @@ def provenance(record: RunRecord) -> Facts:
 
 def listings(record: RunRecord) -> tuple[Listing, ...]:
     """What was asked, what was planned and what the engine says it runs with, all folded."""
+    imported = record.evidence is Evidence.IMPORTED
     found = (
         ("Spec, resolved", record.spec),
         ("Plan", record.plan),
-        ("What the engine says it runs with", record.resolved),
+        (
+            "What the other tool reported, in its own words and units"
+            if imported
+            else "What the engine says it runs with",
+            record.resolved,
+        ),
     )
     return tuple(
         Listing(title=title, text=as_yaml(values), folded=True) for title, values in found if values

@@ -5,7 +5,18 @@ from __future__ import annotations
 import typer
 
 from harness import __version__
-from harness.cli import doctor, model, plan, report, run, runs, selftest, spec, store
+from harness.cli import (
+    doctor,
+    interop,
+    model,
+    plan,
+    report,
+    run,
+    runs,
+    selftest,
+    spec,
+    store,
+)
 from harness.cli.exits import interrupt_on_sigterm
 
 app = typer.Typer(
@@ -24,6 +35,8 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("selftest")(selftest.selftest)
+app.command("import")(interop.import_)
+app.command("export")(interop.export)
 app.add_typer(runs.app, name="runs")
 app.add_typer(store.app, name="store")
 app.add_typer(model.app, name="model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -114,5 +115,9 @@ def _verdict(results: Sequence[ScenarioResult]) -> Text:
     num_failed = sum(not check.passed for check in checks)
     took_s = sum(result.took_s for result in results)
     if num_failed:
-        return Text(f"{num_failed} of {len(checks)} checks failed, in {took_s:.0f} s", style="red")
+        said = f"{num_failed} of {len(checks)} checks failed, in {took_s:.0f} s"
+        load, cpus = os.getloadavg()[0], os.cpu_count() or 1
+        if load > cpus:
+            said += f"; the machine is busy with load {load:.1f} on {cpus} CPUs: try when it is not"
+        return Text(said, style="red")
     return Text(f"all {len(checks)} checks passed, in {took_s:.0f} s", style="green")

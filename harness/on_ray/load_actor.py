@@ -19,10 +19,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.errors import DeadlineExceeded, DeploymentError
-from harness.load.driver import ClientHealth, FirstToken, HttpLoadDriver
+from harness.load.driver import FirstToken, HttpLoadDriver
 from harness.on_ray.orphans import end_with_raylet
 from harness.on_ray.server_actor import boot_id
 from harness.startup import anchor
+from results.client import ClientReport
 from results.clock import Clock, SystemClock
 from results.samples import RequestSamples
 from workloads.base import ServerTarget
@@ -116,9 +117,9 @@ class LoadActor:
     def progress(self) -> tuple[int, int, float]:
         return self._progress
 
-    def health(self) -> ClientHealth | None:
+    def health(self) -> ClientReport | None:
         """How the client itself did in the latest load."""
-        return self._driver.last_health
+        return self._driver.last_report
 
     def _keep(self, num_done: int, num_total: int, elapsed_s: float) -> None:
         self._progress = (num_done, num_total, elapsed_s)
@@ -165,7 +166,7 @@ class RemoteLoadDriver:
         self._clock = clock
         self._deadline_s = deadline_s
         self._check: Callable[[], None] = lambda: None
-        self.last_health: ClientHealth | None = None
+        self.last_health: ClientReport | None = None
         # Any: Ray's own types do not know the methods of an actor made with options.
         self._actor: Any = ray.remote(LoadActor).options(**options).remote(secret)
 

@@ -6,6 +6,7 @@ When the actor's process goes, however it goes, the warden's pipe closes and the
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -20,7 +21,9 @@ SPANS_SETTLE_S = 0.75  # after healthy
 
 if TYPE_CHECKING:
     from harness.on_ray.node_facts import NodeFacts
+    from harness.telemetry.sampling import Sampling
     from results.startup import StartupPhase
+    from results.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ class ServerActor:
         self._beginning = threading.Lock()
         self._begun_at: Begun | None = None
         self._receiver: Any = None
+        self._sampling: Sampling | None = None
         self._exits = ExitStack()
         self._utc_at_zero_s = 0.0
         self._up_s = self._clock.monotonic_s()
@@ -91,6 +95,33 @@ class ServerActor:
         from harness.telemetry.otlp import span_phases
 
         return span_phases(self._receiver.spans(), self._utc_at_zero_s + status.started_s)
+
+    def sample(self, interval_s: float, device_kind: str) -> None:
+        """Begins to read beside the server; returns when every source was read once. A sampling
+        that nobody ended is ended first."""
+        from harness.telemetry.sampling import Sampling
+        from harness.telemetry.sources import beside_server
+
+        self.sampled()
+        server = self._started()
+        status = server.status()
+        sources = beside_server(
+            f"http://{server.host}:{status.port}",
+            device_kind,
+            engine_pid=status.warden_pid,
+            visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        )
+        self._sampling = Sampling(sources, self._clock.monotonic_s, interval_s)
+        self._sampling.start()
+
+    def sampled(self) -> Telemetry | None:
+        """Ends it: what was read, on this actor's monotonic clock; None where nothing was begun."""
+        sampling, self._sampling = self._sampling, None
+        return None if sampling is None else sampling.stop()
+
+    def clock(self) -> tuple[str, float]:
+        """This boot, and its monotonic clock now."""
+        return boot_id(), self._clock.monotonic_s()
 
     def facts(self, python: str | None) -> NodeFacts:
         """This node, and the packages of the interpreter ``python``; see ``node_facts``."""

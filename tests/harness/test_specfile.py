@@ -220,7 +220,7 @@ def test_unknown_keys_are_refused_at_every_depth() -> None:
 
     def walk(value: object, path: str) -> None:
         if isinstance(value, dict):
-            if path.rpartition(".")[2] not in ("engine_args", "env", "slo", "tags"):
+            if path.rpartition(".")[2] not in ("engine_args", "env", "slo", "tags", "models"):
                 places.append((path, value))
             for key, inner in value.items():
                 walk(inner, f"{path}.{key}" if path else key)
