@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from results.distributions import single
 from results.errors import InvalidMeasurement
-from results.measure import single
 from results.measurement import Measurement
 from results.samples import FloatColumn, RequestSamples
 from results.telemetry import Series, Telemetry

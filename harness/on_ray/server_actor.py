@@ -55,6 +55,7 @@ class ServerActor:
         self._begun_at: Begun | None = None
         self._receiver: Any = None
         self._sampling: Sampling | None = None
+        self._last_sampled: Telemetry | None = None
         self._exits = ExitStack()
         self._utc_at_zero_s = 0.0
         self._up_s = self._clock.monotonic_s()
@@ -115,9 +116,12 @@ class ServerActor:
         self._sampling.start()
 
     def sampled(self) -> Telemetry | None:
-        """Ends it: what was read, on this actor's monotonic clock; None where nothing was begun."""
+        """Ends it: what was read, on this actor's monotonic clock; None where nothing was begun.
+        Asked again, as Ray may do, it says the same."""
         sampling, self._sampling = self._sampling, None
-        return None if sampling is None else sampling.stop()
+        if sampling is not None:
+            self._last_sampled = sampling.stop()
+        return self._last_sampled
 
     def clock(self) -> tuple[str, float]:
         """This boot, and its monotonic clock now."""

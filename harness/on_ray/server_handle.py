@@ -198,9 +198,9 @@ class ServerHandle:
             self._actor.sample, interval_s, device_kind, timeout_s=ANSWER_DEADLINE_S + SAMPLING_S
         )
 
-    def sampled(self) -> tuple[Telemetry, Anchor]:
+    def sampled(self) -> tuple[Telemetry | None, Anchor]:
         """Ends it: the telemetry on the node's own clock, and where that clock's zero lies on the
-        driver's."""
+        driver's. None where nothing was begun."""
         found = self._ask(self._actor.sampled, timeout_s=ANSWER_DEADLINE_S + SAMPLING_S)
         sent_s = self._clock.monotonic_s()
         there, now_s = self._ask(self._actor.clock)

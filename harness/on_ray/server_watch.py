@@ -41,6 +41,9 @@ class ServerWatch:
         except (HarnessError, RayError) as error:
             self._trouble = f"what was sampled on the server's node did not come back: {error}"
             return self._nothing()
+        if telemetry is None:
+            self._trouble = "nothing was being sampled on the server's node"
+            return self._nothing()
         blur_s = zero.resolution_s if zero.resolution_s > CALL_RESOLUTION_S else 0.0
         return with_resolution(telemetry.moved(zero.origin_s), blur_s)
 

@@ -14,12 +14,7 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from results.checks import (
-    MAX_DISPATCH_LAG_S,
-    MAX_DISPATCH_LAG_SHARE_OF_TTFT,
-    MAX_ERROR_SHARE,
-    doubts_of,
-)
+from results.checks import doubts_of
 from results.environment import stable_hash
 from results.errors import InvalidMeasurement
 from results.interop.foreign import ForeignRun, Reported, plain
@@ -28,6 +23,11 @@ from results.measure import measure_requests
 from results.measurement import Measurement
 from results.metrics import metric
 from results.record import Doubt, Evidence, Invalid, RunRecord, Succeeded
+from results.request_checks import (
+    MAX_DISPATCH_LAG_S,
+    MAX_DISPATCH_LAG_SHARE_OF_TTFT,
+    MAX_ERROR_SHARE,
+)
 from results.units import format_value, metric_label
 
 # The tool's figure and ours, of the same requests, may differ by this much before it is said.
