@@ -170,11 +170,19 @@ def as_scheduled(seen: Seen, traffic: Traffic) -> tuple[Check, ...]:
     intended = build_schedule(traffic).intended_s
     arrived = np.array([row.arrived_s for row in seen.rows])
     late = (arrived - intended) - np.median(arrived - intended)
-    rate = (len(intended) - 1) / (intended[-1] - intended[0])
+    span_s = intended[-1] - intended[0]
+    rate = (len(intended) - 1) / span_s
     reached = rate / float(np.polyfit(intended, arrived - arrived[0], 1)[0])
     lag = quantile(seen.metrics.dispatch_lag_s, 0.99)
     return (
-        near("rate at the server", reached, rate, rel=0.01, unit=Unit.REQUESTS_PER_S),
+        near(
+            "rate at the server",
+            reached,
+            rate,
+            rel=0.01,
+            floor=rate * seen.setting.tail_s / span_s,
+            unit=Unit.REQUESTS_PER_S,
+        ),
         at_most("arrival against schedule, p99", quantile(np.abs(late), 0.99), seen.setting.tail_s),
         at_most("dispatch_lag_s p99", lag, seen.setting.tail_s),
     )

@@ -112,7 +112,7 @@ def test_a_client_that_sends_by_another_schedule_is_found_out() -> None:
         evenly = replace(traffic, arrivals=ConstantArrivals(rate_rps=150.0))
         return real_drive(target, evenly, deadline_s)
 
-    found = failed(run("poisson", replace(ROOMY, drive=drive, scale=0.4)))
+    found = failed(run("poisson", replace(ROOMY, drive=drive, scale=0.4, tail_s=0.05)))
     assert "KS distance of the gaps at the server from exponential ones" in found
     assert "rate at the server" in found
 
