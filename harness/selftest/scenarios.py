@@ -166,22 +166,22 @@ def poisson_arrivals(setting: Setting) -> tuple[Check, ...]:
 
 def as_scheduled(seen: Seen, traffic: Traffic) -> tuple[Check, ...]:
     """Arrivals at the server against the schedule, both counted from the median of their own. The
-    rate is that of the line through all arrivals: one that is late at an end does not decide it."""
+    mean gap is that of the line through all arrivals: one that is late at an end does not decide
+    it."""
     intended = build_schedule(traffic).intended_s
     arrived = np.array([row.arrived_s for row in seen.rows])
     late = (arrived - intended) - np.median(arrived - intended)
-    span_s = intended[-1] - intended[0]
-    rate = (len(intended) - 1) / span_s
-    reached = rate / float(np.polyfit(intended, arrived - arrived[0], 1)[0])
+    span_s = float(intended[-1] - intended[0])
+    gap_s = span_s / (len(intended) - 1)
+    slope = float(np.polyfit(intended, arrived - arrived[0], 1)[0])
     lag = quantile(seen.metrics.dispatch_lag_s, 0.99)
     return (
         near(
-            "rate at the server",
-            reached,
-            rate,
+            "mean gap of arrivals at the server",
+            slope * gap_s,
+            gap_s,
             rel=0.01,
-            floor=rate * seen.setting.tail_s / span_s,
-            unit=Unit.REQUESTS_PER_S,
+            floor=gap_s * seen.setting.tail_s / span_s,
         ),
         at_most("arrival against schedule, p99", quantile(np.abs(late), 0.99), seen.setting.tail_s),
         at_most("dispatch_lag_s p99", lag, seen.setting.tail_s),
