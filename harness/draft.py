@@ -59,6 +59,7 @@ class Draft:
     with_startup: bool = True
     samples: Samples | None = None
     client: ClientReport | None = None
+    more_doubts: tuple[Doubt, ...] = ()  # found by who sent the load
     telemetry: Telemetry | None = None  # on the load's axis
 
 
@@ -114,7 +115,9 @@ def seal(
     tables = {}
     if deployment is not None and draft.samples is not None:
         found = doubts_of(draft.samples, environment, deployment.placement)
-        doubts = (*found, *_planned_doubts(run))
+        known = {doubt.code for doubt in found}
+        more = tuple(d for d in draft.more_doubts if d.code not in known)
+        doubts = (*found, *more, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
         tables = {kind: draft.samples.to_table()}

@@ -116,25 +116,27 @@ def _failures(samples: RequestSamples, m: RequestMetrics) -> Iterable[Doubt]:
 
 
 def _rate(samples: RequestSamples, m: RequestMetrics) -> Iterable[Doubt]:
-    """Achieved / offered, by sends: how many of the requests that the schedule wanted sent by its
-    last instant were sent by then (give or take the lag that is allowed to any).
+    """Achieved / offered, by sends: sends per second of the time that they took, over the
+    schedule's. What was never sent is missing in the former.
 
     Answers are no measure of it: those of the last requests come after the schedule has ended, and
     a short run would fail for that alone. A closed loop intends a send when it can be made, so it
-    passes.
+    passes; so do imported requests whose send is not known apart from its intention.
     """
-    keep = ~samples.is_warmup
+    keep = ~samples.is_warmup & ~np.isnan(samples.intended_s)
     intended, sent = samples.intended_s[keep], samples.dispatched_s[keep]
-    known = ~np.isnan(intended)
-    if int(known.sum()) < 2:
+    is_sent = ~np.isnan(sent)
+    if not is_sent.any() and m.answered.any():
         return
-    end = float(intended[known].max()) + lag_limit_s(m)
-    share = float((sent[known] <= end).mean())
-    # A run of a few requests cannot be told from its rounding.
+    if len(intended) < 2 or not np.ptp(intended) > 0:
+        return
+    took = float(np.ptp(sent[is_sent])) if is_sent.sum() > 1 else np.inf
+    slowed = min(1.0, float(np.ptp(intended)) / took) if took > 0 else 1.0
+    share = slowed * float(is_sent.mean())
     if share < MIN_SENT_SHARE:
         yield Doubt(
             code="rate_not_achieved",
-            message=f"by the end of the schedule the client had sent {share:.1%} of it; "
+            message=f"the client sent {share:.1%} of the rate that the schedule offers; "
             f"at least {MIN_SENT_SHARE:.0%} must be: the load was not the one asked for",
             invalidates=True,
         )

@@ -12,7 +12,7 @@ from types import FrameType
 
 import typer
 
-from harness.errors import HarnessError, SpecError
+from harness.errors import ClientTooSlow, HarnessError, SpecError
 from results.errors import ForeignFormatError, NotExportable, RecordNotFound, ResultsError
 from results.record import Failed, Invalid, RunRecord
 from workloads.errors import WorkloadError
@@ -45,6 +45,9 @@ def told() -> Iterator[None]:
     except (SpecError, RecordNotFound, ForeignFormatError, NotExportable) as error:
         _say(error)
         raise typer.Exit(Exit.USAGE) from None
+    except ClientTooSlow as error:
+        _say(error)
+        raise typer.Exit(Exit.INVALID) from None
     except (HarnessError, ResultsError, WorkloadError) as error:
         _say(error)
         raise typer.Exit(Exit.INFRASTRUCTURE) from None

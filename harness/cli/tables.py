@@ -10,7 +10,7 @@ from rich.text import Text
 
 from results.measurement import Measurement
 from results.metrics import REGISTRY, Area, metric
-from results.record import Evidence, Failed, Invalid, RunRecord
+from results.record import Doubt, Evidence, Failed, Invalid, RunRecord
 from results.units import format_interval, format_measurement, format_value
 
 _STATISTICS = ("p50", "p90", "p95", "p99", "mean")
@@ -28,7 +28,19 @@ def run_tables(record: RunRecord) -> RenderableType:
     if record.startup is not None:
         parts.append(startup_table(record))
     if record.doubts:
-        parts.append(_doubts(record))
+        parts.append(_doubts(record.doubts))
+    return Group(*parts)
+
+
+def load_tables(
+    head: Text, measurements: Sequence[Measurement], doubts: Sequence[Doubt]
+) -> RenderableType:
+    """One load that may have no record: its distributions, its single numbers, its doubts."""
+    parts: list[RenderableType] = [head]
+    tables = (_distributions(measurements), _singles(measurements))
+    parts += [table for table in tables if table.row_count]
+    if doubts:
+        parts.append(_doubts(doubts))
     return Group(*parts)
 
 
@@ -133,9 +145,9 @@ def startup_table(record: RunRecord) -> Table:
     return table
 
 
-def _doubts(record: RunRecord) -> RenderableType:
+def _doubts(doubts: Sequence[Doubt]) -> RenderableType:
     lines = [Text("doubts", style="dim")]
-    for doubt in record.doubts:
+    for doubt in doubts:
         style = "yellow" if doubt.invalidates else ""
         lines.append(Text(f"  {doubt.code}: {doubt.message}", style=style))
     return Group(*lines)

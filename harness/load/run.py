@@ -27,6 +27,7 @@ from workloads.traffic.spec import ClosedLoop
 REFUSES_FIELDS = (400, 422)
 PROBE_TIMEOUT_S = 30.0
 _STALL_SAMPLE_S = 0.02
+_TTFT_WEIGHT = 0.05
 # A user whose request failed pauses at least this long: without it a dead server would be asked
 # thousands of times a second, each time a row.
 FAILURE_PAUSE_S = 0.5
@@ -96,6 +97,18 @@ class Counts:
     num_done: int = 0
     num_failed: int = 0
     num_sent: int = 0
+    ttft_s: float = math.nan  # of late: an exponentially weighted mean, to about a chunk
+
+    def note_ttft(self, exchange: Exchange) -> None:
+        """For a display: the answer's first bytes after its headers, without reading them."""
+        if exchange.is_warmup or not exchange.parts:
+            return
+        first = exchange.parts[0]
+        has_body = -1 < first.find(b"\r\n\r\n") < len(first) - 4
+        number = 0 if has_body or len(exchange.read_s) < 2 else 1
+        ttft_s = exchange.read_s[number] - exchange.intended_s
+        old_s = self.ttft_s
+        self.ttft_s = ttft_s if math.isnan(old_s) else old_s + _TTFT_WEIGHT * (ttft_s - old_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -302,6 +315,8 @@ class LoadRun:
         self.spool.put(exchange)
         status = exchange.parts[0][9:10] if exchange.parts else b""  # HTTP/1.1 2…
         failed = bool(exchange.error) or status != b"2"
+        if not failed:
+            self.counts.note_ttft(exchange)
         exchange.parts, exchange.read_s = [], []
         self.counts.num_done += 1
         self.counts.num_failed += failed

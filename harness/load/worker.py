@@ -160,6 +160,11 @@ class LoadWorker:
         """Requests over that look failed so far; a stream is read only afterwards."""
         return 0 if self._task is None else self._task.run.counts.num_failed
 
+    @property
+    def recent_ttft_s(self) -> float:
+        """Of the latest answers, for a display; NaN: there are none."""
+        return math.nan if self._task is None else self._task.run.counts.ttft_s
+
     def is_done(self) -> bool:
         return self._task is not None and self._task.begun is not None and self._task.begun.done()
 

@@ -10,9 +10,9 @@ import os
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.load.clocks import boot_id
 from harness.on_ray.orphans import end_with_raylet
 from harness.server_process import ServerCommand, ServerProcess, ServerState, ServerStatus
 from results.clock import SystemClock
@@ -35,14 +35,6 @@ class Begun:
     boot_id: str
     elapsed_s: float  # from that reading to this answer
     page_cache: float | None = None
-
-
-def boot_id() -> str:
-    """Tells one boot of a kernel from all others; processes that agree share a monotonic clock."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 class ServerActor:

@@ -18,8 +18,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.errors import DeploymentError, EngineDied, NodeLost
+from harness.load.clocks import boot_id
 from harness.on_ray.node_facts import NodeFacts
-from harness.on_ray.server_actor import Begun, ServerActor, boot_id
+from harness.on_ray.server_actor import Begun, ServerActor
 from harness.plan import Bundle
 from harness.server_process import (
     STOP_MARGIN_S,
