@@ -15,6 +15,7 @@ from typing import Any
 from harness import provenance
 from harness.deployment import Deployment
 from harness.errors import DeploymentError
+from harness.judge import judge_load, measure_load
 from harness.model_identity import model_identity
 from harness.plan import RunPlan, plan_to_mapping, tuning_of, workload_hash
 from harness.spec import RunSpec
@@ -24,8 +25,7 @@ from results.client import ClientReport
 from results.clock import Clock
 from results.environment import Environment, environment_hash
 from results.lost import this_process
-from results.measure import measure_cost, measure_requests, measure_startup, measure_steps
-from results.measure_client import measure_client
+from results.measure import measure_cost, measure_startup, measure_steps
 from results.measurement import Measurement
 from results.record import (
     Doubt,
@@ -33,6 +33,7 @@ from results.record import (
     Failed,
     Invalid,
     Outcome,
+    Placement,
     RunRecord,
     Succeeded,
     new_run_id,
@@ -59,6 +60,7 @@ class Draft:
     deployment: Deployment | None = None
     with_startup: bool = True
     samples: Samples | None = None
+    traffic: Traffic | None = None  # that of this repeat
     client: ClientReport | None = None
     telemetry: Telemetry | None = None  # on the load's axis
 
@@ -114,7 +116,7 @@ def seal(
     measurements: tuple[Measurement, ...] = ()
     tables = {}
     if deployment is not None and draft.samples is not None:
-        found = doubts_of(draft.samples, environment, deployment.placement, draft.client)
+        found = _doubts(draft, draft.samples, environment, deployment.placement)
         doubts = (*found, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
@@ -237,7 +239,7 @@ def _measurements(
     why = "the deployment was already up" if deployment.startup else "nothing was started by us"
     slo: Mapping[str, float] = draft.open_run.spec.get("slo") or {}
     load = (
-        measure_requests(samples, slo, chips)
+        measure_load(samples, draft.client, slo, chips)
         if isinstance(samples, RequestSamples)
         else measure_steps(samples, chips)
     )
@@ -247,8 +249,15 @@ def _measurements(
         if draft.telemetry is not None and isinstance(samples, RequestSamples)
         else ()
     )
-    client = measure_client(draft.client)
-    return (*measure_startup(startup, why), *load, *client, *server, *cost)
+    return (*measure_startup(startup, why), *load, *server, *cost)
+
+
+def _doubts(
+    draft: Draft, samples: Samples, environment: Environment | None, placement: Placement
+) -> tuple[Doubt, ...]:
+    if not isinstance(samples, RequestSamples):
+        return doubts_of(samples, environment, placement)
+    return judge_load(samples, draft.traffic, draft.client, environment, placement)
 
 
 def _telemetry_doubts(draft: Draft, deployment: Deployment) -> tuple[Doubt, ...]:

@@ -70,6 +70,17 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "model": "The model's name in requests.",
         "api_key_env": "The environment variable that holds the key; the key itself is never kept.",
     },
+    "SimulatedWorkload": {
+        "kind": "A model of an engine, served in real time; its records say that they are one.",
+        "model": "The shape of the model that is simulated, such as llama-3.1-8b.",
+        "accelerator": "The accelerator that is simulated, such as H100; empty: the device's own.",
+        "tensor_parallel_size": "Chips that one copy of the model is spread over.",
+        "engine_args": "As vLLM's: max-num-seqs, max-num-batched-tokens, block-size, …",
+        "compute_efficiency": "Share of the peak arithmetic that is reached; 1: the bound.",
+        "memory_efficiency": "Share of the peak memory bandwidth that is reached; 1: the bound.",
+        "step_overhead_s": "What each step takes beside, in seconds.",
+        "startup_s": "How long it pretends to load, in seconds.",
+    },
     "TorchWorkload": {
         "kind": "Data-parallel training of a small transformer.",
         "preset": "The size of the model that is trained.",

@@ -2,6 +2,7 @@
 
 WorkloadError
 ├── LaunchRefused             the parameters cannot become a launch
+├── SimulatedServerDied       a simulated server ended before it could serve
 ├── TrafficFileUnusable       a trace, a file of prompts or a tokenizer is not what it should be
 └── ModelError                a model cannot be made or found
     ├── UnknownPreset         no preset of that name
@@ -21,6 +22,10 @@ class WorkloadError(Exception):
 
 
 class LaunchRefused(WorkloadError):
+    pass
+
+
+class SimulatedServerDied(WorkloadError):
     pass
 
 

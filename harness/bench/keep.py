@@ -65,6 +65,7 @@ def keep(
         deployment=_deployment(measured),
         samples=measured.samples,
         stage="load",
+        traffic=spec.traffic,
         client=measured.client,
     )
     outcome: Outcome = Succeeded()

@@ -144,7 +144,7 @@ def measure_endpoint(
                 say=lambda sentence: progress.phase("calibrate", sentence),
             )
         result, ending = _load(fleet, target, traffic, progress, until, on_pulse)
-    measured = _measured(result, ending, calibration, slo or {})
+    measured = _measured(result, ending, traffic, calibration, slo or {})
     if ending is Ending.INTERRUPTED:
         raise Interrupted(measured)
     return measured
@@ -192,13 +192,12 @@ def _load(
 def _measured(
     result: FleetResult,
     ending: Ending,
+    traffic: Traffic,
     calibration: Calibration | None,
     slo: Mapping[str, float],
 ) -> Measured:
     # They bring scipy, which takes longer to import than the first request to go out.
-    from results.checks import doubts_of
-    from results.measure import measure_models, measure_requests
-    from results.measure_client import measure_client
+    from harness.judge import judge_load, measure_load
 
     samples = result.samples
     if ending is not Ending.COMPLETE:
@@ -211,12 +210,8 @@ def _measured(
     return Measured(
         samples=samples,
         client=client,
-        doubts=doubts_of(samples, None, None, client),
-        measurements=(
-            *measure_requests(samples, slo, 0),
-            *measure_models(samples, slo, 0),
-            *measure_client(client),
-        ),
+        doubts=judge_load(samples, traffic, client),
+        measurements=measure_load(samples, client, slo, 0),
         simulated=result.simulated,
         ending=ending,
     )

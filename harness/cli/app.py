@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "run:run",
     "bench": "bench:bench",
     "report": "report:report",
+    "selftest": "selftest:selftest",
     "import": "interop:import_",
     "export": "interop:export",
 }
