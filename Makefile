@@ -50,3 +50,8 @@ clean:
 docs: $(VENV)/.complete
 	$(BIN)/python -m reports.metrics_page > docs/metrics.md
 	$(BIN)/python -m typer harness.cli.app utils docs --name windtunnel --output docs/cli.md
+
+# How fast the pieces are; benchmarks/peers.py weighs the whole program against others.
+.PHONY: bench
+bench: $(VENV)/.complete
+	$(BIN)/python -m pytest benchmarks -o addopts="--import-mode=importlib" -p no:randomly --benchmark-only

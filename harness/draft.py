@@ -15,6 +15,7 @@ from typing import Any
 from harness import provenance
 from harness.deployment import Deployment
 from harness.errors import DeploymentError
+from harness.judge import judge_load, measure_load
 from harness.model_identity import model_identity
 from harness.plan import RunPlan, plan_to_mapping, tuning_of, workload_hash
 from harness.spec import RunSpec
@@ -24,7 +25,7 @@ from results.client import ClientReport
 from results.clock import Clock
 from results.environment import Environment, environment_hash
 from results.lost import this_process
-from results.measure import measure_cost, measure_requests, measure_startup, measure_steps
+from results.measure import measure_cost, measure_startup, measure_steps
 from results.measurement import Measurement
 from results.record import (
     Doubt,
@@ -32,6 +33,7 @@ from results.record import (
     Failed,
     Invalid,
     Outcome,
+    Placement,
     RunRecord,
     Succeeded,
     new_run_id,
@@ -58,8 +60,8 @@ class Draft:
     deployment: Deployment | None = None
     with_startup: bool = True
     samples: Samples | None = None
+    traffic: Traffic | None = None  # that of this repeat
     client: ClientReport | None = None
-    more_doubts: tuple[Doubt, ...] = ()  # found by who sent the load
     telemetry: Telemetry | None = None  # on the load's axis
 
 
@@ -114,10 +116,8 @@ def seal(
     measurements: tuple[Measurement, ...] = ()
     tables = {}
     if deployment is not None and draft.samples is not None:
-        found = doubts_of(draft.samples, environment, deployment.placement)
-        known = {doubt.code for doubt in found}
-        more = tuple(d for d in draft.more_doubts if d.code not in known)
-        doubts = (*found, *more, *_planned_doubts(run))
+        found = _doubts(draft, draft.samples, environment, deployment.placement)
+        doubts = (*found, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
         tables = {kind: draft.samples.to_table()}
@@ -239,7 +239,7 @@ def _measurements(
     why = "the deployment was already up" if deployment.startup else "nothing was started by us"
     slo: Mapping[str, float] = draft.open_run.spec.get("slo") or {}
     load = (
-        measure_requests(samples, slo, chips)
+        measure_load(samples, draft.client, slo, chips)
         if isinstance(samples, RequestSamples)
         else measure_steps(samples, chips)
     )
@@ -250,6 +250,14 @@ def _measurements(
         else ()
     )
     return (*measure_startup(startup, why), *load, *server, *cost)
+
+
+def _doubts(
+    draft: Draft, samples: Samples, environment: Environment | None, placement: Placement
+) -> tuple[Doubt, ...]:
+    if not isinstance(samples, RequestSamples):
+        return doubts_of(samples, environment, placement)
+    return judge_load(samples, draft.traffic, draft.client, environment, placement)
 
 
 def _telemetry_doubts(draft: Draft, deployment: Deployment) -> tuple[Doubt, ...]:

@@ -149,7 +149,8 @@ def _driven(
     telemetry = (
         on_load_axis(watched, samples, client) if isinstance(samples, RequestSamples) else None
     )
-    return replace(draft, samples=samples, client=client, telemetry=telemetry)
+    traffic = traffic_of_repeat(plan.spec.traffic, index)
+    return replace(draft, samples=samples, traffic=traffic, client=client, telemetry=telemetry)
 
 
 def _drive(

@@ -10,7 +10,7 @@ import yaml
 
 from reports.model import Block, Cell, Column, Fact, Facts, Listing, Paragraph, Table, Tone
 from reports.wording import find
-from results.measurement import Measurement
+from results.measurement import Measurement, groups_of, of_group
 from results.metrics import Area, metric
 from results.record import Evidence, Failed, RunRecord
 from results.units import NOT_AVAILABLE, format_interval, format_value, metric_label
@@ -23,7 +23,7 @@ MAX_LISTING = 20_000
 
 def measurement_tables(record: RunRecord) -> tuple[Table, ...]:
     """Distributions with their percentiles in one table, single numbers in another."""
-    metrics = list(dict.fromkeys(m.metric for m in record.measurements))
+    metrics = list(dict.fromkeys(m.metric for m in of_group(record.measurements)))
     spread = [name for name in metrics if find(record, name, "p50") is not None]
     single = [name for name in metrics if find(record, name) is not None]
     tables = []
@@ -31,16 +31,59 @@ def measurement_tables(record: RunRecord) -> tuple[Table, ...]:
         tables.append(_distributions(record, spread))
     if single:
         tables.append(_singles(record, single))
+    groups = groups_of(record.measurements)
+    if groups:
+        tables.append(_by_model(record, groups))
     return tuple(tables)
+
+
+# What is said of each model of a mix; the rest is in the record.
+_OF_EACH_MODEL = (
+    ("achieved_rate", "value"),
+    ("output_throughput", "value"),
+    ("error_share", "value"),
+    ("slo_attainment", "value"),
+    ("ttft_s", "p50"),
+    ("ttft_s", "p99"),
+    ("tpot_s", "p50"),
+    ("tpot_s", "p99"),
+)
+
+
+def _by_model(record: RunRecord, groups: tuple[str, ...]) -> Table:
+    shown = [
+        (name, statistic)
+        for name, statistic in _OF_EACH_MODEL
+        if any(find(record, name, statistic, group) for group in groups)
+    ]
+    return Table(
+        caption="By model or adapter",
+        columns=(
+            Column(name="model"),
+            *(
+                Column(
+                    name=metric_label(name, s),
+                    numeric=True,
+                    meaning=metric(name).meaning,
+                )
+                for name, s in shown
+            ),
+        ),
+        rows=tuple(
+            (Cell(text=group), *(_cell(find(record, name, s, group)) for name, s in shown))
+            for group in groups
+        ),
+        note="Rates count over the whole run's window, so that they add up.",
+    )
 
 
 def _distributions(record: RunRecord, names: list[str]) -> Table:
     statistics = [s for s in STATISTICS if any(find(record, n, s) for n in names)]
-    extra = {m.statistic for m in record.measurements} - {*statistics, "value"}
+    extra = {m.statistic for m in of_group(record.measurements)} - {*statistics, "value"}
     statistics += sorted(extra, key=lambda s: float(s.removeprefix("p")))
     rows = []
     for name in names:
-        n = max(m.n for m in record.measurements if m.metric == name)
+        n = max(m.n for m in of_group(record.measurements) if m.metric == name)
         cells = [_cell(find(record, name, s)) for s in statistics]
         rows.append((_name_cell(name), *cells, Cell(text=f"{n:,}")))
     return Table(
@@ -51,8 +94,8 @@ def _distributions(record: RunRecord, names: list[str]) -> Table:
             Column(name="n", numeric=True, meaning="samples behind the row"),
         ),
         rows=tuple(rows),
-        note="Small print: 95 % order-statistic interval, within this run. An interval over "
-        "requests of one run says nothing about the next run; repeats do.",
+        note="Small print: 95 % interval within this run, which allows for requests that follow "
+        "each other closely. It says nothing about the next run; repeats do.",
     )
 
 

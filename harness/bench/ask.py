@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.bench.asks import SloPart, arrivals_of, length_of, slo_limits, slo_of
-from harness.bench.until import Precision, until_of
+from harness.bench.asks import arrivals_of, length_of
+from harness.bench.until import Precise, until_of
 from harness.errors import SpecError
 from harness.settings import secret
-from workloads.traffic.schedule import check_traffic
+from results.errors import InvalidSlo, InvalidStopRule, UnknownMetric
+from results.slo import Slo, parse_slo
+from workloads.traffic.checks import check_traffic
 from workloads.traffic.spec import Traffic
 
 DEFAULT_DURATION_S = 30.0
@@ -47,14 +49,15 @@ class Words:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     traffic: Traffic
-    slo: tuple[SloPart, ...]
-    until: Precision | None
+    slo: Slo | None
+    until: Precise | None
     api_key: str | None
     vocab_size: int | None
 
     @property
     def limits(self) -> dict[str, float]:
-        return slo_limits(self.slo)
+        """The limit of a single request, by metric: what goodput counts by."""
+        return self.slo.per_request if self.slo is not None else {}
 
     def __repr__(self) -> str:
         return f"Ask(traffic={self.traffic!r})"  # without the key
@@ -68,10 +71,16 @@ def ask_of(words: Words) -> Ask:
             f"--api-key-env names {words.api_key_env}, which is not set: export it, or leave the "
             "option out"
         )
+    try:
+        slo = parse_slo(words.slo) if words.slo else None
+        limits = slo.per_request if slo is not None else {}
+        until = until_of(words.until, limits) if words.until else None
+    except (InvalidSlo, InvalidStopRule, UnknownMetric) as error:
+        raise SpecError(str(error)) from None
     return Ask(
         traffic=traffic_of(words),
-        slo=slo_of(words.slo),
-        until=until_of(words.until) if words.until else None,
+        slo=slo,
+        until=until,
         api_key=key,
         vocab_size=vocab_size_of(words.tokenizer) if words.tokenizer is not None else None,
     )
@@ -99,7 +108,8 @@ def traffic_of(words: Words) -> Traffic:
         seed=words.seed,
         api="chat" if words.api == "chat" else "completions",
         request_timeout_s=words.timeout,
-        stream=words.stream,
+        stream=None if words.stream else False,
+        tokenizer=_folder(words.tokenizer) if words.tokenizer and words.api == "chat" else "",
     )
     try:
         check_traffic(traffic)
@@ -113,7 +123,7 @@ def vocab_size_of(path: Path) -> int:
 
     Raises SpecError when neither ``config.json`` nor ``tokenizer.json`` tells.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = Path(_folder(path))
     for name, read in (
         ("config.json", lambda d: d["vocab_size"]),
         ("tokenizer.json", lambda d: len(d["model"]["vocab"])),
@@ -129,6 +139,10 @@ def vocab_size_of(path: Path) -> int:
         f"--tokenizer {path}: neither config.json nor tokenizer.json in {folder} tells the size of "
         "a vocabulary; name the model's folder"
     )
+
+
+def _folder(path: Path) -> str:
+    return str(path if path.is_dir() else path.parent)
 
 
 def _json(path: Path) -> Any:

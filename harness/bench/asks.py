@@ -1,11 +1,10 @@
-"""What the words of the command line ask for: arrivals, lengths, limits. Pure.
+"""What the words of the command line ask for: arrivals and lengths. Pure.
 
 Each family of words is a table, so that a kind of traffic that is added is one line here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,10 @@ from workloads.traffic.spec import (
     ClosedLoop,
     ConstantArrivals,
     FixedLength,
+    GammaArrivals,
     Length,
+    LognormalLength,
+    NormalLength,
     PoissonArrivals,
     UniformLength,
 )
@@ -31,6 +33,18 @@ class _LengthWord:
     make: Callable[..., Length]
 
 
+# Where no bounds are given, a distribution is cut off this many standard deviations above its mean.
+_CUT_STDS = 6
+
+
+def _bounded(kind: type[NormalLength] | type[LognormalLength]) -> Callable[..., Length]:
+    def make(mean: float, std: float, low: float = 1, high: float | None = None) -> Length:
+        top = mean + _CUT_STDS * std if high is None else high
+        return kind(mean=mean, std=std, low=int(low), high=round(top))
+
+    return make
+
+
 _LENGTHS: Mapping[str, _LengthWord] = {
     word.shape.partition(":")[0]: word
     for word in (
@@ -43,20 +57,21 @@ _LENGTHS: Mapping[str, _LengthWord] = {
             most=2,
             make=lambda low, high: UniformLength(low=int(low), high=int(high)),
         ),
+        _LengthWord(
+            shape="normal:MEAN:STD[:LOW:HIGH]", least=2, most=4, make=_bounded(NormalLength)
+        ),
+        _LengthWord(
+            shape="lognormal:MEAN:STD[:LOW:HIGH]", least=2, most=4, make=_bounded(LognormalLength)
+        ),
     )
 }
 _ARRIVALS: Mapping[str, Callable[[float, float], Arrivals]] = {
     "constant": lambda rate, _: ConstantArrivals(rate_rps=rate),
     "poisson": lambda rate, _: PoissonArrivals(rate_rps=rate),
+    "gamma": lambda rate, shape: GammaArrivals(rate_rps=rate, burstiness=shape),
 }
 LENGTH_SHAPES = "TOKENS, " + ", ".join(word.shape for word in _LENGTHS.values())
 ARRIVAL_KINDS = ", ".join(_ARRIVALS)
-
-_SLO_METRICS = ("ttft", "tpot", "ntpot", "e2e")
-_SCALE = {"ms": 1e-3, "s": 1.0}
-_SLO_PART = re.compile(
-    rf"({'|'.join(_SLO_METRICS)})(?:_s)?(?:_p(\d{{1,2}}(?:\.\d+)?))?=(\d+(?:\.\d+)?)(ms|s)"
-)
 
 
 def length_of(text: str, option: str) -> Length:
@@ -90,42 +105,3 @@ def arrivals_of(
         raise SpecError(f"--arrival {kind!r} is not known; it is one of {ARRIVAL_KINDS}")
     assert rate is not None
     return make(rate, burstiness)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SloPart:
-    """``metric`` of every request, or its ``percentile`` over all, is to be at most ``limit_s``."""
-
-    text: str
-    metric: str
-    limit_s: float
-    percentile: str = ""  # "p99"; empty: every request by itself
-
-
-def slo_of(text: str) -> tuple[SloPart, ...]:
-    """``ttft_p99=500ms,tpot=50ms``. Raises SpecError."""
-    parts = []
-    for part in (p.strip() for p in text.split(",") if p.strip()):
-        found = _SLO_PART.fullmatch(part)
-        if found is None or float(found[3]) <= 0:
-            raise SpecError(
-                f"--slo {text!r}: {part!r} is no limit; write {{{'|'.join(_SLO_METRICS)}}}[_pNN]="
-                "NUMBERms|s, for example ttft_p99=500ms"
-            )
-        parts.append(
-            SloPart(
-                text=part,
-                metric=f"{found[1]}_s",
-                limit_s=float(found[3]) * _SCALE[found[4]],
-                percentile=f"p{found[2]}" if found[2] else "",
-            )
-        )
-    return tuple(parts)
-
-
-def slo_limits(parts: tuple[SloPart, ...]) -> dict[str, float]:
-    """The limit of a single request, by metric: what goodput counts by. The strictest wins."""
-    limits: dict[str, float] = {}
-    for part in parts:
-        limits[part.metric] = min(part.limit_s, limits.get(part.metric, part.limit_s))
-    return limits

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.bench.asks import SloPart
 from harness.bench.measure import Measured
-from results.measurement import Measurement
+from results.measurement import Measurement, groups_of, of_group
 from results.metrics import metric
+from results.slo import Limit, Slo
 
 SCHEMA = "windtunnel.bench/1"
 METRICS = (
@@ -27,12 +27,14 @@ METRICS = (
 STATISTICS = ("p50", "p90", "p95", "p99", "mean")
 
 
-def bench_document(
-    measured: Measured, slo: Sequence[SloPart] = (), run_id: str = ""
-) -> dict[str, Any]:
-    """JSON-like; durations in seconds, rates per second, as the registry declares them."""
-    by_key = {(m.metric, m.statistic): m for m in measured.measurements}
-    singles = [m for m in measured.measurements if m.statistic == "value"]
+def bench_document(measured: Measured, slo: Slo | None = None, run_id: str = "") -> dict[str, Any]:
+    """JSON-like; durations in seconds, rates per second, as the registry declares them.
+
+    ``models`` repeats ``metrics`` for every model or adapter by itself where several were asked.
+    """
+    whole = of_group(measured.measurements)
+    by_key = _by_key(whole)
+    singles = [m for m in whole if m.statistic == "value"]
     rows = ~measured.samples.is_warmup
     return {
         "run_id": run_id or None,
@@ -45,14 +47,26 @@ def bench_document(
         "num_failed": int((measured.samples.error[rows] != "").sum()),
         "offered_rate": _value(by_key, "offered_rate"),
         "achieved_rate": _value(by_key, "achieved_rate"),
-        "metrics": {name: _metric(name, by_key) for name in METRICS if (name, "mean") in by_key},
+        "metrics": _metrics(by_key),
+        "models": {
+            group: _metrics(_by_key(of_group(measured.measurements, group)))
+            for group in groups_of(measured.measurements)
+        },
         "values": {
             m.metric: {"unit": metric(m.metric).unit.value, "value": m.value, "reason": m.reason}
             for m in singles
         },
-        "slo": [_limit(part, by_key) for part in slo],
+        "slo": [_limit(limit, by_key) for limit in (slo.limits if slo is not None else ())],
         "client": asdict(measured.client),
     }
+
+
+def _by_key(measurements: Sequence[Measurement]) -> dict[tuple[str, str], Measurement]:
+    return {(m.metric, m.statistic): m for m in measurements}
+
+
+def _metrics(by_key: dict[tuple[str, str], Measurement]) -> dict[str, Any]:
+    return {name: _metric(name, by_key) for name in METRICS if (name, "mean") in by_key}
 
 
 def _value(by_key: dict[tuple[str, str], Measurement], name: str) -> float | None:
@@ -73,16 +87,16 @@ def _metric(name: str, by_key: dict[tuple[str, str], Measurement]) -> dict[str, 
     }
 
 
-def _limit(part: SloPart, by_key: dict[tuple[str, str], Measurement]) -> dict[str, Any]:
-    """``met`` is null where the percentile cannot be estimated, and for a limit of each request,
+def _limit(limit: Limit, by_key: dict[tuple[str, str], Measurement]) -> dict[str, Any]:
+    """``met`` is null where the statistic cannot be estimated, and for a limit of each request,
     which the SLO's attainment counts."""
-    found = by_key.get((part.metric, part.percentile))
+    found = by_key.get((limit.metric, limit.statistic))
     value = found.value if found is not None else None
     return {
-        "asked": part.text,
-        "metric": part.metric,
-        "statistic": part.percentile or None,
-        "limit_s": part.limit_s,
+        "asked": str(limit),
+        "metric": limit.metric,
+        "statistic": limit.statistic or None,
+        "limit_s": limit.limit_s,
         "value_s": value,
-        "met": None if value is None else value <= part.limit_s,
+        "met": None if value is None else value <= limit.limit_s,
     }

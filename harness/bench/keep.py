@@ -65,8 +65,8 @@ def keep(
         deployment=_deployment(measured),
         samples=measured.samples,
         stage="load",
+        traffic=spec.traffic,
         client=measured.client,
-        more_doubts=measured.doubts,
     )
     outcome: Outcome = Succeeded()
     if measured.ending is Ending.INTERRUPTED:

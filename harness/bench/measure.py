@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from harness.load.calibrate import (
-    MAX_SHARE,
     NoopServer,
     calibration_store,
     noop_server,
@@ -145,7 +144,7 @@ def measure_endpoint(
                 say=lambda sentence: progress.phase("calibrate", sentence),
             )
         result, ending = _load(fleet, target, traffic, progress, until, on_pulse)
-    measured = _measured(result, ending, calibration, slo or {})
+    measured = _measured(result, ending, traffic, calibration, slo or {})
     if ending is Ending.INTERRUPTED:
         raise Interrupted(measured)
     return measured
@@ -193,12 +192,12 @@ def _load(
 def _measured(
     result: FleetResult,
     ending: Ending,
+    traffic: Traffic,
     calibration: Calibration | None,
     slo: Mapping[str, float],
 ) -> Measured:
     # They bring scipy, which takes longer to import than the first request to go out.
-    from results.checks import doubts_of
-    from results.measure import measure_requests
+    from harness.judge import judge_load, measure_load
 
     samples = result.samples
     if ending is not Ending.COMPLETE:
@@ -207,28 +206,14 @@ def _measured(
         # A closed loop's rate is known only now.
         seen = peak_rps(np.sort(samples.intended_s[~samples.is_warmup]))
         calibration = replace(calibration, asked_rps=seen)
+    client = replace(result.client, calibration=calibration)
     return Measured(
         samples=samples,
-        client=replace(result.client, calibration=calibration),
-        doubts=(*doubts_of(samples, None, None), *calibration_doubts(calibration)),
-        measurements=measure_requests(samples, slo, 0),
+        client=client,
+        doubts=judge_load(samples, traffic, client),
+        measurements=measure_load(samples, client, slo, 0),
         simulated=result.simulated,
         ending=ending,
-    )
-
-
-def calibration_doubts(calibration: Calibration | None) -> tuple[Doubt, ...]:
-    """The doubt that the client may have been the limit; the gate after the run decides whether it
-    was."""
-    if calibration is None or calibration.asked_rps <= MAX_SHARE * calibration.ceiling_rps:
-        return ()
-    bound = "" if calibration.ceiling_is_bound else "at least "
-    return (
-        Doubt(
-            code="client_near_ceiling",
-            message=f"up to {calibration.asked_rps:.0f} requests/s were asked of a client whose "
-            f"ceiling is {bound}{calibration.ceiling_rps:.0f}; half of it leaves a margin",
-        ),
     )
 
 

@@ -81,7 +81,9 @@ Workers = Annotated[
 KeyEnv = Annotated[
     str, _Opt("--api-key-env", metavar="NAME", help="The variable that holds the API key.")
 ]
-Slo = Annotated[str, _Opt("--slo", metavar="LIMITS", help="For example ttft_p99=500ms,tpot=50ms.")]
+Slo = Annotated[
+    str, _Opt("--slo", metavar="LIMITS", help="ttft_p99=500ms,tpot=50ms, or a preset such as chat.")
+]
 UntilRule = Annotated[
     str, _Opt("--until", metavar="RULE", help="End when precise enough: 'ttft_p99 ±5%'.")
 ]

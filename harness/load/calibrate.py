@@ -38,7 +38,13 @@ from results.environment import stable_hash
 from results.samples import FloatColumn, RequestSamples
 from workloads.base import ServerTarget
 from workloads.traffic.schedule import build_schedule
-from workloads.traffic.spec import ClosedLoop, PoissonArrivals, Traffic
+from workloads.traffic.spec import (
+    ClosedLoop,
+    FixedLength,
+    PoissonArrivals,
+    TraceReplay,
+    Traffic,
+)
 
 # The share of the ceiling that a run may ask for.
 MAX_SHARE = 0.5
@@ -139,6 +145,20 @@ def judge(samples: RequestSamples, rate_rps: float) -> Trial:
     )
 
 
+def requests_alone(traffic: Traffic, vocab_size: int | None) -> Traffic:
+    """The same requests without what decides their times and their models: no sessions, no trace
+    (its mean lengths instead)."""
+    alone = replace(traffic, arrivals=PoissonArrivals(rate_rps=START_RPS), sessions=None, models={})
+    if isinstance(traffic.arrivals, TraceReplay):
+        rows = build_schedule(traffic, vocab_size)
+        alone = replace(
+            alone,
+            prompt_tokens=FixedLength(tokens=max(1, round(float(rows.prompt_tokens.mean())))),
+            output_tokens=FixedLength(tokens=max(1, round(float(rows.output_tokens.mean())))),
+        )
+    return alone
+
+
 def step_traffic(traffic: Traffic, rate_rps: float, count: int) -> Traffic:
     """The same requests, asked for at another rate."""
     return replace(
@@ -152,8 +172,9 @@ def step_traffic(traffic: Traffic, rate_rps: float, count: int) -> Traffic:
 
 
 def _mean_tokens(traffic: Traffic, vocab_size: int | None) -> float:
+    """Prompt and answer of one request, by a few of those of ``requests_alone``."""
     few = build_schedule(step_traffic(traffic, START_RPS, MIN_STEP_REQUESTS), vocab_size)
-    return float((few.prompt_tokens + few.output_tokens).mean())
+    return max(1.0, float((few.prompt_tokens + few.output_tokens).mean()))
 
 
 def calibrate(fleet: Fleet, target: ServerTarget, traffic: Traffic, clock: Clock) -> Calibration:
@@ -162,6 +183,7 @@ def calibrate(fleet: Fleet, target: ServerTarget, traffic: Traffic, clock: Clock
     ``asked_rps`` of the answer is 0: it is the caller's to fill in.
     """
     began_s = clock.monotonic_s()
+    traffic = requests_alone(traffic, target.vocab_size)
     most = max(MIN_STEP_REQUESTS, int(_MAX_STEP_TOKENS / _mean_tokens(traffic, target.vocab_size)))
 
     def drive(rate_rps: float, count: int) -> RequestSamples:
@@ -265,6 +287,7 @@ def calibration_store(clock: Clock) -> CalibrationStore:
 
 def calibration_key(fleet: Fleet, traffic: Traffic, vocab_size: int | None) -> str:
     """What a ceiling depends on: the machine, the program, the workers, the size of a request."""
+    alone = requests_alone(traffic, vocab_size)
     boots = sorted({worker.read_clock().boot_id for worker in fleet.workers} | {boot_id()})
     return stable_hash(
         {
@@ -275,7 +298,7 @@ def calibration_key(fleet: Fleet, traffic: Traffic, vocab_size: int | None) -> s
             "workers": [worker.kind for worker in fleet.workers],
             "api": traffic.api,
             # To about a factor of 1.4: the size of a request decides, not its last token.
-            "tokens": round(2 * math.log2(_mean_tokens(traffic, vocab_size))),
+            "tokens": round(2 * math.log2(_mean_tokens(alone, vocab_size))),
         }
     )
 

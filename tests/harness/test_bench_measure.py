@@ -12,13 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.bench.asks import slo_of
 from harness.bench.document import METRICS, STATISTICS, bench_document
 from harness.bench.measure import (
     Ending,
     Interrupted,
     Measured,
-    calibration_doubts,
     measure_endpoint,
     was_cut,
     whole_until_cut,
@@ -26,8 +24,8 @@ from harness.bench.measure import (
 )
 from harness.load.fleet import Pulse
 from harness.load.local_workers import local_fleet
-from results.client import Calibration
 from results.samples import RequestSamples
+from results.slo import parse_slo
 from workloads.simulated.answers import Behaviour
 from workloads.simulated.golden_server import GoldenServer, golden_server
 from workloads.traffic.spec import ConstantArrivals, FixedLength, Traffic
@@ -153,29 +151,9 @@ def test_a_look_leaves_out_what_came_after_one_that_is_not_there_yet() -> None:
     assert without_gaps(without_gaps(samples)).num_requests == 2
 
 
-CALIBRATION = Calibration(
-    asked_rps=100.0,
-    ceiling_rps=400.0,
-    ceiling_is_bound=True,
-    floor_ttft_p50_s=1e-3,
-    floor_ttft_p99_s=None,
-    duration_s=1.0,
-    num_workers=1,
-)
-
-
-def test_above_half_the_ceiling_there_is_a_doubt() -> None:
-    assert calibration_doubts(None) == calibration_doubts(CALIBRATION) == ()
-    (doubt,) = calibration_doubts(replace(CALIBRATION, ceiling_rps=150.0))
-    assert doubt.code == "client_near_ceiling"
-    assert "100 requests/s" in doubt.message
-    assert "150" in doubt.message
-    assert not doubt.invalidates
-
-
 def test_the_document_has_every_metric_and_a_reason_for_each_null(server: GoldenServer) -> None:
     measured = measure_endpoint(server.target, SHORT, calibrate=False)
-    document = bench_document(measured, slo_of("ttft_p50=5s,ttft_p99=5s,tpot=1s"))
+    document = bench_document(measured, parse_slo("ttft_p50=5s,ttft_p99=5s,tpot=1s"))
     document = json.loads(json.dumps(document, allow_nan=False))
     assert set(document["metrics"]) == set(METRICS)
     for name, metric in document["metrics"].items():
@@ -189,7 +167,7 @@ def test_the_document_has_every_metric_and_a_reason_for_each_null(server: Golden
     assert document["evidence"] == "simulated"
     assert document["client"]["workers"][0]["num_requests"] == 32
     assert [(s["asked"], s["met"]) for s in document["slo"]] == [
-        ("ttft_p50=5s", True),
-        ("ttft_p99=5s", None),
-        ("tpot=1s", None),
+        ("ttft p50 ≤ 5 s", True),
+        ("ttft p99 ≤ 5 s", None),
+        ("tpot ≤ 1 s", None),
     ]

@@ -92,7 +92,7 @@ def test_a_person_gets_tables(server: GoldenServer) -> None:
     assert server.url in done.stdout
     assert "[simulated]" in done.stdout
     assert "ttft_s" in done.stdout
-    assert "SLO ttft_p50=5s: met" in done.stdout
+    assert "SLO ttft p50 ≤ 5 s: met" in done.stdout
     assert "not calibrated" in done.stdout
     home = Path(os.environ["WINDTUNNEL_HOME"])
     assert not (home / "store").exists()
@@ -159,7 +159,7 @@ def test_above_half_the_ceiling_it_refuses_unless_forced(
     assert "up to 60 requests/s" in refused.stderr
     assert len(server.served) == 1, "the look at the endpoint, and nothing of the load"
     forced = json.loads(bench(*words, "--force").stdout)
-    assert "client_near_ceiling" in [doubt["code"] for doubt in forced["doubts"]]
+    assert "near_client_ceiling" in [doubt["code"] for doubt in forced["doubts"]]
     assert forced["client"]["calibration"]["ceiling_rps"] == 60.0
     assert forced["client"]["calibration"]["asked_rps"] == pytest.approx(50.0, abs=1.0)
 

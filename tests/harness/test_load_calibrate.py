@@ -29,6 +29,8 @@ from harness.load.calibrate import (
     next_rate,
     noop_server,
     peak_rps,
+    requests_alone,
+    step_traffic,
     with_headroom,
 )
 from harness.load.clocks import ClockReading
@@ -37,11 +39,14 @@ from results.client import Calibration
 from results.clock import SystemClock
 from results.samples import RequestSamples
 from workloads.base import ServerTarget
+from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import (
     ClosedLoop,
     ConstantArrivals,
     FixedLength,
     PoissonArrivals,
+    Sessions,
+    TraceReplay,
     Traffic,
 )
 
@@ -296,3 +301,31 @@ def test_a_real_client_is_calibrated(tmp_path: Path) -> None:
     assert 1e-5 < found.floor_ttft_p50_s < 1.0
     assert 0.0 < found.duration_s < 60.0
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_sessions_models_and_traces_are_calibrated_as_requests_of_their_size(
+    tmp_path: Path,
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    rows = [(0, 100, 10), (500, 300, 30)]  # Mooncake: milliseconds, tokens in, tokens out
+    trace.write_text(
+        "".join(
+            f'{{"timestamp": {at}, "input_length": {i}, "output_length": {o}, "hash_ids": []}}\n'
+            for at, i, o in rows
+        )
+    )
+    replayed = Traffic(arrivals=TraceReplay(path=str(trace), format="mooncake"))
+    alone = requests_alone(replace(replayed, num_warmup_requests=0), None)
+    assert alone.prompt_tokens == FixedLength(tokens=200)
+    assert alone.output_tokens == FixedLength(tokens=20)
+    talk = Traffic(
+        arrivals=PoissonArrivals(rate_rps=1.0),
+        num_requests=10,
+        sessions=Sessions(turns=3),
+        models={"a": 1.0, "b": 2.0},
+    )
+    alone = requests_alone(talk, None)
+    assert alone.sessions is None
+    assert not alone.models
+    assert alone.prompt_tokens == talk.prompt_tokens
+    build_schedule(step_traffic(alone, 100.0, 50))  # a schedule can be made of it

@@ -202,7 +202,7 @@ def test_what_a_workers_process_raises_is_raised_here() -> None:
     with (
         golden_server(QUICK) as server,
         local_fleet(2) as fleet,
-        pytest.raises(ValueError, match=r"rate_rps = -1\.0; must be above 0"),
+        pytest.raises(ValueError, match=r"rate_rps = -1\.0; must be more than 0"),
     ):
         fleet.drive(server.target, wrong)
 
