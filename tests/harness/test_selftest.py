@@ -31,8 +31,8 @@ ROOMY = Setting(drive=real_drive, rel=0.9, tail_s=0.3, scale=0.08)
 
 @pytest.fixture(autouse=True)
 def _nothing_to_collect() -> Iterator[None]:
-    """A process that runs tests has imported everything there is: a full pass of the collector takes
-    it half a second, where a client's takes 20 ms. None of it belongs into a load of that length."""
+    """A process that runs tests has imported everything there is: a full pass of the collector
+    takes half a second there, and 20 ms in a client. These loads are shorter than that."""
     gc.collect()
     gc.freeze()
     yield
