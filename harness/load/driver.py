@@ -26,9 +26,8 @@ _FIRST_TOKEN_RETRY_S = 0.02
 # A canary may need a few tokens until one has text: half a character has none.
 _CANARY_TOKENS = 8
 _NOT_UP_YET = (502, 503, 504)
-# The measured schedule begins this much after the warm-up, so that its first send is not late: the
-# full collection of the heap before it takes tens of milliseconds.
-LEAD_S = 0.1
+# The measured schedule begins this much after the warm-up, so that its first send is not late.
+LEAD_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,16 +26,6 @@ from workloads.traffic.spec import Traffic
 
 # What the tests ask about is whether a fault is found, not how quiet this machine is.
 ROOMY = Setting(drive=real_drive, rel=0.9, tail_s=0.3, scale=0.08)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_to_collect() -> Iterator[None]:
-    """A process that runs tests has imported everything there is: a full pass of the collector
-    takes half a second there, and 20 ms in a client. These loads are shorter than that."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def only(name: str) -> Scenario:
