@@ -67,17 +67,13 @@ def _kind(
 
 
 def client_limit(points: Sequence[Point], failed: float | None) -> float | None:
-    """The lowest rate at which the client spoiled every point, at least two; None: there is none
-    that matters."""
-    spoiled = {p.rate_rps for p in points if p.rate_rps is not None and not p.is_usable}
-    limits = [
-        rate
-        for rate in spoiled
-        if sum(p.rate_rps == rate for p in points) > 1
-        and not any(p.is_usable for p in points if p.rate_rps == rate)
-        and (failed is None or rate < failed)
-    ]
-    return min(limits, default=None)
+    """The lowest rate whose last two points were both spoiled by the client; None: there is none,
+    or none below a rate that failed."""
+    by_rate: dict[float, list[bool]] = {}
+    for p in points:
+        if p.rate_rps is not None and (failed is None or p.rate_rps < failed):
+            by_rate.setdefault(p.rate_rps, []).append(p.is_usable)
+    return min((r for r, usable in by_rate.items() if usable[-2:] == [False] * 2), default=None)
 
 
 def binding_constraint(

@@ -7,14 +7,11 @@ from dataclasses import replace
 
 from harness.capacity.curve import Load
 from harness.capacity.judge import Condition
-from harness.capacity.measure import MeasurePoint, PointMeasured
+from harness.capacity.measure import MeasurePoint
 from harness.capacity.points import at_rate, point_of, salted, with_users
 from harness.capacity.search import Measure, Question, next_action
 from results.capacity import Capacity, Point
 from workloads.traffic.spec import Traffic
-
-# Keeps one point's samples; gives the id it has in the store, or "".
-Keep = Callable[[Traffic, PointMeasured], str]
 
 
 def find_capacity(
@@ -25,7 +22,6 @@ def find_capacity(
     *,
     points: list[Point],
     begin: Callable[[Measure], None],
-    keep: Keep,
 ) -> Capacity:
     """Search until there is an answer. ``points`` grows as they are measured, so that whoever
     interrupts has what is known. ``begin`` is told what is measured next.
@@ -37,8 +33,7 @@ def find_capacity(
         begin(action)
         load = at_rate(traffic, action.rate_rps, action.duration_s)
         load = salted(load, traffic.seed, action.number)
-        measured = measure(load)
-        points.append(point_of(measured, load, conditions, run_id=keep(load, measured)))
+        points.append(point_of(measure(load), load, conditions))
 
 
 def sweep(
@@ -52,7 +47,6 @@ def sweep(
     first_number: int,
     points: list[Point],
     begin: Callable[[int, Load], None],
-    keep: Keep,
 ) -> None:
     """Measure ``loads`` in the order given. ``points`` grows as they are measured."""
     for i, load in enumerate(loads):
@@ -65,6 +59,4 @@ def sweep(
         if duration_s is None:
             asked = replace(asked, duration_s=None)
         asked = salted(asked, traffic.seed, first_number + i)
-        measured = measure(asked)
-        run_id = keep(asked, measured)
-        points.append(point_of(measured, asked, conditions, repeat=load.repeat, run_id=run_id))
+        points.append(point_of(measure(asked), asked, conditions, repeat=load.repeat))

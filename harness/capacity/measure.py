@@ -31,6 +31,7 @@ class PointMeasured:
     samples: RequestSamples
     doubts: tuple[Doubt, ...]
     took_s: float
+    run_id: str = ""  # of its record, where it is kept
 
     @property
     def client_faults(self) -> tuple[str, ...]:

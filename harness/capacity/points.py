@@ -82,7 +82,6 @@ def point_of(
     conditions: Sequence[Condition],
     *,
     repeat: int = 0,
-    run_id: str = "",
 ) -> Point:
     """What one load has shown."""
     samples, arrivals = measured.samples, traffic.arrivals
@@ -104,7 +103,7 @@ def point_of(
         doubts=measured.doubts,
         client_faults=measured.client_faults,
         repeat=repeat,
-        run_id=run_id,
+        run_id=measured.run_id,
     )
 
 

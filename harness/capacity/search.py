@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.capacity.answer import answer
+from harness.capacity.answer import answer, client_limit
 from harness.capacity.evidence import error_share, judged_rates, leans_to_fail, least_n
 from harness.capacity.forecast import Forecast, Guess
 from harness.capacity.judge import SETTLE_SHARE
@@ -133,6 +133,8 @@ class _Search:
         action = self._recheck() or self._scout() or self._decide()
         if action is not None:
             return action
+        if self.left_s < _SHORTEST_S + self.overhead_s:
+            return self.end(f"the budget of {self.q.budget_s:.0f} s is spent")
         return self.end(f"no decision nearer to the edge fits into the {self.left_s:.0f} s left")
 
     def end(self, why: str) -> Capacity:
@@ -176,18 +178,15 @@ class _Search:
 
     def _client_again(self) -> Action | None:
         """A point that the client spoiled is measured once more; spoiled twice, it is the limit."""
-        for rate in sorted({p.rate_rps for p in self.points if p.rate_rps and not p.is_usable}):
-            if any(r.rate_rps == rate for r in self.rates):
-                continue
-            if self.fail_rps is not None and rate >= self.fail_rps:
-                continue
-            spoiled = [p for p in self.points if p.rate_rps == rate]
-            if len(spoiled) > 1:
-                return self.end(f"the client's limit was reached at {rate:g}/s")
-            action = self._measure(rate, spoiled[0].duration_s, "the client was disturbed: again")
-            if action is not None:
-                return action
-        return None
+        limit = client_limit(self.points, self.fail_rps)
+        if limit is not None:
+            return self.end(f"the client could not keep its own schedule at {limit:g}/s, twice")
+        last = self.points[-1] if self.points else None
+        if last is None or last.is_usable or last.rate_rps is None:
+            return None
+        if self.fail_rps is not None and last.rate_rps >= self.fail_rps:
+            return None
+        return self._measure(last.rate_rps, last.duration_s, "the client was disturbed: again")
 
     def _recheck(self) -> Action | None:
         """A lower rate failed and a higher one passed: look at the lower one once more."""

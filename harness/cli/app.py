@@ -5,7 +5,18 @@ from __future__ import annotations
 import typer
 
 from harness import __version__
-from harness.cli import doctor, model, plan, report, run, runs, spec, store
+from harness.cli import (
+    capacity,
+    doctor,
+    model,
+    plan,
+    report,
+    run,
+    runs,
+    spec,
+    store,
+    sweep,
+)
 from harness.cli.exits import interrupt_on_sigterm
 
 app = typer.Typer(
@@ -22,6 +33,8 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
+app.command("capacity")(capacity.capacity)
+app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.add_typer(runs.app, name="runs")
 app.add_typer(store.app, name="store")
