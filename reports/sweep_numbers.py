@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from results.capacity import ConstraintSeen, Point
+from results.capacity import ConstraintSeen, Point, falls_behind
 from results.intervals import mean_interval
 from results.metrics import metric
 from results.units import NOT_AVAILABLE, format_interval, format_value
@@ -34,12 +34,15 @@ class Number:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSeen:
-    """One load and all points measured at it. ``behind``: the server did not keep up in one."""
+    """One load and all points measured at it."""
 
     load: float
     is_users: bool
     points: tuple[Point, ...]
-    behind: bool
+
+    @property
+    def behind(self) -> bool:
+        return falls_behind(self.points)
 
     @property
     def words(self) -> str:
@@ -108,20 +111,14 @@ class LoadSeen:
         return Number(value=min(shares, default=None), reason="" if shares else "no SLO was given")
 
 
-def loads_seen(points: Sequence[Point], saturated: float) -> tuple[LoadSeen, ...]:
-    """Points by load, ascending. ``saturated``: backlog growth beyond which a server falls
-    behind."""
+def loads_seen(points: Sequence[Point]) -> tuple[LoadSeen, ...]:
+    """Points by load, ascending."""
     by_load: dict[tuple[bool, float], list[Point]] = {}
     for p in points:
         users = p.num_users is not None
         load = float(p.num_users or 0) if users else float(p.rate_rps or 0.0)
         by_load.setdefault((users, load), []).append(p)
     return tuple(
-        LoadSeen(
-            load=load,
-            is_users=users,
-            points=tuple(found),
-            behind=any(p.is_usable and p.backlog_growth > saturated for p in found),
-        )
+        LoadSeen(load=load, is_users=users, points=tuple(found))
         for (users, load), found in sorted(by_load.items())
     )

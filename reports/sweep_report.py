@@ -39,11 +39,9 @@ _VERDICT_TONE: dict[Verdict, Tone] = {
 }
 
 
-def capacity_report(
-    told: LoadTold, capacity: Capacity, points: Sequence[Point], saturated: float
-) -> Report:
-    """``saturated``: backlog growth beyond which a server falls behind."""
-    loads = loads_seen(points, saturated)
+def capacity_report(told: LoadTold, capacity: Capacity, points: Sequence[Point]) -> Report:
+    """The answer, why it is no sharper, and every rate and point behind it."""
+    loads = loads_seen(points)
     return Report(
         title=f"Capacity of {told.model}",
         kind="capacity search",
@@ -71,9 +69,9 @@ def capacity_report(
     )
 
 
-def sweep_report(told: LoadTold, points: Sequence[Point], knee: Knee, saturated: float) -> Report:
-    """``saturated``: backlog growth beyond which a server falls behind."""
-    loads = loads_seen(points, saturated)
+def sweep_report(told: LoadTold, points: Sequence[Point], knee: Knee) -> Report:
+    """The curve, where it bends, and every load and point of it."""
+    loads = loads_seen(points)
     return Report(
         title=f"Sweep of {told.model}",
         kind="sweep",

@@ -6,7 +6,8 @@ by all of its points together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -135,6 +136,38 @@ class Capacity:
     @property
     def is_conclusive(self) -> bool:
         return self.kind in CONCLUSIVE
+
+
+# In standard deviations of chance: beyond the first a queue is overload (1 in 1,000 for each look
+# at a critical queue), beyond the second it may be.
+SATURATED, GROWING = 3.29, 1.64
+# Less than this share of what was offered came back: with a queue that may grow, that is enough.
+_KEPT_UP = 0.9
+
+
+def growth_of(points: Sequence[Point]) -> float:
+    """``backlog_growth`` of several points of one load: they add as normal deviates do."""
+    return sum(p.backlog_growth for p in points) / math.sqrt(len(points)) if points else 0.0
+
+
+def falls_behind(points: Sequence[Point]) -> bool:
+    """Whether the server did not keep up with the load of these points: its queue grew faster than
+    chance makes one grow, or may have while less came back than was sent, or half of it failed."""
+    usable = [p for p in points if p.is_usable]
+    num_failed, num = sum(p.num_failed for p in usable), sum(p.num_requests for p in usable)
+    growth = growth_of(usable)
+    if growth > SATURATED or 2 * num_failed > num:
+        return bool(usable)
+    rates = [
+        (m.value, p.rate_rps)
+        for p in usable
+        for m in p.measurements
+        if m.metric == "achieved_rate" and m.value is not None and p.rate_rps is not None
+    ]
+    answered, offered = (
+        (sum(column) for column in zip(*rates, strict=True)) if rates else (1.0, 1.0)
+    )
+    return growth > GROWING and answered < _KEPT_UP * offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.capacity.evidence import SATURATED
 from harness.errors import SpecError
-from results.capacity import Knee, Point
+from results.capacity import Knee, Point, falls_behind
 from results.measurement import Measurement
 
 _NUM_AUTO = 8
@@ -50,7 +49,7 @@ def rates_of(text: str) -> tuple[float, ...]:
             raise SpecError(f"--rates {text!r}: write LOW:HIGH:COUNT, for example 1:64:8")
         low, high = (_number(p, text, "--rates") for p in parts[:2])
         count = int(_number(parts[2], text, "--rates")) if len(parts) == 3 else _NUM_AUTO
-        rates = tuple(float(f"{r:.4g}") for r in np.geomspace(low, high, max(count, 1)))
+        rates = tuple(float(f"{r:.3g}") for r in np.geomspace(low, high, max(count, 1)))
     return _checked(rates, f"--rates {text!r}")
 
 
@@ -106,17 +105,12 @@ def in_order(loads: Sequence[Load], repeats: int, seed: int) -> tuple[Load, ...]
     return tuple(order)
 
 
-def falls_behind(point: Point) -> bool:
-    """The queue grew faster than chance makes one grow, or half of the requests failed."""
-    return point.backlog_growth > SATURATED or 2 * point.num_failed > point.num_requests
-
-
 def next_scout(points: Sequence[Point], start_rps: float = 1.0) -> float | None:
     """Without rates to measure: double until the server falls behind, or the client does."""
     if not points:
         return start_rps
     last = points[-1]
-    if falls_behind(last) or not last.is_usable:
+    if falls_behind([last]) or not last.is_usable:
         return None
     return 2.0 * (last.rate_rps or start_rps)
 
@@ -138,13 +132,18 @@ def knee_of(points: Sequence[Point]) -> Knee:
     if any(p.num_users is not None for p in usable):
         return _closed_knee(usable)
     rule = "the highest rate that the server kept up with"
-    behind = min((p.rate_rps or 0.0 for p in usable if falls_behind(p)), default=math.inf)
-    kept = [p.rate_rps or 0.0 for p in usable if (p.rate_rps or 0.0) < behind]
+    by_rate: dict[float, list[Point]] = {}
+    for p in usable:
+        by_rate.setdefault(p.rate_rps or 0.0, []).append(p)
+    behind = min((rate for rate, found in by_rate.items() if falls_behind(found)), default=math.inf)
+    kept = [rate for rate in by_rate if rate < behind]
+    if not by_rate:
+        return Knee(load=None, rule=rule, why="no point says anything about the server")
     if not kept:
         return Knee(load=None, rule=rule, why="it fell behind at every rate measured")
     if behind == math.inf:
         return Knee(
-            load=None, rule=rule, why=f"it kept up with every rate measured, up to {max(kept):g}/s"
+            load=None, rule=rule, why=f"at no rate measured, up to {max(kept):g}/s, it fell behind"
         )
     return Knee(load=max(kept), rule=rule)
 

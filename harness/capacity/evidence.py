@@ -14,13 +14,19 @@ from itertools import accumulate, groupby
 # Not scipy.stats: it takes a second to import, and every command would pay it.
 from scipy import special
 
-from results.capacity import ConstraintJudged, ConstraintSeen, Point, RateJudged, Verdict
+from results.capacity import (
+    GROWING,
+    SATURATED,
+    ConstraintJudged,
+    ConstraintSeen,
+    Point,
+    RateJudged,
+    Verdict,
+    growth_of,
+)
 
 # A search decides near the edge about this many times; each time it may be wrong on either side.
 DECISIONS_NEAR_THE_EDGE = 5
-# In standard deviations of chance: beyond the first a queue is overload (1 in 1,000 for each look
-# at a critical queue), beyond the second it may be, and a rate does not pass.
-SATURATED, GROWING = 3.29, 1.64
 
 
 def error_share(confidence: float) -> float:
@@ -86,9 +92,7 @@ def _alone(rate: float, points: tuple[Point, ...]) -> _Alone:
         effect = sum(c.num_judged * c.design_effect for c in column) / n if n else 1.0
         good = sum(c.num_good for c in column)
         seen.append((good / effect, n / effect))
-    # Independent points: their growths add as normal deviates do.
-    growth = sum(p.backlog_growth for p in points) / math.sqrt(len(points))
-    return _Alone(rate_rps=rate, points=points, growth=growth, seen=tuple(seen))
+    return _Alone(rate_rps=rate, points=points, growth=growth_of(points), seen=tuple(seen))
 
 
 def _judged(alone: Sequence[_Alone], at: int, error: float, shortest_s: float) -> RateJudged:

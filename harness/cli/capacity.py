@@ -11,7 +11,6 @@ import typer
 from rich.table import Table
 
 from harness.capacity.document import CAPACITY_SCHEMA, capacity_document
-from harness.capacity.evidence import SATURATED
 from harness.capacity.judge import conditions_of
 from harness.capacity.loop import find_capacity
 from harness.capacity.points import slowest_queue_s
@@ -204,7 +203,7 @@ def _tell(
         from reports.sweep_report import capacity_report
 
         if not outputs.no_page:
-            path = outputs.write_page(capacity_report(head, found, points, SATURATED), search_id)
+            path = outputs.write_page(capacity_report(head, found, points), search_id)
         outputs.write_picture(lambda: attainment_plot(found, "attainment"))
     body = {**capacity_document(head, found, points), "report": str(path) if path else None}
     if outputs.tell(CAPACITY_SCHEMA, body):

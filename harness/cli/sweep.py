@@ -20,7 +20,6 @@ from harness.capacity.curve import (
     users_of,
 )
 from harness.capacity.document import SWEEP_SCHEMA, sweep_document
-from harness.capacity.evidence import SATURATED
 from harness.capacity.judge import Condition, conditions_of
 from harness.capacity.loop import sweep as measure_loads
 from harness.capacity.slo import Slo, slo_of
@@ -198,13 +197,13 @@ def _scouted(asked: Asked, ends: Endpoints, shown: Progress) -> tuple[tuple[Load
 def _tell(head: LoadTold, points: Sequence[Point], outputs: Outputs, search_id: str) -> None:
     knee = knee_of(points) if points else None
     path = None
-    loads = loads_seen(points, SATURATED)
+    loads = loads_seen(points)
     if knee is not None and (not outputs.no_page or outputs.picture is not None):
         from reports.plots_sweep import latency_curve
         from reports.sweep_report import sweep_report
 
         if not outputs.no_page:
-            path = outputs.write_page(sweep_report(head, points, knee, SATURATED), search_id)
+            path = outputs.write_page(sweep_report(head, points, knee), search_id)
         outputs.write_picture(lambda: latency_curve(loads, "ttft_s", "curve", knee=knee.load))
     body = {**sweep_document(head, points, knee), "report": str(path) if path else None}
     if outputs.tell(SWEEP_SCHEMA, body):
