@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 # Not scipy.stats: it takes a second to import, and every command would pay it.
 from scipy import special
@@ -24,9 +27,11 @@ from results.capacity import (
     Verdict,
     growth_of,
 )
+from results.samples import FloatColumn
 
 # A search decides near the edge about this many times; each time it may be wrong on either side.
 DECISIONS_NEAR_THE_EDGE = 5
+_TINY = 1e-300
 
 
 def error_share(confidence: float) -> float:
@@ -34,17 +39,17 @@ def error_share(confidence: float) -> float:
     return (1.0 - confidence) / DECISIONS_NEAR_THE_EDGE
 
 
-def share_bounds(good: float, n: float, error: float) -> tuple[float, float]:
+def share_bounds(good: ArrayLike, n: ArrayLike, error: float) -> tuple[FloatColumn, FloatColumn]:
     """One-sided Clopper–Pearson bounds of a share, ``error`` on each side, by quantiles of the beta
-    distribution (Brown, Cai & DasGupta, Statistical Science 16, 2001, section 4.2.1).
+    distribution (Brown, Cai & DasGupta, Statistical Science 16, 2001, section 4.2.1); any shape.
 
-    ``n`` may be an effective number, so neither count needs to be whole.
+    ``n`` may be an effective number, so neither count needs to be whole. Nothing seen: (0, 1).
     """
-    if n <= 0:
-        return 0.0, 1.0
-    low = 0.0 if good <= 0 else float(special.betaincinv(good, n - good + 1.0, error))
-    high = 1.0 if good >= n else float(special.betaincinv(good + 1.0, n - good, 1.0 - error))
-    return low, high
+    good, n = np.asarray(good, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    bad = np.maximum(n - good, 0.0)
+    low = np.where(good > 0, special.betaincinv(np.maximum(good, _TINY), bad + 1.0, error), 0.0)
+    high = special.betaincinv(good + 1.0, np.maximum(bad, _TINY), 1.0 - error)
+    return low, np.where(bad > 0, high, 1.0)
 
 
 def least_n(wanted: float, error: float) -> int:
@@ -159,15 +164,12 @@ def _constraint(
 
 def _sharpest(by_rate: Sequence[tuple[float, float]], at: int, error: float) -> tuple[float, float]:
     """The best lower bound by it and the rates above, the best upper one by it and those below."""
-    above = list(accumulate(by_rate[at:], _both))
-    below = list(accumulate(reversed(by_rate[: at + 1]), _both))
-    low = max(share_bounds(good, n, error)[0] for good, n in above)
-    high = min(share_bounds(good, n, error)[1] for good, n in below)
-    return low, high
-
-
-def _both(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
-    return a[0] + b[0], a[1] + b[1]
+    seen = np.array(by_rate, dtype=np.float64)
+    above = np.cumsum(seen[at:], axis=0)
+    below = np.cumsum(seen[at::-1], axis=0)
+    low, _ = share_bounds(above[:, 0], above[:, 1], error)
+    _, high = share_bounds(below[:, 0], below[:, 1], error)
+    return float(low.max()), float(high.min())
 
 
 def leans_to_fail(rate: RateJudged, doubtful: float = 0.3) -> bool:

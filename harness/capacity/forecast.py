@@ -6,6 +6,7 @@ Guesses steer the search and are never told: a bad one costs time, not truth.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from harness.capacity.evidence import share_bounds
 from results.capacity import RateJudged
+from results.samples import FloatColumn
 
-_MAX_EFFECTIVE_N = 1_000_000.0
-_STEP = 1.15
+# Of effective requests: numbers that may be needed for a decision, a seventh apart.
+_SIZES = [float(n) for n in np.geomspace(1.0, 1e6, 101)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +33,10 @@ class _Curve:
     """One condition over the rates (k,), ascending: misses only ever grow with the rate."""
 
     wanted: float
-    log_rates: np.ndarray[tuple[int], np.dtype[np.float64]]
-    log_misses: np.ndarray[tuple[int], np.dtype[np.float64]]
-    effects: np.ndarray[tuple[int], np.dtype[np.float64]]
-    effective_n: np.ndarray[tuple[int], np.dtype[np.float64]]
+    log_rates: FloatColumn
+    log_misses: FloatColumn
+    effects: FloatColumn
+    effective_n: FloatColumn
 
 
 class Forecast:
@@ -67,9 +69,12 @@ class Forecast:
             return Guess(passes=True, num_requests=None)
         return Guess(passes=True, num_requests=max(n for n in needs if n is not None))
 
+    def passes(self, rate: float) -> bool:
+        """Which way the rate would go, whatever it takes."""
+        return all(_share(curve, rate) >= curve.wanted for curve in self._curves)
+
     def _of(self, curve: _Curve, rate: float) -> tuple[bool, float | None]:
-        x = math.log(rate)
-        share = 1.0 - math.exp(float(np.interp(x, curve.log_rates, curve.log_misses)))
+        x, share = math.log(rate), _share(curve, rate)
         effect = float(np.interp(x, curve.log_rates, curve.effects))
         at = self._measured.get(rate)
         there = float(curve.effective_n[at]) if at is not None else 0.0
@@ -90,10 +95,15 @@ def _curve(wanted: float, rows: Sequence[tuple[float, float, float, int]]) -> _C
     )
 
 
+def _share(curve: _Curve, rate: float) -> float:
+    misses = np.interp(math.log(rate), curve.log_rates, curve.log_misses)
+    return 1.0 - math.exp(float(misses))
+
+
 def _rising_misses(
-    misses: np.ndarray[tuple[int], np.dtype[np.float64]],
-    weights: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    misses: FloatColumn,
+    weights: FloatColumn,
+) -> FloatColumn:
     """Shares of misses, made to rise with the rate by pooling neighbours (pool adjacent violators),
     each pool with a third of a miss more than was seen: none seen is not none."""
     pools: list[list[float]] = []  # misses, weight, number of rates
@@ -109,10 +119,11 @@ def _rising_misses(
 
 def _needed_n(share: float, wanted: float, error: float) -> float | None:
     """Effective requests at which a share decides; None: more than anybody will send."""
-    n = 1.0
-    while n < _MAX_EFFECTIVE_N:
+
+    def decides(n: float) -> bool:
         low, high = share_bounds(share * n, n, error)
-        if low >= wanted or high < wanted:
-            return n
-        n *= _STEP
-    return None
+        return bool(low >= wanted or high < wanted)
+
+    # What decides with some requests decides with more.
+    at = bisect_left(_SIZES, True, key=decides)
+    return _SIZES[at] if at < len(_SIZES) else None

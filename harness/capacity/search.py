@@ -159,7 +159,7 @@ class _Search:
             return None
         forecast = Forecast(self.rates, self.q.error)
         grid = np.geomspace(self.rates[0].rate_rps, self.rates[-1].rate_rps, 256)
-        passes = [forecast.guess(float(rate)).passes for rate in grid]
+        passes = [forecast.passes(float(rate)) for rate in grid]
         first_bad = passes.index(False) if False in passes else 0
         if not first_bad:
             return None
