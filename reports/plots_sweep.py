@@ -63,6 +63,8 @@ def latency_curve(
     note = "Vertical lines are 95 % intervals."
     if any(d[0].behind for d in drawn):
         note += " A cross: the server fell behind, so its latency depends on how long one measures."
+    if knee is not None and any(d[0].load == knee for d in drawn):
+        note += " The dashed line is the knee."
     if missing:
         note += f" {' and '.join(missing)} has too few requests at every load."
     elif short:
@@ -225,15 +227,50 @@ def _band(capacity: Capacity) -> tuple[float, float] | None:
 
 
 def _attainment_spec(capacity: Capacity, rates: Sequence[RateJudged]) -> dict[str, Any]:
-    first = [r.constraints[0] for r in rates]
-    allowed = sorted({1.0 - c.wanted for c in first})
+    allowed = sorted({1.0 - r.constraints[0].wanted for r in rates})
     # A log axis has no zero: none missed is drawn at the bottom.
     floor = 10.0 ** math.floor(math.log10(max(allowed[0], 1e-6) / 20.0))
+    table = _missed_by_rate(rates, floor)
+    x, y = _missed_axes(rates, floor)
+    known = [v.value for v in Verdict]
+    colours = alt.Scale(domain=known, range=[VERDICT_COLOURS[v] for v in Verdict])
+    colour = alt.Color("verdict:N", scale=colours, legend=None)
+    shapes = alt.Scale(domain=known, range=[_SHAPES[v] for v in Verdict])
+    layers: list[alt.Chart] = []
+    if (band := _band(capacity)) is not None:
+        between = rows_of({"from": [band[0]], "to": [band[1]]})
+        between = between.mark_rect(color=SERIES[0], opacity=0.14)
+        layers.append(between.encode(x=alt.X("from:Q"), x2="to:Q"))
+    may = rows_of({"allowed": allowed}).mark_rule(strokeDash=[4, 3], color=INK)
+    layers.append(may.encode(y=alt.Y("allowed:Q")))
+    bars = table.mark_rule(strokeWidth=1.5)
+    layers.append(bars.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour))
+    layers.append(
+        table.mark_point(filled=True, size=60, opacity=1).encode(
+            x=x,
+            y=y,
+            color=colour,
+            shape=alt.Shape("verdict:N", scale=shapes, legend=None),
+            tooltip=[
+                alt.Tooltip("rate:Q", title="offered/s", format="~g"),
+                alt.Tooltip("condition:N"),
+                alt.Tooltip("shown:N", title="share that met it"),
+                alt.Tooltip("bounds:N"),
+                alt.Tooltip("verdict:N"),
+                alt.Tooltip("requests:N"),
+                alt.Tooltip("points:Q"),
+            ],
+        )
+    )
+    return finish(alt.layer(*layers), height=_HEIGHT)
 
+
+def _missed_by_rate(rates: Sequence[RateJudged], floor: float) -> alt.Chart:
     def missed(share: float) -> float:
         return max(1.0 - share, floor)
 
-    table = rows_of(
+    first = [r.constraints[0] for r in rates]
+    return rows_of(
         {
             "rate": [r.rate_rps for r in rates],
             "missed": [missed(c.attainment) for c in first],
@@ -247,56 +284,17 @@ def _attainment_spec(capacity: Capacity, rates: Sequence[RateJudged]) -> dict[st
             "points": [r.num_points for r in rates],
         }
     )
-    span = [rates[0].rate_rps, rates[-1].rate_rps]
-    log = span[1] / span[0] > 4.0
+
+
+def _missed_axes(rates: Sequence[RateJudged], floor: float) -> tuple[alt.X, alt.Y]:
+    log = rates[-1].rate_rps / rates[0].rate_rps > 4.0
     scale = alt.Scale(type="log", nice=False, padding=12)
     if not log:
         scale = alt.Scale(zero=False, nice=False, padding=12)
     title = "offered requests per second" + (", log axis" if log else "")
     x = alt.X("rate:Q", scale=scale, axis=plain_axis(title, format="~g"))
-    domain = alt.Scale(type="log", domain=[floor, 1], nice=False)
     words = f"datum.value <= {floor * 1.001} ? 'none' : format(datum.value, '~%')"
     ticks = [10.0**k for k in range(round(math.log10(floor)), 1)]
     axis = plain_axis("missed, log axis", labelExpr=words, values=ticks)
-    y = alt.Y("missed:Q", scale=domain, axis=axis)
-    colour = alt.Color(
-        "verdict:N",
-        scale=alt.Scale(
-            domain=[v.value for v in Verdict], range=[VERDICT_COLOURS[v] for v in Verdict]
-        ),
-        legend=None,
-    )
-    shape = alt.Shape(
-        "verdict:N",
-        scale=alt.Scale(domain=[v.value for v in Verdict], range=[_SHAPES[v] for v in Verdict]),
-        legend=None,
-    )
-    layers: list[alt.Chart] = []
-    if (band := _band(capacity)) is not None:
-        between = rows_of({"from": [band[0]], "to": [band[1]]})
-        layers.append(
-            between.mark_rect(color=SERIES[0], opacity=0.14).encode(x=alt.X("from:Q"), x2="to:Q")
-        )
-    may = rows_of({"allowed": allowed}).mark_rule(strokeDash=[4, 3], color=INK)
-    layers.append(may.encode(y=alt.Y("allowed:Q")))
-    layers.append(
-        table.mark_rule(strokeWidth=1.5).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
-    )
-    layers.append(
-        table.mark_point(filled=True, size=60, opacity=1).encode(
-            x=x,
-            y=y,
-            color=colour,
-            shape=shape,
-            tooltip=[
-                alt.Tooltip("rate:Q", title="offered/s", format="~g"),
-                alt.Tooltip("condition:N"),
-                alt.Tooltip("shown:N", title="share that met it"),
-                alt.Tooltip("bounds:N"),
-                alt.Tooltip("verdict:N"),
-                alt.Tooltip("requests:N"),
-                alt.Tooltip("points:Q"),
-            ],
-        )
-    )
-    return finish(alt.layer(*layers), height=_HEIGHT)
+    domain = alt.Scale(type="log", domain=[floor, 1], nice=False)
+    return x, alt.Y("missed:Q", scale=domain, axis=axis)

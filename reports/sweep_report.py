@@ -24,7 +24,7 @@ from reports.model import (
 )
 from reports.plots_sweep import attainment_plot, latency_curve
 from reports.sweep_numbers import LoadSeen, Number, loads_seen
-from reports.sweep_words import capacity_sentence, knee_sentence, limit_words
+from reports.sweep_words import capacity_sentence, knee_sentence, limit_words, percent
 from results.capacity import Capacity, CapacityKind, Knee, LoadTold, Point, RateJudged, Verdict
 from results.units import format_interval, format_value
 
@@ -145,7 +145,7 @@ def _capacity_figures(capacity: Capacity) -> tuple[KeyFigure, ...]:
     passed, failed = capacity.capacity_rps, capacity.failed_rps
     width = ""
     if passed is not None and failed is not None:
-        width = f"{failed / passed - 1.0:.0%} above the capacity"
+        width = f"{percent(failed / passed - 1.0)} above the capacity"
     return (
         KeyFigure(
             label="capacity",

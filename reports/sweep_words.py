@@ -28,8 +28,9 @@ def capacity_sentence(capacity: Capacity) -> str:
         case CapacityKind.BRACKETED:
             assert passed is not None and failed is not None
             return (
-                f"Between {passed:g} and {failed:g} requests/s, {failed / passed - 1.0:.0%} apart "
-                f"where {capacity.tolerance:.0%} was asked for: {capacity.why}.{bound}{guess}"
+                f"Between {passed:g} and {failed:g} requests/s, {percent(failed / passed - 1.0)} "
+                f"apart where {percent(capacity.tolerance)} was asked for: "
+                f"{capacity.why}.{bound}{guess}"
             )
         case CapacityKind.AT_LEAST:
             return f"At least {passed:g} requests/s: {capacity.why}."
@@ -62,6 +63,11 @@ def knee_sentence(knee: Knee, loads: Sequence[LoadSeen]) -> str:
         ttft, output = at.number("ttft_s", "p50"), at.number("output_throughput")
         got = f": {output.words('tokens/s')} of output, TTFT p50 {ttft.words('s')}"
     return f"Knee at {words}{got}. It is {knee.rule}."
+
+
+def percent(share: float) -> str:
+    """Three digits at most: ``5 %``, ``112 %``."""
+    return f"{share * 100.0:.3g} %"
 
 
 def limit_words(constraint: ConstraintJudged) -> str:

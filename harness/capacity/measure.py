@@ -18,6 +18,8 @@ from workloads.traffic.spec import Traffic
 OnProgress = Callable[[int, int, float], None]
 
 _CANARY_S = 10.0
+# Whether a server that answered nothing is still there: it was, a moment ago.
+_STILL_THERE_S = 3.0
 # Doubts that speak of the client. Every other one is the server's doing, and a search's business.
 CLIENT_FAULTS = frozenset(
     {"client_late", "client_slow", "client_stalled", "client_near_ceiling", "unsent_requests"}
@@ -60,7 +62,7 @@ def measure_endpoint_once(
     samples = driver.drive(target, traffic, on_progress)
     measured = ~samples.is_warmup
     if measured.any() and not (samples.status[measured] >= 0).any():
-        canary = driver.first_token(target, _CANARY_S, traffic.api)
+        canary = driver.first_token(target, _STILL_THERE_S, traffic.api)
         if canary.error:
             raise EngineDied("load", f"{target.base_url} stopped answering: {canary.error}")
     return PointMeasured(
