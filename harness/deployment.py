@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from harness.plan import RunPlan
 from harness.pools import Inventory
+from harness.telemetry.beside import Watch
 from results.environment import Hardware
 from results.record import Placement
 from results.startup import StartupTimeline
@@ -29,7 +30,7 @@ class Deployment:
     """A running workload. ``startup`` is None where nothing was started by us (an endpoint).
 
     ``check`` raises EngineDied or NodeLost, with the last log lines, when it no longer runs.
-    ``log_tail`` returns the engine's last lines so far.
+    ``log_tail`` returns the engine's last lines so far. ``watch`` makes the sampler of one load.
     """
 
     running: Running
@@ -41,6 +42,8 @@ class Deployment:
     simulated: bool = False  # what answers says that it is a simulation
     check: Callable[[], None]
     log_tail: Callable[[], tuple[str, ...]]
+    # Seconds between readings → what reads beside a load; None: there is no server to look at.
+    watch: Callable[[float], Watch] | None = None
 
 
 # Called with a phase's name and a sentence for the person who waits, as things happen.

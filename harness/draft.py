@@ -15,15 +15,17 @@ from typing import Any
 from harness import provenance
 from harness.deployment import Deployment
 from harness.errors import DeploymentError
+from harness.judge import judge_load, measure_load
 from harness.model_identity import model_identity
 from harness.plan import RunPlan, plan_to_mapping, tuning_of, workload_hash
 from harness.spec import RunSpec
 from harness.specfile import spec_to_mapping
 from results.checks import doubts_of
+from results.client import ClientReport
 from results.clock import Clock
 from results.environment import Environment, environment_hash
 from results.lost import this_process
-from results.measure import measure_cost, measure_requests, measure_startup, measure_steps
+from results.measure import measure_cost, measure_startup, measure_steps
 from results.measurement import Measurement
 from results.record import (
     Doubt,
@@ -31,12 +33,16 @@ from results.record import (
     Failed,
     Invalid,
     Outcome,
+    Placement,
     RunRecord,
     Succeeded,
     new_run_id,
 )
 from results.samples import RequestSamples, Samples
 from results.store import OpenRun, RecordStore
+from results.telemetry import Telemetry
+from results.telemetry_doubts import doubts_of_telemetry, shares_prefixes
+from results.telemetry_measure import measure_telemetry
 from workloads.traffic.spec import Traffic
 
 LOG_TAIL_LINES = 40
@@ -54,6 +60,9 @@ class Draft:
     deployment: Deployment | None = None
     with_startup: bool = True
     samples: Samples | None = None
+    traffic: Traffic | None = None  # that of this repeat
+    client: ClientReport | None = None
+    telemetry: Telemetry | None = None  # on the load's axis
 
 
 def open_draft(
@@ -107,11 +116,14 @@ def seal(
     measurements: tuple[Measurement, ...] = ()
     tables = {}
     if deployment is not None and draft.samples is not None:
-        found = doubts_of(draft.samples, environment, deployment.placement)
+        found = _doubts(draft, draft.samples, environment, deployment.placement)
         doubts = (*found, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
         tables = {kind: draft.samples.to_table()}
+        if draft.telemetry is not None:
+            doubts = (*doubts, *_telemetry_doubts(draft, deployment))
+            tables["telemetry"] = draft.telemetry.to_table()
     resolved = {**deployment.resolved, "asked": dict(draft.tuning)} if deployment else {}
     record = RunRecord(
         run_id=run.run_id,
@@ -136,6 +148,7 @@ def seal(
         placement=deployment.placement if deployment else None,
         environment=environment,
         startup=deployment.startup if deployment and draft.with_startup else None,
+        client=draft.client,
         measurements=measurements,
         doubts=doubts,
     )
@@ -226,12 +239,37 @@ def _measurements(
     why = "the deployment was already up" if deployment.startup else "nothing was started by us"
     slo: Mapping[str, float] = draft.open_run.spec.get("slo") or {}
     load = (
-        measure_requests(samples, slo, chips)
+        measure_load(samples, draft.client, slo, chips)
         if isinstance(samples, RequestSamples)
         else measure_steps(samples, chips)
     )
     cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
-    return (*measure_startup(startup, why), *load, *cost)
+    server = (
+        measure_telemetry(draft.telemetry, samples, chips)
+        if draft.telemetry is not None and isinstance(samples, RequestSamples)
+        else ()
+    )
+    return (*measure_startup(startup, why), *load, *server, *cost)
+
+
+def _doubts(
+    draft: Draft, samples: Samples, environment: Environment | None, placement: Placement
+) -> tuple[Doubt, ...]:
+    if not isinstance(samples, RequestSamples):
+        return doubts_of(samples, environment, placement)
+    return judge_load(samples, draft.traffic, draft.client, environment, placement)
+
+
+def _telemetry_doubts(draft: Draft, deployment: Deployment) -> tuple[Doubt, ...]:
+    if draft.telemetry is None or not isinstance(draft.samples, RequestSamples):
+        return ()
+    placement = deployment.placement
+    return doubts_of_telemetry(
+        draft.telemetry,
+        draft.samples,
+        expects_prefix_hits=shares_prefixes(draft.open_run.spec.get("traffic") or {}),
+        num_chips=0 if placement.virtual else placement.num_chips,
+    )
 
 
 def _usd_per_chip_hour(draft: Draft, pool_name: str) -> float | None:

@@ -4,11 +4,16 @@ HarnessError                  exit code 3 unless said otherwise
 ├── SpecError                 the spec cannot be read as one                    (exit code 2)
 ├── PlanRefused               no pool can hold what the spec asks               (exit code 3)
 ├── RayUnavailable            the Ray cluster cannot be started or reached
+├── EndpointUnreachable       nobody answers at a URL as a server should
+├── SourceAbsent              a source of telemetry is not there; ends no run
+├── SourceFailed              a source of telemetry did not answer; ends no run
 └── DeploymentError           carries stage, error and the last log lines
     ├── PlacementTimedOut     every rung was waited for in vain
     ├── EngineDied            the engine's process ended before it was asked to
     ├── DeadlineExceeded      a phase took longer than its deadline
-    └── NodeLost              a node of the deployment went away
+    ├── NodeLost              a node of the deployment went away
+    ├── WorkerDied            a process that sends the load ended before the load did
+    └── ClientTooSlow         the load client cannot send what is asked with a margin (exit code 4)
 
 Constructors take positional arguments only, so that each survives pickling.
 """
@@ -29,6 +34,18 @@ class PlanRefused(HarnessError):
 
 
 class RayUnavailable(HarnessError):
+    pass
+
+
+class EndpointUnreachable(HarnessError):
+    pass
+
+
+class SourceAbsent(HarnessError):
+    pass
+
+
+class SourceFailed(HarnessError):
     pass
 
 
@@ -70,3 +87,11 @@ class DeadlineExceeded(DeploymentError):
 
 class NodeLost(DeploymentError):
     error = "node_lost"
+
+
+class WorkerDied(DeploymentError):
+    error = "load_worker_died"
+
+
+class ClientTooSlow(DeploymentError):
+    error = "client_too_slow"

@@ -34,6 +34,9 @@ from harness.startup import (
     assemble,
     log_reader,
 )
+from harness.telemetry.beside import LocalWatch
+from harness.telemetry.sampler import Source
+from harness.telemetry.sources import beside_server, of_endpoint
 from results.clock import Clock, SystemClock
 from results.environment import Hardware
 from results.record import Placement, RungTried
@@ -71,11 +74,30 @@ class FakeDeployer:
         launch = launch_for(device)
         with ExitStack() as stack:
             if isinstance(launch, RemoteServer):
-                yield _remote(launch)
+                yield self._remote(launch)
             elif isinstance(launch, ServerLaunch):
                 yield self._serve(stack, plan, launch, announce, asked_s)
             else:
                 raise DeploymentError("startup", "the fake deployer serves; it trains nothing")
+
+    def _remote(self, launch: RemoteServer) -> Deployment:
+        target = ServerTarget(
+            base_url=launch.url, model=launch.model, api_key_env=launch.api_key_env
+        )
+        return Deployment(
+            running=Running(target=target, load=HttpLoadDriver()),
+            placement=Placement(
+                pool="endpoint", accelerator="unknown", num_chips=0, capacity="", nodes=()
+            ),
+            hardware=(),
+            startup=None,
+            check=lambda: None,
+            log_tail=lambda: (),
+            watch=self._watch(of_endpoint(launch.url)),
+        )
+
+    def _watch(self, sources: tuple[Source, ...]) -> Callable[[float], LocalWatch]:
+        return lambda interval_s: LocalWatch(sources, self.clock.monotonic_s, interval_s)
 
     def _serve(
         self,
@@ -135,6 +157,7 @@ class FakeDeployer:
             simulated=token.simulated,
             check=lambda: _check(server),
             log_tail=server.tail,
+            watch=self._watch(_beside(target, status)),
         )
 
     def _healthy(self, server: ServerProcess, begun_s: float, deadline_s: float) -> ServerStatus:
@@ -159,18 +182,8 @@ def _check(server: ServerProcess) -> None:
         raise engine_died("load", status, server.tail())
 
 
-def _remote(launch: RemoteServer) -> Deployment:
-    target = ServerTarget(base_url=launch.url, model=launch.model, api_key_env=launch.api_key_env)
-    return Deployment(
-        running=Running(target=target, load=HttpLoadDriver()),
-        placement=Placement(
-            pool="endpoint", accelerator="unknown", num_chips=0, capacity="", nodes=()
-        ),
-        hardware=(),
-        startup=None,
-        check=lambda: None,
-        log_tail=lambda: (),
-    )
+def _beside(target: ServerTarget, status: ServerStatus) -> tuple[Source, ...]:
+    return beside_server(target.base_url, _CPU_DEVICE.kind, engine_pid=status.warden_pid)
 
 
 def _placement(plan: RunPlan) -> Placement:

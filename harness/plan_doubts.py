@@ -1,4 +1,4 @@
-"""What may be doubted about a run before it is made, from the plan alone. Pure."""
+"""What may be doubted about a run before it is made: from the plan, and the files it names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 from harness.fitting import is_cpu
 from harness.pools import Inventory
 from harness.spec import RunSpec
+from harness.spec_checks import context_length
+from harness.traffic_doubts import traffic_doubts
+from workloads.errors import TrafficFileUnusable
 from workloads.params import VllmWorkload
 from workloads.registry import Role, role_of
-from workloads.traffic.spec import ClosedLoop, Traffic
+from workloads.traffic import expect
+from workloads.traffic.spec import Traffic
 
 if TYPE_CHECKING:
     from harness.plan import Rung
@@ -33,6 +37,7 @@ def plan_doubts(
     yield from _chip_doubts(spec, rungs)
     if role is not Role.TRAINING and spec.traffic is not None:
         yield from _percentile_doubts(spec.traffic)
+        yield from traffic_doubts(spec.traffic, context_length(spec.workload)[0])
     if spec.num_repeats == 1:
         yield "num_repeats is 1: how much runs differ from each other will not be known"
 
@@ -91,11 +96,12 @@ def _chip_doubts(spec: RunSpec, rungs: tuple[Rung, ...]) -> Iterator[str]:
 
 
 def expected_requests(traffic: Traffic) -> float | None:
-    """How many requests the schedule holds, on average; None where only the answers decide."""
-    counts = [] if traffic.num_requests is None else [float(traffic.num_requests)]
-    if traffic.duration_s is not None and not isinstance(traffic.arrivals, ClosedLoop):
-        counts.append(traffic.duration_s * traffic.arrivals.rate_rps)
-    return min(counts) if counts else None
+    """How many requests the schedule holds, on average; None where only the answers decide, or
+    where a trace cannot be read here."""
+    try:
+        return expect.expected_requests(traffic)
+    except TrafficFileUnusable:
+        return None
 
 
 def _percentile_doubts(traffic: Traffic) -> Iterator[str]:

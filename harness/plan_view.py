@@ -8,8 +8,16 @@ from dataclasses import dataclass, replace
 from harness.plan import Rung, RunPlan
 from harness.plan_doubts import expected_requests
 from harness.pools import Inventory
+from harness.traffic_words import traffic_sentence
 from results.prices import PriceTable
 from workloads.registry import Role, role_of
+from workloads.traffic.spec import (
+    ConstantArrivals,
+    GammaArrivals,
+    PiecewiseArrivals,
+    PoissonArrivals,
+    Traffic,
+)
 
 SECONDS_PER_HOUR = 3600.0
 GIB = 1 << 30
@@ -105,7 +113,7 @@ def _duration(plan: RunPlan, at_most_s: float) -> str:
     if plan.measuring_s is not None:
         measuring = f"{runs} {plan.measuring_s:g} s"
     elif spec.traffic is not None:
-        measuring = f"{runs} {spec.traffic.num_requests} requests"
+        measuring = f"{runs} {_ends(spec.traffic)}"
     else:
         measuring = f"{runs} {getattr(spec.workload, 'num_steps', '?')} steps"
     if not plan.rungs:
@@ -117,17 +125,32 @@ def _duration(plan: RunPlan, at_most_s: float) -> str:
     )
 
 
+def _ends(traffic: Traffic) -> str:
+    """What ends traffic that has no duration_s."""
+    arrivals = traffic.arrivals
+    if traffic.num_requests is not None:
+        return f"{traffic.num_requests} requests"
+    if isinstance(arrivals, PiecewiseArrivals):
+        return f"{sum(segment.duration_s for segment in arrivals.segments):g} s"
+    return "the whole trace"
+
+
 def _what(plan: RunPlan) -> str:
     spec = plan.spec
     if role_of(spec.workload) is Role.TRAINING:
         return "training"
     assert spec.traffic is not None  # require_valid said so
-    traffic = spec.traffic
-    arrivals = traffic.arrivals
-    load = (
-        f"{arrivals.num_users} users" if arrivals.kind == "closed" else f"{arrivals.rate_rps:g}/s"
-    )
-    return f"{arrivals.kind} arrivals, {load}"
+    expected = expected_requests(spec.traffic)
+    told = traffic_sentence(spec.traffic)
+    if expected is None or not _needs_sum(spec.traffic):
+        return told
+    return f"{told}; about {expected:.0f} requests"
+
+
+def _needs_sum(traffic: Traffic) -> bool:
+    """Whether the number of requests is more than a rate times a duration, or a number given."""
+    steady = isinstance(traffic.arrivals, ConstantArrivals | PoissonArrivals | GammaArrivals)
+    return traffic.num_requests is None and (not steady or traffic.sessions is not None)
 
 
 def _row(order: int, rung: Rung, at_most_s: float) -> RungRow:

@@ -27,6 +27,8 @@ from harness.plan import RunPlan
 from harness.pools import Inventory
 from harness.settings import secret
 from harness.startup import before_the_job
+from harness.telemetry.beside import LocalWatch
+from harness.telemetry.sources import of_endpoint
 from results.clock import Clock, SystemClock
 from results.record import Placement
 from results.startup import StartupTimeline
@@ -103,6 +105,10 @@ class RayDeployer:
             simulated=token.simulated,
             check=lambda: None,
             log_tail=lambda: (),
+            # The load is sent by another process: reading here holds up no event loop.
+            watch=lambda interval_s: LocalWatch(
+                of_endpoint(target.base_url), ask.clock.monotonic_s, interval_s
+            ),
         )
 
     def _key(self, launch: RemoteServer) -> Secret | None:

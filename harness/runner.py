@@ -20,11 +20,13 @@ from harness.plan_view import priced
 from harness.pools import Inventory
 from harness.progress import Progress
 from harness.spec import RunSpec
+from harness.telemetry.beside import on_load_axis, watch_over
+from harness.telemetry.sampling import DEFAULT_INTERVAL_S
 from results.clock import Clock
 from results.errors import StoreUnwritable
 from results.prices import PriceTable
 from results.record import Failed, Outcome, RunRecord, Succeeded, new_run_id
-from results.samples import Samples
+from results.samples import RequestSamples, Samples
 from results.store import RecordStore
 from workloads.base import Device, Launch, Workload
 from workloads.registry import workload_for
@@ -32,7 +34,10 @@ from workloads.registry import workload_for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What a run stands on. ``models_dir`` is where models that a spec asks for are made."""
+    """What a run stands on. ``models_dir`` is where models that a spec asks for are made.
+
+    ``telemetry_interval_s``: between two looks at the server's side of a load; 0: none is taken.
+    """
 
     deployer: Deployer
     store: RecordStore
@@ -41,6 +46,7 @@ class RunContext:
     models_dir: str
     image_digest: str = ""
     prices: PriceTable | None = None
+    telemetry_interval_s: float = DEFAULT_INTERVAL_S
 
 
 def run_spec(spec: RunSpec, context: RunContext) -> Iterator[RunRecord]:
@@ -100,7 +106,7 @@ def _run_group(
                     later = _open(plan.spec, plan, index, experiment_id, context)
                     draft = replace(later, with_startup=False)
                 draft = replace(draft, deployment=deployment, stage="load")
-                draft = replace(draft, samples=_drive(workload, deployment, index, plan, context))
+                draft = _driven(draft, workload, deployment, index, plan, context)
                 deployment.check()  # what answered must have been alive to the end
                 record = _seal(draft, Succeeded(), context)
                 draft = None
@@ -121,6 +127,30 @@ def _run_group(
 
 def _launcher(workload: Workload, context: RunContext) -> Callable[[Device], Launch]:
     return lambda device: workload.launch(device, context.models_dir)
+
+
+def _driven(
+    draft: Draft,
+    workload: Workload,
+    deployment: Deployment,
+    index: int,
+    plan: RunPlan,
+    context: RunContext,
+) -> Draft:
+    """With the load's columns, how its client did, and what was read beside it."""
+    interval_s = context.telemetry_interval_s
+    watch = deployment.watch(interval_s) if deployment.watch and interval_s > 0 else None
+    samples, watched = watch_over(
+        watch,
+        context.clock.monotonic_s,
+        lambda: _drive(workload, deployment, index, plan, context),
+    )
+    client = getattr(deployment.running.load, "last_report", None)
+    telemetry = (
+        on_load_axis(watched, samples, client) if isinstance(samples, RequestSamples) else None
+    )
+    traffic = traffic_of_repeat(plan.spec.traffic, index)
+    return replace(draft, samples=samples, traffic=traffic, client=client, telemetry=telemetry)
 
 
 def _drive(

@@ -202,6 +202,11 @@ class ServerProcess:
         self._runner: threading.Thread | None = None
         self._zero_s = self._clock.monotonic_s() if counted_from_s is None else counted_from_s
 
+    @property
+    def host(self) -> str:
+        """The address that the server was told to bind."""
+        return self._command.host
+
     def begin(self) -> None:
         """Returns at once; what happens then is told by ``watch``."""
         self._runner = threading.Thread(target=self._run, name="server", daemon=True)

@@ -5,10 +5,15 @@ A variable of ours starts with ``WINDTUNNEL_``. What belongs to one run belongs 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.errors import SpecError
+
+DEFAULT_TELEMETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +21,13 @@ class Settings:
     """``home`` holds what the program writes: ``store/``, ``models/``, ``reports/``.
 
     ``store_url`` is a folder or any fsspec URL; it defaults to ``home/store``.
+    ``telemetry_interval_s``: between two looks at the server's side of a load; 0: none is taken.
     """
 
     home: Path
     store_url: str
     image_digest: str = ""
+    telemetry_interval_s: float = DEFAULT_TELEMETRY_S
 
     @property
     def models_dir(self) -> Path:
@@ -32,14 +39,26 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from ``environ`` (default: this process's own)."""
+    """Settings from ``environ`` (default: this process's own). Raises SpecError."""
     env = os.environ if environ is None else environ
     home = Path(env.get("WINDTUNNEL_HOME") or "var").expanduser()
     return Settings(
         home=home,
         store_url=env.get("WINDTUNNEL_STORE") or str(home / "store"),
         image_digest=env.get("WINDTUNNEL_IMAGE_DIGEST", ""),
+        telemetry_interval_s=_seconds(env, "WINDTUNNEL_TELEMETRY_S", DEFAULT_TELEMETRY_S),
     )
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise SpecError(f"{name} = {text!r}: seconds are asked for, 0 or more, as 0.5")
+    return value
 
 
 def secret(name: str) -> str | None:

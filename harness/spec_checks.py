@@ -19,7 +19,9 @@ from results.metrics import REGISTRY, Area
 from workloads import model_shape, torch_shape
 from workloads.params import EndpointWorkload, MadeModel, TorchWorkload, VllmWorkload
 from workloads.registry import Role, role_of
-from workloads.traffic.spec import ClosedLoop, FixedLength, Length, Traffic
+from workloads.traffic.checks import traffic_faults
+from workloads.traffic.expect import longest_request
+from workloads.traffic.spec import Traffic
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -267,8 +269,10 @@ def _check_load(spec: RunSpec) -> Wrong:
             message=f"is missing; a workload of kind {spec.workload.kind} is measured under one",
         )
         return
-    yield from _check_traffic(spec.traffic)
-    yield from _check_context(spec.workload, spec.traffic)
+    wrong = list(_check_traffic(spec.traffic))
+    yield from wrong
+    if not wrong:
+        yield from _check_context(spec.workload, spec.traffic)
     duration_s = spec.traffic.duration_s
     if duration_s is not None and duration_s >= spec.deadlines.load_s > 0:
         yield Problem(
@@ -279,51 +283,30 @@ def _check_load(spec: RunSpec) -> Wrong:
 
 
 def _check_traffic(traffic: Traffic) -> Wrong:
-    path: Path = ("traffic",)
-    arrivals = (*path, "arrivals")
-    if isinstance(traffic.arrivals, ClosedLoop):
-        yield from _numbers(
-            traffic.arrivals, arrivals, num_users=_at_least(1), think_time_s=_at_least(0)
+    for fault in traffic_faults(traffic):
+        path = ("traffic", *fault.path)
+        yield (
+            Problem(path=path, message=fault.says)
+            if fault.says
+            else _wrong(path, fault.found, fault.accepted)
         )
-    else:
-        yield from _numbers(traffic.arrivals, arrivals, rate_rps=_above_0)
-    for key in ("prompt_tokens", "output_tokens"):
-        yield from _check_length(getattr(traffic, key), (*path, key))
-    yield from _numbers(
-        traffic,
-        path,
-        duration_s=_above_0,
-        num_requests=_at_least(1),
-        num_warmup_requests=_at_least(0),
-        seed=_at_least(0),
-        request_timeout_s=_above_0,
-    )
-    if traffic.duration_s is None and traffic.num_requests is None:
-        yield Problem(path=path, message="never ends; accepted: duration_s, num_requests, or both")
-
-
-def _check_length(length: Length, path: Path) -> Wrong:
-    if isinstance(length, FixedLength):
-        yield from _numbers(length, path, tokens=_at_least(1))
-        return
-    yield from _numbers(length, path, low=_at_least(1))
-    if length.high < length.low:
-        yield _wrong((*path, "high"), length.high, f"at least low, which is {length.low}")
 
 
 def _check_context(workload: Any, traffic: Traffic) -> Wrong:
     """A request longer than the model's context is refused by the server, every time."""
-    limit, whose = _context_length(workload)
-    prompt, output = longest(traffic.prompt_tokens), longest(traffic.output_tokens)
-    if limit is not None and prompt + output > limit:
-        yield Problem(
-            path=("traffic",),
-            message=f"asks for up to {prompt} prompt and {output} output tokens, "
-            f"{prompt + output} in all; {whose} is {limit}",
-        )
+    limit, whose = context_length(workload)
+    most = longest_request(traffic)
+    if limit is None or most is None or most.total <= limit:
+        return
+    turns = f"{most.turns} turns, in all " if most.turns > 1 else ""
+    yield Problem(
+        path=("traffic",),
+        message=f"asks for up to {turns}{most.prompt} prompt and {most.output} output tokens, "
+        f"{most.total} in all; {whose} is {limit}",
+    )
 
 
-def _context_length(workload: Any) -> tuple[int | None, str]:
+def context_length(workload: Any) -> tuple[int | None, str]:
     """Tokens a request may have, as far as the spec itself tells, and what says so."""
     arguments = getattr(workload, "engine_args", {})
     asked = arguments.get("max-model-len", arguments.get("max_model_len"))
@@ -334,10 +317,6 @@ def _context_length(workload: Any) -> tuple[int | None, str]:
         made = model_shape.PRESETS[model.preset]
         return made.max_position_embeddings, f"the context of {model.preset}"
     return None, ""
-
-
-def longest(length: Length) -> int:
-    return length.tokens if isinstance(length, FixedLength) else length.high
 
 
 def _check_slo(spec: RunSpec) -> Wrong:

@@ -18,6 +18,7 @@ from harness.spec import RunSpec
 from harness.spec_door import mirror
 from harness.spec_kinds import loadable_strangers, spec_shape
 from harness.spec_shape import default_of, to_mapping
+from harness.traffic_schema import TRAFFIC_DESCRIPTIONS
 from results.metrics import REGISTRY, Area
 from workloads import model_shape, torch_shape
 from workloads.params import MadeModel, TorchWorkload
@@ -69,6 +70,17 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "model": "The model's name in requests.",
         "api_key_env": "The environment variable that holds the key; the key itself is never kept.",
     },
+    "SimulatedWorkload": {
+        "kind": "A model of an engine, served in real time; its records say that they are one.",
+        "model": "The shape of the model that is simulated, such as llama-3.1-8b.",
+        "accelerator": "The accelerator that is simulated, such as H100; empty: the device's own.",
+        "tensor_parallel_size": "Chips that one copy of the model is spread over.",
+        "engine_args": "As vLLM's: max-num-seqs, max-num-batched-tokens, block-size, …",
+        "compute_efficiency": "Share of the peak arithmetic that is reached; 1: the bound.",
+        "memory_efficiency": "Share of the peak memory bandwidth that is reached; 1: the bound.",
+        "step_overhead_s": "What each step takes beside, in seconds.",
+        "startup_s": "How long it pretends to load, in seconds.",
+    },
     "TorchWorkload": {
         "kind": "Data-parallel training of a small transformer.",
         "preset": "The size of the model that is trained.",
@@ -83,36 +95,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "cpus_per_worker": "CPUs that each worker reserves.",
         "threads_per_worker": "Threads that each worker computes with.",
     },
-    "Traffic": {
-        "arrivals": "When requests are sent.",
-        "prompt_tokens": "Length of each prompt.",
-        "output_tokens": "Length of each answer; the server is told to write exactly as many.",
-        "duration_s": "Seconds of schedule; with num_requests, whichever ends first.",
-        "num_requests": "Requests in all; with duration_s, whichever ends first.",
-        "num_warmup_requests": "Requests sent before, kept and not measured.",
-        "seed": "Of arrivals, lengths and prompts.",
-        "api": "Which of the server's two interfaces is used.",
-        "request_timeout_s": "A request without an answer for so long has failed.",
-    },
-    "ConstantArrivals": {
-        "rate_rps": "Requests per second.",
-        "kind": "One every 1/rate seconds, whatever the server does.",
-    },
-    "PoissonArrivals": {
-        "rate_rps": "Requests per second, on average.",
-        "kind": "At random instants, as independent users send them, whatever the server does.",
-    },
-    "ClosedLoop": {
-        "num_users": "How many requests are under way at once.",
-        "think_time_s": "Seconds between an answer and the same user's next request.",
-        "kind": "Each user waits for its answer before it asks again.",
-    },
-    "FixedLength": {"tokens": "Every length, in tokens.", "kind": "All alike."},
-    "UniformLength": {
-        "low": "The shortest, in tokens.",
-        "high": "The longest, in tokens; as likely as every other.",
-        "kind": "Every length from low to high alike.",
-    },
+    **TRAFFIC_DESCRIPTIONS,
 }
 
 

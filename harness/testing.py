@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -21,6 +22,7 @@ from harness.fake_deployer import FakeDeployer as FakeDeployer
 from harness.plan import RunPlan, make_plan
 from harness.server_process import ServerCommand, ServerProcess, ServerState
 from harness.spec import Deadlines, RunSpec
+from harness.telemetry.beside import on_load_axis, watch_over
 from results.clock import SystemClock
 from results.samples import RequestSamples
 from workloads.base import Device, RemoteServer, ServerLaunch
@@ -134,6 +136,29 @@ class DeployerContract:
             assert any("healthy" in line for line in deployed.log_tail())
         assert not processes_of(name)
         assert any("healthy" in line for line in deployed.log_tail())
+
+    def test_its_server_is_watched_beside_a_load(self, deployer: Deployer, name: str) -> None:
+        with deployer.deploy(
+            self.plan(deployer), lambda _: simulated_launch(name=name), _say_nothing
+        ) as deployed:
+            assert deployed.watch is not None
+            clock = SystemClock()
+            for _ in range(2):  # each load has a watch of its own
+                samples, watched = watch_over(
+                    deployed.watch(0.1), clock.monotonic_s, lambda: self.drive(deployed)
+                )
+                telemetry = on_load_axis(watched, samples, None)
+                assert telemetry is not None
+                notes = {note.source: note for note in telemetry.sources()}
+                assert set(notes) == {"vllm", "host"}  # no accelerator is ours: none is read
+                assert notes["host"].num_reads >= 2
+                assert notes["vllm"].num_reads >= 2 or notes["vllm"].absent
+                (engine,) = telemetry.series("engine_cpu_s").values()
+                # Read before the first request was sent and after the last was answered.
+                assert engine.t_s[0] <= np.nanmin(samples.dispatched_s) + telemetry.resolution_s
+                assert engine.t_s[-1] >= np.nanmax(samples.done_s) - telemetry.resolution_s
+                assert np.all(np.diff(engine.value) >= 0)
+                assert engine.value[0] > 0
 
     def drive(self, deployed: Deployment) -> RequestSamples:
         load, target = deployed.running.load, deployed.running.target

@@ -10,9 +10,9 @@ import yaml
 
 from reports.model import Block, Cell, Column, Fact, Facts, Listing, Paragraph, Table, Tone
 from reports.wording import find
-from results.measurement import Measurement
+from results.measurement import Measurement, groups_of, of_group
 from results.metrics import Area, metric
-from results.record import Failed, RunRecord
+from results.record import Evidence, Failed, RunRecord
 from results.units import NOT_AVAILABLE, format_interval, format_value, metric_label
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -23,7 +23,7 @@ MAX_LISTING = 20_000
 
 def measurement_tables(record: RunRecord) -> tuple[Table, ...]:
     """Distributions with their percentiles in one table, single numbers in another."""
-    metrics = list(dict.fromkeys(m.metric for m in record.measurements))
+    metrics = list(dict.fromkeys(m.metric for m in of_group(record.measurements)))
     spread = [name for name in metrics if find(record, name, "p50") is not None]
     single = [name for name in metrics if find(record, name) is not None]
     tables = []
@@ -31,16 +31,59 @@ def measurement_tables(record: RunRecord) -> tuple[Table, ...]:
         tables.append(_distributions(record, spread))
     if single:
         tables.append(_singles(record, single))
+    groups = groups_of(record.measurements)
+    if groups:
+        tables.append(_by_model(record, groups))
     return tuple(tables)
+
+
+# What is said of each model of a mix; the rest is in the record.
+_OF_EACH_MODEL = (
+    ("achieved_rate", "value"),
+    ("output_throughput", "value"),
+    ("error_share", "value"),
+    ("slo_attainment", "value"),
+    ("ttft_s", "p50"),
+    ("ttft_s", "p99"),
+    ("tpot_s", "p50"),
+    ("tpot_s", "p99"),
+)
+
+
+def _by_model(record: RunRecord, groups: tuple[str, ...]) -> Table:
+    shown = [
+        (name, statistic)
+        for name, statistic in _OF_EACH_MODEL
+        if any(find(record, name, statistic, group) for group in groups)
+    ]
+    return Table(
+        caption="By model or adapter",
+        columns=(
+            Column(name="model"),
+            *(
+                Column(
+                    name=metric_label(name, s),
+                    numeric=True,
+                    meaning=metric(name).meaning,
+                )
+                for name, s in shown
+            ),
+        ),
+        rows=tuple(
+            (Cell(text=group), *(_cell(find(record, name, s, group)) for name, s in shown))
+            for group in groups
+        ),
+        note="Rates count over the whole run's window, so that they add up.",
+    )
 
 
 def _distributions(record: RunRecord, names: list[str]) -> Table:
     statistics = [s for s in STATISTICS if any(find(record, n, s) for n in names)]
-    extra = {m.statistic for m in record.measurements} - {*statistics, "value"}
+    extra = {m.statistic for m in of_group(record.measurements)} - {*statistics, "value"}
     statistics += sorted(extra, key=lambda s: float(s.removeprefix("p")))
     rows = []
     for name in names:
-        n = max(m.n for m in record.measurements if m.metric == name)
+        n = max(m.n for m in of_group(record.measurements) if m.metric == name)
         cells = [_cell(find(record, name, s)) for s in statistics]
         rows.append((_name_cell(name), *cells, Cell(text=f"{n:,}")))
     return Table(
@@ -51,8 +94,8 @@ def _distributions(record: RunRecord, names: list[str]) -> Table:
             Column(name="n", numeric=True, meaning="samples behind the row"),
         ),
         rows=tuple(rows),
-        note="Small print: 95 % order-statistic interval, within this run. An interval over "
-        "requests of one run says nothing about the next run; repeats do.",
+        note="Small print: 95 % interval within this run, which allows for requests that follow "
+        "each other closely. It says nothing about the next run; repeats do.",
     )
 
 
@@ -101,7 +144,9 @@ def placement_blocks(record: RunRecord) -> tuple[Block, ...]:
     """Where it ran and which rungs of the ladder were tried first."""
     place = record.placement
     if place is None:
-        return (Paragraph(text="The run was never placed.", tone="muted"),)
+        imported = record.evidence is Evidence.IMPORTED
+        why = "The result that was imported does not say where it ran."
+        return (Paragraph(text=why if imported else "The run was never placed.", tone="muted"),)
     chips = f"{place.num_chips} x {place.accelerator}" if place.num_chips else "CPU only"
     facts = [
         Fact(label="pool", value=f"{place.pool}{' (virtual)' if place.virtual else ''}"),
@@ -141,6 +186,8 @@ def environment_blocks(record: RunRecord) -> tuple[Block, ...]:
     env = record.environment
     if env is None:
         text = "The run ended before its environment was known."
+        if record.evidence is Evidence.IMPORTED:
+            text = "The result that was imported does not say what answered."
         return (Paragraph(text=text, tone="muted"),)
     software = env.software
     dirty = " (uncommitted changes)" if software.git_dirty else ""
@@ -236,10 +283,16 @@ def provenance(record: RunRecord) -> Facts:
 
 def listings(record: RunRecord) -> tuple[Listing, ...]:
     """What was asked, what was planned and what the engine says it runs with, all folded."""
+    imported = record.evidence is Evidence.IMPORTED
     found = (
         ("Spec, resolved", record.spec),
         ("Plan", record.plan),
-        ("What the engine says it runs with", record.resolved),
+        (
+            "What the other tool reported, in its own words and units"
+            if imported
+            else "What the engine says it runs with",
+            record.resolved,
+        ),
     )
     return tuple(
         Listing(title=title, text=as_yaml(values), folded=True) for title, values in found if values

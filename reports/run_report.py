@@ -34,6 +34,7 @@ from reports.model import (
 from reports.plots import distribution, startup_waterfall
 from reports.plots_requests import request_rate, request_timeline, token_rate
 from reports.plots_steps import loss_curve, step_times
+from reports.server_side import client_section, server_section
 from reports.side_by_side import side_by_side
 from reports.wording import (
     badges,
@@ -46,6 +47,7 @@ from reports.wording import (
 from results.measure import request_metrics
 from results.record import Failed, RunRecord
 from results.samples import FloatColumn, RequestSamples, StepSamples
+from results.telemetry import Telemetry
 from results.units import format_value
 
 TableReader = Callable[[RunRecord, str], pa.Table | None]
@@ -60,7 +62,7 @@ LATENCIES = ("ttft_s", "e2e_s", "itl_s", "tpot_s")
 
 
 def run_report(records: Sequence[RunRecord], table: TableReader, *, command: str = "") -> Report:
-    """``table(record, name)`` gives the run's ``requests`` or ``steps``, or None.
+    """``table(record, name)`` gives the run's ``requests``, ``steps`` or ``telemetry``, or None.
 
     ``command`` is what reproduces the report's runs. Raises ValueError when there is no record.
     """
@@ -133,6 +135,8 @@ def _run_sections(
         _startup(record, prefix),
         _latency(requests, prefix),
         _throughput(requests, prefix, points),
+        server_section(_telemetry(record, table), requests, prefix, points),
+        client_section(record, prefix),
         _training(steps, prefix, points),
         Section(
             key=f"{prefix}measurements",
@@ -161,6 +165,11 @@ def _samples(
         RequestSamples.from_table(requests) if requests is not None and requests.num_rows else None,
         StepSamples.from_table(steps) if steps is not None and steps.num_rows else None,
     )
+
+
+def _telemetry(record: RunRecord, table: TableReader) -> Telemetry | None:
+    found = table(record, "telemetry")
+    return Telemetry.from_table(found) if found is not None else None
 
 
 def _opening(record: RunRecord, prefix: str) -> Section:

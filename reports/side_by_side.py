@@ -119,7 +119,8 @@ def _alike(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Groups of two and more valid runs, equal in both hashes, kind of evidence and pool kind."""
     groups: dict[tuple[object, ...], list[RunRecord]] = {}
     for r in records:
-        if isinstance(r.outcome, Succeeded):
+        # What answered an imported run is not known, so nothing says that two are alike.
+        if isinstance(r.outcome, Succeeded) and r.environment is not None:
             virtual = r.placement is not None and r.placement.virtual
             key = (r.workload_hash, r.environment_hash, r.evidence, virtual)
             groups.setdefault(key, []).append(r)
@@ -170,6 +171,11 @@ def _hash_notes(records: Sequence[RunRecord]) -> tuple[Paragraph, ...]:
         answered = Paragraph(
             text=f"The runs have {len(environments)} different environment hashes: hardware, "
             "software or resolved flags differ, and may be why numbers do.",
+            tone="warn",
+        )
+    elif not environments:
+        answered = Paragraph(
+            text="Nothing is known of what answered: numbers may differ for any reason.",
             tone="warn",
         )
     else:

@@ -37,10 +37,12 @@ EVIDENCE_MEANING = {
 }
 
 
-def find(record: RunRecord, name: str, statistic: str = "value") -> Measurement | None:
-    """The measurement of that name, or None where the run has none."""
+def find(
+    record: RunRecord, name: str, statistic: str = "value", group: str = ""
+) -> Measurement | None:
+    """The measurement of that name, or None where the run, or that group of it, has none."""
     for m in record.measurements:
-        if (m.metric, m.statistic) == (name, statistic):
+        if (m.metric, m.statistic, m.group) == (name, statistic, group):
             return m
     return None
 

@@ -10,28 +10,26 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from results.client import ClientReport
 from results.environment import Environment
-from results.measure import RequestMetrics, request_metrics
 from results.record import Doubt, Placement
+from results.request_checks import NOTHING_EXPECTED, Expected, request_doubts
 from results.samples import RequestSamples, Samples, StepSamples
-
-# The client may be late by this much before its lateness spoils the latencies it reports.
-MAX_DISPATCH_LAG_S = 0.005
-MAX_DISPATCH_LAG_SHARE_OF_TTFT = 0.05
-# Above this share of failed requests the rest is a sample of survivors.
-MAX_ERROR_SHARE = 0.01
-# A TTFT that grows by this factor over the run is a queue that grows, not a latency.
-MAX_TTFT_GROWTH = 2.0
-MIN_REQUESTS_FOR_TREND = 30
 
 
 def doubts_of(
-    samples: Samples, environment: Environment | None, placement: Placement | None
+    samples: Samples,
+    environment: Environment | None,
+    placement: Placement | None,
+    client: ClientReport | None = None,
+    *,
+    expected: Expected = NOTHING_EXPECTED,
 ) -> tuple[Doubt, ...]:
-    """Every doubt about one run's numbers, the gravest first."""
+    """Every doubt about one run's numbers, the gravest first. ``client`` tells how the load client
+    itself did, ``expected`` what was asked of the server; what is not given is not checked."""
     found: list[Doubt] = []
     if isinstance(samples, RequestSamples):
-        found += _requests(samples)
+        found += request_doubts(samples, client, expected)
     else:
         found += _steps(samples)
     if environment is not None:
@@ -45,66 +43,6 @@ def doubts_of(
             )
         )
     return tuple(sorted(found, key=lambda d: not d.invalidates))
-
-
-def _requests(samples: RequestSamples) -> Iterable[Doubt]:
-    m = request_metrics(samples)
-    n = len(m.answered)
-    if n == 0:
-        yield Doubt(code="no_requests", message="no request was measured", invalidates=True)
-        return
-    failed = n - int(m.answered.sum())
-    if failed:
-        kinds = sorted({str(e).split(":")[0] for e in samples.error[~samples.is_warmup] if e})
-        yield Doubt(
-            code="failed_requests",
-            message=f"{failed} of {n} requests were not answered in full ({', '.join(kinds)})",
-            invalidates=failed / n > MAX_ERROR_SHARE,
-        )
-    unsent = int(np.isnan(m.dispatch_lag_s).sum())
-    if unsent:
-        yield Doubt(
-            code="unsent_requests",
-            message=f"{unsent} of {n} requests of the schedule were never sent",
-            invalidates=True,
-        )
-    yield from _client_lag(m)
-    yield from _trend(m)
-    if not samples.is_warmup.any():
-        yield Doubt(
-            code="no_warmup",
-            message="no warm-up requests: the first ones pay for what later ones do not",
-        )
-
-
-def _client_lag(m: RequestMetrics) -> Iterable[Doubt]:
-    lag = m.dispatch_lag_s[~np.isnan(m.dispatch_lag_s)]
-    ttft = m.ttft_s[~np.isnan(m.ttft_s)]
-    if not len(lag) or not len(ttft):
-        return
-    p99 = float(np.quantile(lag, 0.99))
-    limit = max(MAX_DISPATCH_LAG_S, MAX_DISPATCH_LAG_SHARE_OF_TTFT * float(np.median(ttft)))
-    if p99 > limit:
-        yield Doubt(
-            code="client_late",
-            message=f"the client itself was late: p99 dispatch lag {p99 * 1e3:.1f} ms, "
-            f"limit {limit * 1e3:.1f} ms (5 ms or 5 % of the median TTFT)",
-            invalidates=True,
-        )
-
-
-def _trend(m: RequestMetrics) -> Iterable[Doubt]:
-    ttft = m.ttft_s[~np.isnan(m.ttft_s)]
-    if len(ttft) < MIN_REQUESTS_FOR_TREND:
-        return
-    third = len(ttft) // 3
-    first, last = float(np.median(ttft[:third])), float(np.median(ttft[-third:]))
-    if first > 0 and last / first > MAX_TTFT_GROWTH:
-        yield Doubt(
-            code="not_steady",
-            message=f"median TTFT grew from {first:.3f} s in the first third to {last:.3f} s in "
-            "the last: the server did not keep up, so latencies depend on how long one measures",
-        )
 
 
 def _steps(samples: StepSamples) -> Iterable[Doubt]:

@@ -7,8 +7,15 @@ or sleeps, and nobody subtracts readings taken on two hosts.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
+
+# The reading behind ``SystemClock.monotonic_s``, without a method around it: for the load client,
+# which reads it for every chunk that arrives.
+read_monotonic_s: Callable[[], float] = time.monotonic
+# The date's clock, which the kernel stamps packets with. Only for comparing with such a stamp.
+read_realtime_s: Callable[[], float] = time.time
 
 
 class Clock(Protocol):

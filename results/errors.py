@@ -3,7 +3,11 @@
 ResultsError
 ├── UnknownMetric        a measurement names a metric that the registry does not have
 ├── InvalidMeasurement   a value outside its metric's legal range, or an interval that excludes it
+├── InvalidSlo           a text that is no service level objective
+├── InvalidStopRule      a text that is no rule for stopping
 ├── RecordFormatError    a record's text is not a record, or of a schema newer than this program
+├── ForeignFormatError   another tool's file is not a result that ``results.interop`` knows
+├── NotExportable        a record has not what the other format must have, or may not be passed on
 └── StoreError           the store cannot do what was asked
     ├── DuplicateRecord  a run id that is already sealed
     ├── RecordNotFound   no record of that id (or prefix)
@@ -25,7 +29,23 @@ class InvalidMeasurement(ResultsError):
     pass
 
 
+class InvalidSlo(ResultsError):
+    pass
+
+
+class InvalidStopRule(ResultsError):
+    pass
+
+
 class RecordFormatError(ResultsError):
+    pass
+
+
+class ForeignFormatError(ResultsError):
+    pass
+
+
+class NotExportable(ResultsError):
     pass
 
 

@@ -7,85 +7,50 @@ measurement without a value, with the reason.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from results.intervals import min_samples, quantile_interval
+from results.distributions import distribution, gap_distribution, shared, single
+from results.gaps import chunk_gaps, gap_pools, token_gaps
 from results.measurement import Measurement
-from results.samples import BoolColumn, FloatColumn, RequestSamples, StepSamples
+from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples, StepSamples
+from results.serial import share
 from results.startup import StartupTimeline
 
-PERCENTILES = (0.5, 0.9, 0.95, 0.99)
-WITHIN_RUN = "linear percentile; order-statistic interval within this run"
-
-
-def percentile_name(q: float) -> str:
-    """0.99 → ``p99``, 0.999 → ``p99.9``."""
-    return f"p{round(q * 100, 6):g}"
-
-
-def distribution(metric: str, values: FloatColumn, why_empty: str = "") -> tuple[Measurement, ...]:
-    """Mean and percentiles of one metric's samples (n,); NaN rows are left out and not counted."""
-    values = values[~np.isnan(values)]
-    n = len(values)
-    reason = f"no sample{': ' + why_empty if why_empty else ''}"
-    mean = Measurement(
-        metric=metric,
-        statistic="mean",
-        value=float(np.mean(values)) if n else None,
-        n=n,
-        method="arithmetic mean; no interval within one run",
-        reason="" if n else reason,
-    )
-    return (mean, *(_percentile(metric, values, q, reason) for q in PERCENTILES))
-
-
-def _percentile(metric: str, values: FloatColumn, q: float, why_empty: str) -> Measurement:
-    n, need = len(values), min_samples(q)
-    if n < need:
-        return Measurement(
-            metric=metric,
-            statistic=percentile_name(q),
-            value=None,
-            n=n,
-            method=WITHIN_RUN,
-            reason=f"n = {n}; needs at least {need}" if n else why_empty,
-        )
-    interval = quantile_interval(values, q)
-    return Measurement(
-        metric=metric,
-        statistic=percentile_name(q),
-        value=float(np.quantile(values, q)),
-        n=n,
-        low=interval.low if interval else None,
-        high=interval.high if interval else None,
-        method=WITHIN_RUN,
-    )
-
-
-def single(metric: str, value: float | None, n: int, reason: str = "") -> Measurement:
-    """A metric the run has one number of."""
-    return Measurement(metric=metric, statistic="value", value=value, n=n, reason=reason)
+NO_ANSWER = "no request was answered in full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestMetrics:
-    """Per-request values of the measured requests (n,), NaN where a request has none, and the two
-    pooled gap columns (gaps,)."""
+    """Per-request values of the measured requests (n,), in the order of their rows, NaN where a
+    request has none."""
 
+    samples: RequestSamples
+    rows: BoolColumn  # (all rows,) the measured requests that were answered in full
+    order: IntColumn  # (n,) puts the columns below in order of the intended sends
     answered: BoolColumn
     ttft_s: FloatColumn
+    ttfa_s: FloatColumn
     e2e_s: FloatColumn
     tpot_s: FloatColumn
     ntpot_s: FloatColumn
     dispatch_lag_s: FloatColumn
-    itl_s: FloatColumn
-    inter_chunk_s: FloatColumn
     prompt_tokens: FloatColumn
     output_tokens: FloatColumn
+    cached_tokens: FloatColumn
     window_s: float  # first intended send → last answer or failure
     schedule_s: float  # first → last intended send
+
+    @property
+    def itl_s(self) -> FloatColumn:
+        """(gaps,) pooled over all answered requests; made anew at each call."""
+        return token_gaps(self.samples, self.rows)
+
+    @property
+    def inter_chunk_s(self) -> FloatColumn:
+        """As ``itl_s``."""
+        return chunk_gaps(self.samples, self.rows)
 
 
 def request_metrics(samples: RequestSamples) -> RequestMetrics:
@@ -95,93 +60,190 @@ def request_metrics(samples: RequestSamples) -> RequestMetrics:
     answered = keep & (samples.error == "")
     intended = samples.intended_s
     nan = np.nan
-    output = np.where(samples.output_tokens >= 0, samples.output_tokens, nan).astype(np.float64)
-    prompt = np.where(samples.prompt_tokens >= 0, samples.prompt_tokens, nan).astype(np.float64)
+    output, prompt = _known(samples.output_tokens), _known(samples.prompt_tokens)
     ttft = np.where(answered, samples.first_token_s - intended, nan)
     e2e = np.where(answered, samples.done_s - intended, nan)
     tpot = np.where(output > 1, (e2e - ttft) / np.maximum(output - 1, 1), nan)
     ntpot = np.where(output > 0, e2e / np.maximum(output, 1), nan)
-    itl, inter_chunk = _gaps(samples, answered)
-    sent = intended[keep]
-    ended = samples.done_s[keep]
-    window = float(np.nanmax(ended) - np.nanmin(sent)) if np.any(~np.isnan(ended)) else 0.0
-    schedule = float(np.nanmax(sent) - np.nanmin(sent)) if np.any(~np.isnan(sent)) else 0.0
     return RequestMetrics(
+        samples=samples,
+        rows=answered,
+        order=np.argsort(intended[keep], kind="stable"),
         answered=answered[keep],
         ttft_s=ttft[keep],
+        ttfa_s=np.where(answered, samples.first_answer_s - intended, nan)[keep],
         e2e_s=e2e[keep],
         tpot_s=tpot[keep],
         ntpot_s=ntpot[keep],
         dispatch_lag_s=(samples.dispatched_s - intended)[keep],
-        itl_s=itl,
-        inter_chunk_s=inter_chunk,
         prompt_tokens=prompt[keep],
         output_tokens=output[keep],
-        window_s=window,
-        schedule_s=schedule,
+        cached_tokens=_known(samples.cached_tokens)[keep],
+        window_s=_length_s(intended[keep], samples.done_s[keep]),
+        schedule_s=_length_s(intended[keep], intended[keep]),
     )
 
 
-def _gaps(samples: RequestSamples, answered: BoolColumn) -> tuple[FloatColumn, FloatColumn]:
-    """(ITL, inter-chunk) pooled over all answered requests.
+def _known(counts: IntColumn) -> FloatColumn:
+    """−1 → NaN."""
+    return np.where(counts >= 0, counts, np.nan)
 
-    Tokens that come in one chunk arrive together: their gaps are zero, and the chunk's first token
-    carries the whole wait. A request with a chunk of unknown token count gives no ITL at all.
-    """
-    itl: list[FloatColumn] = []
-    chunks: list[FloatColumn] = []
-    for i in np.flatnonzero(answered):
-        start, end = samples.event_offset[i], samples.event_offset[i + 1]
-        gaps = np.diff(samples.event_s[start:end])
-        chunks.append(gaps)
-        tokens = samples.event_tokens[start:end]
-        if len(tokens) and np.all(tokens > 0):
-            per_token = np.zeros(int(tokens.sum()) - 1)
-            # Token index at which each chunk after the first begins; its gap stands before it.
-            per_token[np.cumsum(tokens[:-1]) - 1] = gaps
-            itl.append(per_token)
-    empty = np.empty(0)
-    return (
-        np.concatenate(itl) if itl else empty,
-        np.concatenate(chunks) if chunks else empty,
-    )
+
+def _length_s(starts: FloatColumn, ends: FloatColumn) -> float:
+    if np.all(np.isnan(starts)) or np.all(np.isnan(ends)):
+        return 0.0
+    return float(np.nanmax(ends) - np.nanmin(starts))
 
 
 def measure_requests(
     samples: RequestSamples, slo: Mapping[str, float], num_chips: int
 ) -> tuple[Measurement, ...]:
     """All serving measurements of one run. ``slo`` maps a latency metric to its limit."""
-    m = request_metrics(samples)
-    n, answered = len(m.answered), int(m.answered.sum())
-    none = "no request was answered in full" if n else "no request was measured"
-    token_counts = "no answered request has known token counts for all its chunks"
-    out = [
-        *distribution("ttft_s", m.ttft_s, none),
-        *distribution("itl_s", m.itl_s, none if not answered else token_counts),
-        *distribution("inter_chunk_s", m.inter_chunk_s, none),
-        *distribution("tpot_s", m.tpot_s, none),
-        *distribution("ntpot_s", m.ntpot_s, none),
-        *distribution("e2e_s", m.e2e_s, none),
-        *distribution("dispatch_lag_s", np.maximum(m.dispatch_lag_s, 0.0), "no request was sent"),
-    ]
-    offered = (n - 1) / m.schedule_s if n > 1 and m.schedule_s > 0 else None
-    out.append(single("offered_rate", offered, n, "" if offered else "fewer than two send times"))
-    output_rate = _per_s(np.nansum(m.output_tokens[m.answered]), m.window_s)
-    rates = {
-        "achieved_rate": _per_s(answered, m.window_s),
-        "output_throughput": output_rate,
-        "prompt_throughput": _per_s(np.nansum(m.prompt_tokens[m.answered]), m.window_s),
+    return _measure(request_metrics(samples), slo, num_chips, "", 1.0)
+
+
+def measure_models(
+    samples: RequestSamples, slo: Mapping[str, float], num_chips: int
+) -> tuple[Measurement, ...]:
+    """As ``measure_requests``, for every model or adapter by itself (``Measurement.group``); empty
+    where the run asked one only. Rates count over the whole run's window, so that they add up."""
+    keep = ~samples.is_warmup
+    names = sorted({str(name) for name in samples.model[keep]})
+    if len(names) < 2:
+        return ()
+    whole = request_metrics(samples)
+    found: list[Measurement] = []
+    for name in names:
+        part = request_metrics(subset(samples, keep & (samples.model == name)))
+        part = replace(part, window_s=whole.window_s, schedule_s=whole.schedule_s)
+        sent = len(part.answered) / len(whole.answered)
+        found += _measure(part, slo, num_chips, name or DEFAULT_GROUP, sent)
+    return tuple(found)
+
+
+# The target's own model, beside adapters that have names.
+DEFAULT_GROUP = "(default)"
+
+
+def subset(samples: RequestSamples, rows: BoolColumn) -> RequestSamples:
+    """The requests marked in ``rows`` (n,), with their events."""
+    lengths = np.diff(samples.event_offset)
+    events = np.repeat(rows, lengths)
+    changes = {
+        name: getattr(samples, name)[events if name.startswith("event_") else rows]
+        for name in samples.__dataclass_fields__
+        if name != "event_offset"
     }
-    out += [single(name, v, n, "" if v is not None else none) for name, v in rates.items()]
-    out.append(
-        single("output_throughput_per_chip", output_rate / num_chips, n)
-        if num_chips and output_rate is not None
-        else single(
-            "output_throughput_per_chip", None, n, none if num_chips else "no accelerator chips"
-        )
+    offset = np.concatenate([[0], np.cumsum(lengths[rows])])
+    return replace(samples, **changes, event_offset=offset)
+
+
+def _measure(
+    m: RequestMetrics, slo: Mapping[str, float], num_chips: int, group: str, part: float
+) -> tuple[Measurement, ...]:
+    """``part``: of the whole run's sends, those that are this group's."""
+    n, answered = len(m.answered), int(m.answered.sum())
+    none = NO_ANSWER if n else "no request was measured"
+    token_counts = "no answered request has known token counts for all its chunks"
+    no_answer_token = "no time of a first answer token is known"
+    lag = np.maximum(m.dispatch_lag_s, 0.0)
+    itl, inter_chunk = gap_pools(m.samples, m.rows)
+    columns = {
+        "ttft_s": (m.ttft_s, none),
+        "ttfa_s": (m.ttfa_s, none if not answered else no_answer_token),
+        "tpot_s": (m.tpot_s, none),
+        "ntpot_s": (m.ntpot_s, none),
+        "e2e_s": (m.e2e_s, none),
+        "dispatch_lag_s": (lag, "no request was sent"),
+    }
+    out = list(gap_distribution("itl_s", itl, none if not answered else token_counts, group))
+    # One token a chunk is the usual stream: then both pools are one, and measured once.
+    out += (
+        [replace(found, metric="inter_chunk_s") for found in out]
+        if itl.num_gaps and itl.ordered is inter_chunk.ordered and not itl.num_zeros
+        else gap_distribution("inter_chunk_s", inter_chunk, none, group)
     )
-    out.append(single("error_share", (n - answered) / n if n else None, n, "" if n else none))
-    return (*out, *_goodput(m, slo))
+    for name, (values, why) in columns.items():
+        out += distribution(name, values[m.order], why, group)
+    out += _rates(m, num_chips, none, group, part)
+    failed = ~m.answered[m.order]
+    out.append(
+        shared("error_share", share(failed), n, group)
+        if n
+        else single("error_share", None, 0, none, group)
+    )
+    out.append(_cache_hits(m, group))
+    out.append(_token_mismatch(m, group))
+    return (*out, *_goodput(m, slo, group))
+
+
+def _rates(
+    m: RequestMetrics, num_chips: int, none: str, group: str, part: float
+) -> list[Measurement]:
+    n = len(m.answered)
+    output_rate = _per_s(np.nansum(m.output_tokens[m.answered]), m.window_s)
+    chips = num_chips and output_rate is not None
+    rates = {
+        "offered_rate": (_offered(m, part), "fewer than two send times"),
+        "achieved_rate": (_per_s(m.answered.sum(), m.window_s), none),
+        "output_throughput": (output_rate, none),
+        "prompt_throughput": (_per_s(np.nansum(m.prompt_tokens[m.answered]), m.window_s), none),
+        "output_throughput_per_chip": (
+            output_rate / num_chips if chips and output_rate is not None else None,
+            none if num_chips else "no accelerator chips",
+        ),
+    }
+    return [
+        single(name, v, n, "" if v is not None else why, group) for name, (v, why) in rates.items()
+    ]
+
+
+def _offered(m: RequestMetrics, part: float) -> float | None:
+    """n − 1 gaps lie between n intended sends, whatever process made them: exact for constant
+    arrivals, the mean rate for a ramp. A row without an intended time (a session's turn whose
+    predecessor failed) was never offered."""
+    intended = m.samples.intended_s[~m.samples.is_warmup]
+    known = int((~np.isnan(intended)).sum())
+    if m.schedule_s <= 0 or known < 1:
+        return None
+    # A group's sends are counted against the whole run's schedule.
+    gaps = known - 1 if part == 1.0 else known - part
+    return gaps / m.schedule_s if gaps > 0 else None
+
+
+def _cache_hits(m: RequestMetrics, group: str) -> Measurement:
+    both = m.answered & ~np.isnan(m.cached_tokens) & (m.prompt_tokens > 0)
+    n = int(both.sum())
+    if not n:
+        why = "the server told no cached tokens"
+        return single("prompt_cache_hit_share", None, 0, why, group)
+    cached = float(m.cached_tokens[both].sum() / m.prompt_tokens[both].sum())
+    return single("prompt_cache_hit_share", min(cached, 1.0), n, "", group)
+
+
+def _token_mismatch(m: RequestMetrics, group: str) -> Measurement:
+    s = m.samples
+    comparable, differs = token_mismatch(s)
+    n = int((comparable & m.rows).sum())
+    if not n:
+        why = "no request was counted both by the server and by us"
+        return single("token_mismatch_share", None, 0, why, group)
+    return single("token_mismatch_share", int((differs & m.rows).sum()) / n, n, "", group)
+
+
+def token_mismatch(samples: RequestSamples) -> tuple[BoolColumn, BoolColumn]:
+    """(n,) requests of which the server and we both counted prompt or output, and (n,) those of
+    them whose counts differ."""
+    comparable = np.zeros(samples.num_requests, dtype=np.bool_)
+    differs = comparable.copy()
+    for theirs, ours in (
+        (samples.prompt_tokens, samples.own_prompt_tokens),
+        (samples.output_tokens, samples.own_output_tokens),
+    ):
+        both = (theirs >= 0) & (ours >= 0)
+        comparable |= both
+        differs |= both & (theirs != ours)
+    return comparable, differs
 
 
 def _per_s(total: float, window_s: float) -> float | None:
@@ -198,16 +260,20 @@ def good_requests(m: RequestMetrics, slo: Mapping[str, float]) -> BoolColumn:
     return good
 
 
-def _goodput(m: RequestMetrics, slo: Mapping[str, float]) -> tuple[Measurement, ...]:
+def _goodput(m: RequestMetrics, slo: Mapping[str, float], group: str) -> tuple[Measurement, ...]:
     n = len(m.answered)
+    names = ("goodput_rate", "goodput_token_rate", "slo_attainment")
     if not slo or not n:
         why = "the spec has no slo" if not slo else "no request was measured"
-        return single("goodput_rate", None, n, why), single("slo_attainment", None, n, why)
-    good = int(good_requests(m, slo).sum())
-    rate = _per_s(good, m.window_s)
+        return tuple(single(name, None, n, why, group) for name in names)
+    good = good_requests(m, slo)
+    rate = _per_s(good.sum(), m.window_s)
+    tokens = _per_s(np.nansum(m.output_tokens[good]), m.window_s)
+    why = "" if rate is not None else "the window has no length"
     return (
-        single("goodput_rate", rate, n, "" if rate is not None else "the window has no length"),
-        single("slo_attainment", good / n, n),
+        single("goodput_rate", rate, n, why, group),
+        single("goodput_token_rate", tokens, n, why, group),
+        shared("slo_attainment", share(good[m.order]), n, group),
     )
 
 

@@ -7,12 +7,14 @@ says why. None is never zero.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from results.errors import InvalidMeasurement
-from results.metrics import metric
+from results.metrics import REGISTRY, metric
 
 _STATISTIC = re.compile(r"value|mean|p\d{1,2}(\.\d+)?")
+_NAME = re.compile(r"(?P<metric>[a-z][a-z0-9_]*?)(?:_(?P<statistic>p\d{1,2}(?:\.\d+)?|mean))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,8 @@ class Measurement:
 
     ``n`` counts the samples behind it. ``low``/``high`` bound the interval at ``confidence``;
     both are None when no honest interval exists. ``method`` names how value and interval were made.
+    ``group`` names the part of the traffic that it speaks of (the model or adapter asked); "" is
+    the whole run, and the only one in records written before there were groups.
     Raises UnknownMetric or InvalidMeasurement when made wrongly.
     """
 
@@ -33,10 +37,11 @@ class Measurement:
     confidence: float = 0.95
     method: str = ""
     reason: str = ""
+    group: str = ""
 
     def __post_init__(self) -> None:
         declared = metric(self.metric)
-        label = f"{self.metric} {self.statistic}"
+        label = f"{self.metric} {self.statistic}{f' of {self.group}' if self.group else ''}"
         if not _STATISTIC.fullmatch(self.statistic):
             raise InvalidMeasurement(f"{label}: a statistic is value, mean or pNN")
         if self.n < 0:
@@ -53,3 +58,27 @@ class Measurement:
         high = self.value if self.high is None else self.high
         if not low <= self.value <= high:
             raise InvalidMeasurement(f"{label} = {self.value} outside its interval {low}…{high}")
+
+
+def of_group(measurements: Iterable[Measurement], group: str = "") -> tuple[Measurement, ...]:
+    """The measurements of one group; by default those of the whole run."""
+    return tuple(m for m in measurements if m.group == group)
+
+
+def groups_of(measurements: Iterable[Measurement]) -> tuple[str, ...]:
+    """The groups there are beside the whole run, in order of appearance."""
+    return tuple(dict.fromkeys(m.group for m in measurements if m.group))
+
+
+def statistic_named(text: str) -> tuple[str, str]:
+    """``ttft_p99``, ``ttft_s_p99``, ``ttft p99`` → (``ttft_s``, ``p99``); without a statistic "".
+
+    Raises UnknownMetric with the nearest names.
+    """
+    found = _NAME.fullmatch("_".join(text.strip().lower().replace("-", "_").split()))
+    if found is None:
+        return metric(text.strip()).name, ""
+    for name in (found["metric"], f"{found['metric']}_s"):
+        if name in REGISTRY:
+            return name, found["statistic"] or ""
+    return metric(found["metric"]).name, ""

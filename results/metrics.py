@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from results.errors import InvalidMeasurement, UnknownMetric
+from results.metrics_server import SERVER_METRICS
 
 
 class Unit(StrEnum):
@@ -29,6 +30,10 @@ class Unit(StrEnum):
     NATS = "nats"
     USD = "USD"
     CHIP_HOURS = "chip-hours"
+    CPUS = "CPUs"
+    WATTS = "W"
+    JOULES = "J"
+    JOULES_PER_TOKEN = "J/token"
 
 
 class Direction(StrEnum):
@@ -45,6 +50,7 @@ class Area(StrEnum):
     THROUGHPUT = "throughput"
     TRAINING = "training"
     CLIENT = "client"
+    SERVER = "server"
     COST = "cost"
 
 
@@ -97,6 +103,13 @@ _DECLARED = (
         "send intended → first non-empty token of a request",
     ),
     _metric(
+        "ttfa_s",
+        _S,
+        _LOWER,
+        Area.LATENCY,
+        "send intended → first token of the answer, reasoning left out; none without an answer",
+    ),
+    _metric(
         "itl_s",
         _S,
         _LOWER,
@@ -127,7 +140,7 @@ _DECLARED = (
         Unit.REQUESTS_PER_S,
         _NEITHER,
         Area.THROUGHPUT,
-        "requests whose send was intended in the window, per second of the schedule",
+        "sends intended per second, from the first to the last intended send",
     ),
     _metric(
         "achieved_rate",
@@ -165,6 +178,14 @@ _DECLARED = (
         "requests that met every limit of the SLO, per second of the measured window",
     ),
     _metric(
+        "goodput_token_rate",
+        Unit.TOKENS_PER_S,
+        _HIGHER,
+        Area.THROUGHPUT,
+        "output tokens of requests that met every limit of the SLO, per second of the measured "
+        "window",
+    ),
+    _metric(
         "slo_attainment",
         Unit.RATIO,
         _HIGHER,
@@ -180,6 +201,15 @@ _DECLARED = (
         "requests not answered in full / all requests sent",
         high=1.0,
     ),
+    _metric(
+        "prompt_cache_hit_share",
+        Unit.RATIO,
+        _NEITHER,
+        Area.THROUGHPUT,
+        "prompt tokens that the server took from its prefix cache / prompt tokens, over the "
+        "answered requests whose two counts are known",
+        high=1.0,
+    ),
     # The client doubts itself first.
     _metric(
         "dispatch_lag_s",
@@ -187,6 +217,43 @@ _DECLARED = (
         _LOWER,
         Area.CLIENT,
         "send intended → request handed to the socket: the client's own lateness",
+    ),
+    _metric(
+        "client_lag_s",
+        _S,
+        _LOWER,
+        Area.CLIENT,
+        "data in the kernel → seen by the client, over sampled reads: how late its own clock was",
+    ),
+    _metric(
+        "client_loop_stall_s",
+        _S,
+        _LOWER,
+        Area.CLIENT,
+        "the longest time that an event loop of the client was late",
+    ),
+    _metric(
+        "client_cpu_share",
+        Unit.RATIO,
+        _LOWER,
+        Area.CLIENT,
+        "CPU time / wall time of the busiest sending process; near 1 the client was the limit",
+    ),
+    _metric(
+        "client_ceiling_rate",
+        Unit.REQUESTS_PER_S,
+        _NEITHER,
+        Area.CLIENT,
+        "the highest rate that this client kept against a server that does nothing",
+    ),
+    _metric(
+        "token_mismatch_share",
+        Unit.RATIO,
+        _LOWER,
+        Area.CLIENT,
+        "answered requests whose token counts by the server and by us differ / those for which "
+        "both are known",
+        high=1.0,
     ),
     # Startup.
     _metric(
@@ -232,6 +299,10 @@ _DECLARED = (
         _LOWER,
         Area.TRAINING,
         "largest memory of one rank: device memory on an accelerator, resident set on a CPU",
+    ),
+    *(
+        _metric(row.name, Unit(row.unit), Direction(row.better), Area.SERVER, row.meaning, row.high)
+        for row in SERVER_METRICS
     ),
     # Cost.
     _metric(

@@ -5,7 +5,7 @@ say about it is appended beside it.
 
 Schema history, newest first (one upgrade function per step in ``codec``):
 
-2  ``client``: how the load client itself did
+2  ``client``: how the load client itself did; a measurement has a ``group``
 1  first released
 0  draft: ``duration_s`` was called ``wall_s``, and a doubt was its bare code
 """

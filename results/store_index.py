@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from results.measurement import of_group
 from results.record import Evidence, Failed, RunRecord
 from results.store import Torn
 from results.store_files import FileStore
@@ -286,7 +287,7 @@ def _values(record: RunRecord) -> tuple[Any, ...]:
     """In the order of ``RunRow``'s fields, as SQLite holds them."""
     failed = record.outcome if isinstance(record.outcome, Failed) else None
     place = record.placement
-    measured = {(m.metric, m.statistic): m.value for m in record.measurements}
+    measured = {(m.metric, m.statistic): m.value for m in of_group(record.measurements)}
     headline = {
         f"{metric} {statistic}": measured[metric, statistic]
         for metric, statistic in _HEADLINES

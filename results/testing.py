@@ -199,6 +199,7 @@ def make_requests(num_requests: int = 3, seed: int = 0) -> RequestSamples:
         written_s=intended + 0.002,
         first_byte_s=first - 0.001,
         first_token_s=first,
+        first_answer_s=first,
         done_s=events[:, -1] + 0.001,
         prompt_tokens=whole * 16,
         output_tokens=whole,

@@ -39,14 +39,15 @@ _WHOLE = frozenset({Unit.COUNT, Unit.REQUESTS, Unit.TOKENS, Unit.BYTES})
 
 _LABELS = {
     "ttft": "TTFT",
+    "ttfa": "TTFA",
     "itl": "ITL",
     "inter_chunk": "inter-chunk gap",
     "tpot": "TPOT",
     "ntpot": "NTPOT",
     "e2e": "e2e latency",
 }
-_WORDS = {"slo": "SLO"}
-_UNIT_SUFFIXES = ("_s", "_bytes", "_usd")
+_WORDS = {"slo": "SLO", "kv": "KV", "cpu": "CPU", "cpus": "CPUs"}
+_UNIT_SUFFIXES = ("_s", "_bytes", "_usd", "_w", "_j")
 
 
 def format_value(value: float | None, unit: Unit | str) -> str:

@@ -2,6 +2,8 @@
 
 WorkloadError
 ├── LaunchRefused             the parameters cannot become a launch
+├── SimulatedServerDied       a simulated server ended before it could serve
+├── TrafficFileUnusable       a trace, a file of prompts or a tokenizer is not what it should be
 └── ModelError                a model cannot be made or found
     ├── UnknownPreset         no preset of that name
     ├── ModelMissing          a local folder that is not there, or that holds no model
@@ -20,6 +22,14 @@ class WorkloadError(Exception):
 
 
 class LaunchRefused(WorkloadError):
+    pass
+
+
+class SimulatedServerDied(WorkloadError):
+    pass
+
+
+class TrafficFileUnusable(WorkloadError):
     pass
 
 

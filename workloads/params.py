@@ -69,4 +69,25 @@ class TorchWorkload:
     threads_per_worker: int = 1
 
 
-WorkloadParams = VllmWorkload | EndpointWorkload | TorchWorkload
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedWorkload:
+    """A model of a vLLM-like engine, served in real time by a process of ours.
+
+    Steps take what the accelerator's roofline says; ``accelerator`` empty: that of the device.
+    Efficiencies are shares of the peaks, and 1 a bound that no real engine reaches.
+    ``engine_args`` have vLLM's names: max-num-seqs, max-num-batched-tokens, block-size,
+    gpu-memory-utilization, num-gpu-blocks-override, enable-prefix-caching, max-model-len.
+    """
+
+    kind: Literal["simulated"] = "simulated"
+    model: str = "llama-3.1-8b"
+    accelerator: str = ""
+    tensor_parallel_size: int = 1
+    engine_args: Mapping[str, EngineValue] = field(default_factory=dict)
+    compute_efficiency: float = 1.0
+    memory_efficiency: float = 1.0
+    step_overhead_s: float = 0.0
+    startup_s: float = 0.0
+
+
+WorkloadParams = VllmWorkload | EndpointWorkload | TorchWorkload | SimulatedWorkload

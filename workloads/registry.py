@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from workloads.base import Workload
 from workloads.errors import WorkloadError
-from workloads.params import EndpointWorkload, TorchWorkload, VllmWorkload
+from workloads.params import EndpointWorkload, SimulatedWorkload, TorchWorkload, VllmWorkload
 
 GROUP = "windtunnel.workloads"
 
@@ -53,6 +53,11 @@ BUILT_IN: dict[str, WorkloadKind] = {
     ),
     "torch": WorkloadKind(
         params=TorchWorkload, workload="workloads.torch_train:TorchTraining", role=Role.TRAINING
+    ),
+    "simulated": WorkloadKind(
+        params=SimulatedWorkload,
+        workload="workloads.simulated.serving:SimulatedServing",
+        role=Role.SERVER,
     ),
 }
 

@@ -12,8 +12,17 @@ from harness.capacity.measure import PointMeasured
 from harness.capacity.slo import Limit
 from results.capacity import Point
 from results.measure import measure_requests
-from workloads.traffic.spec import ClosedLoop, ConstantArrivals, FixedLength, Traffic
+from workloads.traffic.spec import (
+    ClosedLoop,
+    ConstantArrivals,
+    FixedLength,
+    GammaArrivals,
+    PoissonArrivals,
+    Traffic,
+)
 
+# Arrivals of one rate, which a search may set.
+Steady = ConstantArrivals | PoissonArrivals | GammaArrivals
 # A request that has taken this many times what the SLO allows has missed it: waiting longer would
 # teach nothing, and a search past the edge would spend its budget on draining queues.
 _PATIENCE = 4.0
@@ -37,10 +46,9 @@ def at_rate(traffic: Traffic, rate_rps: float, duration_s: float) -> Traffic:
     return replace(traffic, arrivals=arrivals, duration_s=duration_s)
 
 
-def _open(traffic: Traffic) -> ConstantArrivals:
-    # Whatever has a rate will do: constant, Poisson, and what may join them.
-    assert not isinstance(traffic.arrivals, ClosedLoop)
-    return traffic.arrivals  # type: ignore[return-value]
+def _open(traffic: Traffic) -> Steady:
+    assert isinstance(traffic.arrivals, Steady), traffic.arrivals.kind
+    return traffic.arrivals
 
 
 def with_users(traffic: Traffic, num_users: int, duration_s: float, think_s: float) -> Traffic:
@@ -89,7 +97,7 @@ def point_of(
     closed = isinstance(arrivals, ClosedLoop)
     duration_s = _duration_s(traffic, measured)
     return Point(
-        rate_rps=None if isinstance(arrivals, ClosedLoop) else arrivals.rate_rps,
+        rate_rps=None if isinstance(arrivals, ClosedLoop) else _open(traffic).rate_rps,
         num_users=arrivals.num_users if isinstance(arrivals, ClosedLoop) else None,
         duration_s=duration_s,
         took_s=measured.took_s,

@@ -1,45 +1,39 @@
-"""``windtunnel``: the one door. Each command's module says what it does and how it fails."""
+"""``windtunnel``: the one door. Each command's module says what it does and how it fails.
+
+A command's module is imported only when it is asked for: ``bench`` is to have sent its first
+request before all of them together would have been imported.
+"""
 
 from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
 
 import typer
 
 from harness import __version__
-from harness.cli import (
-    capacity,
-    doctor,
-    model,
-    plan,
-    report,
-    run,
-    runs,
-    spec,
-    store,
-    sweep,
-)
 from harness.cli.exits import interrupt_on_sigterm
 
-app = typer.Typer(
-    name="windtunnel",
-    help="Measure, compare and tune AI training and inference deployments.",
-    epilog="Exit codes: 0 ok · 1 regression · 2 usage · 3 infrastructure · "
-    "4 inconclusive or invalid · 130 stopped by the user.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-
-app.command("doctor")(doctor.doctor)
-app.command("plan")(plan.plan)
-app.command("run")(run.run)
-app.command("capacity")(capacity.capacity)
-app.command("sweep")(sweep.sweep)
-app.command("report")(report.report)
-app.add_typer(runs.app, name="runs")
-app.add_typer(store.app, name="store")
-app.add_typer(model.app, name="model")
-app.add_typer(spec.app, name="spec")
+# name → where it is, as module:attribute under harness.cli, in the order of --help
+COMMANDS = {
+    "doctor": "doctor:doctor",
+    "plan": "plan:plan",
+    "run": "run:run",
+    "bench": "bench:bench",
+    "capacity": "capacity:capacity",
+    "sweep": "sweep:sweep",
+    "report": "report:report",
+    "selftest": "selftest:selftest",
+    "import": "interop:import_",
+    "export": "interop:export",
+}
+GROUPS = {
+    "runs": "runs:app",
+    "store": "store:app",
+    "model": "model:app",
+    "spec": "spec:app",
+}
 
 
 def _version(wanted: bool) -> None:
@@ -48,7 +42,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
 def root(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
@@ -57,6 +50,46 @@ def root(
     """Measure, compare and tune AI training and inference deployments."""
 
 
+def app_with(only: str = "") -> typer.Typer:
+    """The command line: all of it, or with the one command that is asked for."""
+    made = typer.Typer(
+        name="windtunnel",
+        help="Measure, compare and tune AI training and inference deployments.",
+        epilog="Exit codes: 0 ok · 1 regression · 2 usage · 3 infrastructure · "
+        "4 inconclusive or invalid · 130 stopped by the user.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+    made.callback()(root)
+    for name, place in COMMANDS.items():
+        if only in ("", name):
+            made.command(name)(_found(place))
+    for name, place in GROUPS.items():
+        if only in ("", name):
+            made.add_typer(_found(place), name=name)
+    return made
+
+
+def _found(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"harness.cli.{module}"), name)
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """``app``, the whole command line, for those who look at it (tests, ``make docs``)."""
+    if name != "app":
+        raise AttributeError(name)
+    made = globals()["app"] = app_with()
+    return made
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "app"]
+
+
 def main() -> None:
     interrupt_on_sigterm()
-    app()
+    word = next((w for w in sys.argv[1:] if not w.startswith("-")), "")
+    app_with(word if word in COMMANDS or word in GROUPS else "")()

@@ -12,8 +12,8 @@ from types import FrameType
 
 import typer
 
-from harness.errors import HarnessError, SpecError
-from results.errors import RecordNotFound, ResultsError
+from harness.errors import ClientTooSlow, HarnessError, SpecError
+from results.errors import ForeignFormatError, NotExportable, RecordNotFound, ResultsError
 from results.record import Failed, Invalid, RunRecord
 from workloads.errors import WorkloadError
 
@@ -42,9 +42,12 @@ def told() -> Iterator[None]:
     """Our own errors become one message on stderr and their exit code, without traceback."""
     try:
         yield
-    except (SpecError, RecordNotFound) as error:
+    except (SpecError, RecordNotFound, ForeignFormatError, NotExportable) as error:
         _say(error)
         raise typer.Exit(Exit.USAGE) from None
+    except ClientTooSlow as error:
+        _say(error)
+        raise typer.Exit(Exit.INVALID) from None
     except (HarnessError, ResultsError, WorkloadError) as error:
         _say(error)
         raise typer.Exit(Exit.INFRASTRUCTURE) from None

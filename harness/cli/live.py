@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,10 +19,18 @@ from harness.progress import Progress
 from results.clock import Clock
 
 HEARTBEAT_S = 10.0
+# Drawing takes milliseconds of the interpreter, which a load may share with us.
+_DRAWS_PER_S = 2
+
+
+class Shown(Progress, Protocol):
+    """A Progress that also shows a few words on how the present phase goes."""
+
+    def note(self, words: str) -> None: ...
 
 
 @contextmanager
-def progress(console: Console, clock: Clock, quiet: bool = False) -> Iterator[Progress]:
+def progress(console: Console, clock: Clock, quiet: bool = False) -> Iterator[Shown]:
     """The reporter that fits ``console``; it stops, and clears its live region, on leaving."""
     if console.is_terminal and not quiet:
         with _terminal(console) as live:
@@ -34,15 +43,22 @@ def progress(console: Console, clock: Clock, quiet: bool = False) -> Iterator[Pr
 class _Terminal:
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
-        self._task = bars.add_task("starting", total=None)
+        self._sentence = "starting"
+        self._task = bars.add_task(self._sentence, total=None)
 
     def phase(self, name: str, sentence: str) -> None:
         self._bars.update(self._task, visible=False)
         self._bars.remove_task(self._task)
+        self._sentence = sentence
         self._task = self._bars.add_task(sentence, total=None)
 
     def advance(self, num_done: int, num_total: int, elapsed_s: float) -> None:
-        self._bars.update(self._task, completed=num_done, total=num_total or None)
+        self._bars.update(
+            self._task, completed=num_done, total=num_total if num_total > 0 else None
+        )
+
+    def note(self, words: str) -> None:
+        self._bars.update(self._task, description=f"{words} · {self._sentence}")
 
 
 @contextmanager
@@ -55,6 +71,7 @@ def _terminal(console: Console) -> Iterator[_Terminal]:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        refresh_per_second=_DRAWS_PER_S,
     )
     with bars:
         yield _Terminal(bars)
@@ -67,23 +84,28 @@ class _Lines:
         self._console, self._clock, self._quiet = console, clock, quiet
         self._lock = threading.Lock()
         self._start_s = self._spoke_s = self._phase_s = clock.monotonic_s()
-        self._sentence, self._done = "", ""
+        self._sentence, self._done, self._words = "", "", ""
 
     def phase(self, name: str, sentence: str) -> None:
         with self._lock:
             self._phase_s = self._clock.monotonic_s()
-            self._sentence, self._done = sentence, ""
+            self._sentence, self._done, self._words = sentence, "", ""
             self._say(sentence)
 
     def advance(self, num_done: int, num_total: int, elapsed_s: float) -> None:
         with self._lock:
-            self._done = f" {num_done}/{num_total}" if num_total else f" {num_done}"
+            self._done = f" {num_done}/{num_total}" if num_total > 0 else f" {num_done}"
+
+    def note(self, words: str) -> None:
+        with self._lock:
+            self._words = f" ({words})"
 
     def beat(self) -> None:
         with self._lock:
             now_s = self._clock.monotonic_s()
             if self._sentence and now_s - self._spoke_s >= HEARTBEAT_S:
-                self._say(f"… {self._sentence}:{self._done} after {now_s - self._phase_s:.0f} s")
+                since_s = now_s - self._phase_s
+                self._say(f"… {self._sentence}:{self._done} after {since_s:.0f} s{self._words}")
 
     def _say(self, text: str) -> None:
         self._spoke_s = self._clock.monotonic_s()

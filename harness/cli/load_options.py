@@ -142,4 +142,4 @@ def length_words(length: Length) -> str:
     """The inverse of ``length_of``."""
     if isinstance(length, FixedLength):
         return str(length.tokens)
-    return f"uniform:{length.low}:{length.high}"
+    return f"uniform:{length.low}:{length.high}" if isinstance(length, UniformLength) else "mixed"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.settings import read_settings
 from results.environment import stable_hash
-from results.store_files import FileStore
-from results.store_index import RunIndex
+
+if TYPE_CHECKING:
+    from results.store_files import FileStore
+    from results.store_index import RunIndex
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -49,11 +51,15 @@ Store = Annotated[
 
 def store_of(url: str | None) -> FileStore:
     """The store that the option, the environment or the default names."""
+    from results.store_files import FileStore  # brings fsspec, pydantic and scipy
+
     return FileStore(url or read_settings().store_url)
 
 
 def index_of(store: FileStore) -> RunIndex:
     """The store's index: beside a local store, under our own home for a bucket."""
+    from results.store_index import RunIndex
+
     if "://" not in store.url:
         return RunIndex(store)
     name = f"{stable_hash(store.url)}.sqlite"

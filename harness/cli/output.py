@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from results.codec import dumps_record
 from results.record import RunRecord
 
 # Tables keep their width when they go to a file, so that nothing is folded or lost.
@@ -26,11 +25,17 @@ def stderr() -> Console:
 
 def print_json(schema: str, body: Mapping[str, Any]) -> None:
     """One document: ``{"schema": "windtunnel.<what>/<version>", …}``. Refuses NaN and infinity."""
+    print(json_text(schema, body))  # noqa: T201
+
+
+def json_text(schema: str, body: Mapping[str, Any]) -> str:
     document = {"schema": schema, **body}
-    print(json.dumps(document, indent=2, allow_nan=False, default=str))  # noqa: T201
+    return json.dumps(document, indent=2, allow_nan=False, default=str)
 
 
 def record_document(record: RunRecord) -> dict[str, Any]:
     """The record as the store keeps it."""
+    from results.codec import dumps_record  # brings pydantic, which most commands never need
+
     document: dict[str, Any] = json.loads(dumps_record(record))
     return document

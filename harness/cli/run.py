@@ -67,6 +67,7 @@ def run(
                     models_dir=str(read_settings().models_dir.resolve()),
                     image_digest=read_settings().image_digest,
                     prices=price_table(prices),
+                    telemetry_interval_s=read_settings().telemetry_interval_s,
                 )
                 records = [r for one in specs for r in run_spec(one, context)]
         page = write_report(records, kept, command=_command(spec, override)) if report else None

@@ -51,7 +51,7 @@ def list_runs(
 
 def _table(rows: tuple[RunRow, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("run", "name", "workload", "outcome", "started (UTC)"):
+    for column in ("run", "name", "workload", "evidence", "outcome", "started (UTC)"):
         table.add_column(column, no_wrap=column == "run")
     table.add_column("took", justify="right")
     table.add_column("headline")
@@ -60,6 +60,7 @@ def _table(rows: tuple[RunRow, ...]) -> Table:
             row.run_id,
             row.name,
             row.workload,
+            row.evidence.value,
             row.outcome,
             f"{row.started_at:%Y-%m-%d %H:%M:%S}",
             f"{row.duration_s:.0f} s",

@@ -8,11 +8,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.measurement import Measurement
+from results.measurement import Measurement, groups_of, of_group
 from results.metrics import REGISTRY, Area, metric
-from results.record import Evidence, Failed, Invalid, RunRecord
+from results.record import Doubt, Evidence, Failed, Invalid, RunRecord
 from results.units import format_interval, format_measurement, format_value
 
+# What is said of each model or adapter of a mix; the rest is in the record.
+_OF_EACH_MODEL = (
+    ("achieved_rate", "value"),
+    ("output_throughput", "value"),
+    ("error_share", "value"),
+    ("ttft_s", "p50"),
+    ("ttft_s", "p99"),
+    ("tpot_s", "p50"),
+)
 _STATISTICS = ("p50", "p90", "p95", "p99", "mean")
 _OUTCOME_STYLE = {"succeeded": "green", "invalid": "yellow", "failed": "red"}
 
@@ -22,14 +31,43 @@ def run_tables(record: RunRecord) -> RenderableType:
     parts: list[RenderableType] = [heading(record)]
     if isinstance(record.outcome, Failed):
         parts.append(_failure(record.outcome))
-    distributions = _distributions(record.measurements)
-    singles = _singles(record.measurements)
-    parts += [table for table in (distributions, singles) if table.row_count]
+    parts += _numbers(record.measurements)
     if record.startup is not None:
         parts.append(startup_table(record))
     if record.doubts:
-        parts.append(_doubts(record))
+        parts.append(_doubts(record.doubts))
     return Group(*parts)
+
+
+def load_tables(
+    head: Text, measurements: Sequence[Measurement], doubts: Sequence[Doubt]
+) -> RenderableType:
+    """One load that may have no record: its distributions, its single numbers, its doubts."""
+    parts: list[RenderableType] = [head]
+    parts += _numbers(measurements)
+    if doubts:
+        parts.append(_doubts(doubts))
+    return Group(*parts)
+
+
+def _numbers(measurements: Sequence[Measurement]) -> list[RenderableType]:
+    """The whole run's distributions and single numbers, then a line for each model of a mix."""
+    whole = of_group(measurements)
+    tables = [_distributions(whole), _singles(whole), _by_model(measurements)]
+    return [table for table in tables if table.row_count]
+
+
+def _by_model(measurements: Sequence[Measurement]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    by_key = {(m.group, m.metric, m.statistic): m for m in measurements}
+    groups = groups_of(measurements)
+    shown = [key for key in _OF_EACH_MODEL if any((g, *key) in by_key for g in groups)]
+    table.add_column("model")
+    for name, statistic in shown:
+        table.add_column(name if statistic == "value" else f"{name} {statistic}", justify="right")
+    for group in groups:
+        table.add_row(group, *(_cell(by_key.get((group, *key))) for key in shown))
+    return table
 
 
 def heading(record: RunRecord) -> Text:
@@ -133,9 +171,9 @@ def startup_table(record: RunRecord) -> Table:
     return table
 
 
-def _doubts(record: RunRecord) -> RenderableType:
+def _doubts(doubts: Sequence[Doubt]) -> RenderableType:
     lines = [Text("doubts", style="dim")]
-    for doubt in record.doubts:
+    for doubt in doubts:
         style = "yellow" if doubt.invalidates else ""
         lines.append(Text(f"  {doubt.code}: {doubt.message}", style=style))
     return Group(*lines)

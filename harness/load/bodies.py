@@ -10,18 +10,23 @@ latter two an answer may end before the length asked for.
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from workloads.base import ServerTarget
 from workloads.traffic.prompts import prompt_ids, prompt_text
 from workloads.traffic.randomness import Stream
 from workloads.traffic.schedule import Schedule
 
-# Bodies made ahead are held in memory; those beyond this are made just before they are sent.
+# Bodies made ahead are held in memory, those beyond this in a file that the kernel caches, and
+# those beyond that too are made just before they are sent.
 MAX_BODY_BYTES_AHEAD = 256 * 2**20
-# Of an open-ended schedule, this many are made ahead.
-_NUM_OPEN_ENDED_AHEAD = 1000
+MAX_BODY_BYTES_IN_FILE = 8 * 2**30
 PROBE_PROMPT_TOKENS = 8
 
 
@@ -32,15 +37,17 @@ class Dialect:
     include_usage: bool
     continuous_usage: bool
 
-    def fields(self, num_output_tokens: int) -> dict[str, Any]:
+    def fields(self, num_output_tokens: int, *, stream: bool = True) -> dict[str, Any]:
         """The fields beside model and prompt."""
-        fields: dict[str, Any] = {"stream": True, "max_tokens": num_output_tokens}
+        fields: dict[str, Any] = {"stream": stream, "max_tokens": num_output_tokens}
         if self.include_usage:
+            # Greedy: the same prompt gets the same answer, so that repeats are alike.
+            fields["temperature"] = 0.0
+        if self.include_usage and stream:
             options = {"include_usage": True}
             if self.continuous_usage:
                 options["continuous_usage_stats"] = True
-            # Greedy: the same prompt gets the same answer, so that repeats are alike.
-            fields |= {"temperature": 0.0, "stream_options": options}
+            fields["stream_options"] = options
         if self.pins_length:
             fields |= {"ignore_eos": True, "min_tokens": num_output_tokens}
         return fields
@@ -58,9 +65,7 @@ def api_path(api: str) -> str:
 
 
 def _encode(model: str, api: str, prompt: Any, fields: dict[str, Any]) -> bytes:
-    asked = (
-        {"messages": [{"role": "user", "content": prompt}]} if api == "chat" else {"prompt": prompt}
-    )
+    asked = {"messages" if api == "chat" else "prompt": prompt}
     return json.dumps({"model": model, **asked, **fields}, separators=(",", ":")).encode()
 
 
@@ -71,7 +76,7 @@ def probe_body(
     seed = 0  # the probes' stream of it is nobody else's
     prompt: Any
     if api == "chat":
-        prompt = prompt_text(seed, number, PROBE_PROMPT_TOKENS, Stream.PROBE)
+        prompt = _messages(prompt_text(seed, number, PROBE_PROMPT_TOKENS, Stream.PROBE))
     else:
         size = target.vocab_size
         prompt = prompt_ids(seed, number, PROBE_PROMPT_TOKENS, size, Stream.PROBE).tolist()
@@ -79,35 +84,80 @@ def probe_body(
 
 
 class Bodies:
-    """The bodies of one schedule, in the dialect the server takes."""
+    """The bodies of one share of a schedule, in the dialect the server takes."""
 
     def __init__(self, target: ServerTarget, schedule: Schedule, dialect: Dialect) -> None:
         self._target = target
         self._schedule = schedule
         self._dialect = dialect
         self._ahead: dict[int, bytes] = {}
+        self._answers: dict[int, str] = {}
+        self._in_file: dict[int, tuple[int, int]] = {}
+        self._file: IO[bytes] | None = None
 
-    def make_ahead(self) -> None:
-        """Make bodies until the schedule or the memory for them is at its end."""
-        count = self._schedule.num_requests
-        if self._schedule.is_open_ended:
-            count += _NUM_OPEN_ENDED_AHEAD
-        held = 0
-        for index in range(count):
-            self._ahead[index] = body = self._make(index)
-            held += len(body)
-            if held > MAX_BODY_BYTES_AHEAD:
-                return
+    def make_ahead(self, indices: Iterable[int]) -> None:
+        """Make bodies of these requests until they or the room for them are at their end."""
+        held = filed = 0
+        for index in filter(self.knows_ahead, indices):
+            body = self._make(index)
+            if held + len(body) <= MAX_BODY_BYTES_AHEAD:
+                self._ahead[index] = body
+                held += len(body)
+                continue
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
+            self._in_file[index] = (filed, len(body))
+            filed += self._file.write(body)
+            if filed > MAX_BODY_BYTES_IN_FILE:
+                break
+        if self._file is not None:
+            self._file.flush()
 
     def take(self, index: int) -> bytes:
         """The body of request ``index``; it is then no longer held here."""
         body = self._ahead.pop(index, None)
-        return self._make(index) if body is None else body
+        if body is not None:
+            return body
+        where = self._in_file.pop(index, None)
+        if where is not None:
+            assert self._file is not None
+            return os.pread(self._file.fileno(), where[1], where[0])
+        return self._make(index)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def knows_ahead(self, index: int) -> bool:
+        """False for a later turn of a session: the answers before it are part of it."""
+        return not self._schedule.earlier_turns(index)
+
+    def keep_answer(self, index: int, text: str) -> None:
+        """What the server said in a turn that others will follow."""
+        self._answers[index] = text
 
     def _make(self, index: int) -> bytes:
         schedule, api = self._schedule, self._schedule.traffic.api
-        prompt: Any = (
-            schedule.prompt_text(index) if api == "chat" else schedule.prompt_ids(index).tolist()
-        )
-        fields = self._dialect.fields(schedule.shape(index)[1])
-        return _encode(self._target.model, api, prompt, fields)
+        prompt: Any = schedule.prompt(index)
+        earlier = schedule.earlier_turns(index)
+        if api == "chat":
+            prompt = [m for turn in earlier for m in self._said(turn)] + _messages(prompt)
+        elif earlier:
+            said = [t for turn in earlier for t in (schedule.prompt(turn), self._answers[turn])]
+            prompt = "\n".join([*map(str, said), str(prompt)])
+        elif isinstance(prompt, np.ndarray):
+            prompt = prompt.tolist()
+        fields = self._dialect.fields(schedule.shape(index)[1], stream=schedule.traffic.is_stream)
+        return _encode(schedule.model_of(index) or self._target.model, api, prompt, fields)
+
+    def _said(self, turn: int) -> list[dict[str, str]]:
+        """A turn that is over, as messages: what was asked, and what the server answered."""
+        answer = {"role": "assistant", "content": self._answers[turn]}
+        return [*_messages(self._schedule.prompt(turn)), answer]
+
+
+def _messages(prompt: Any) -> list[dict[str, str]]:
+    """A prompt as chat has it: messages of a file as they are, a text as one user's."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [dict(message) for message in prompt]

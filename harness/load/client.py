@@ -1,221 +1,240 @@
-"""One request, sent and received. The hot path keeps time stamps and bytes, and reads neither.
+"""A pool of kept-alive connections to one server, without a limit on their number.
 
-Times here are readings of this host's monotonic clock; ``collect`` turns them into times of the
-load. A time stamp is taken when the event loop hands over the bytes, so a loop that is late shows
-as latency; the driver reports how late it was.
+``dispatch`` never waits: a request takes a free connection or opens one. What the server does is
+never an exception; it is in the exchange, and ``on_done`` is told when that is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import math
-import tempfile
-from array import array
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import SimpleNamespace, TracebackType
-from typing import IO, Any
+import socket
+import ssl
+from collections import deque
+from contextlib import suppress
+from typing import Any
 
-import aiohttp
+from harness.load.audit import EVERY, Lateness, StampedSocket
+from harness.load.wire import Connection, Exchange, RequestHead
+from results.clock import read_monotonic_s
 
-from harness.load.bodies import api_path
-
-# A response beyond this is cut off as a failure; in a stream of 300-byte chunks, 200,000 tokens.
-MAX_RESPONSE_BYTES = 64 * 2**20
-# Answers held in memory until they are read after the load; more than this waits in a file.
-MAX_RAW_BYTES_IN_MEMORY = 128 * 2**20
 # uvicorn, under vLLM and most others, closes an idle connection after 5 s. Letting go first means
 # that no request is ever sent into a connection which the server is just closing.
 KEEP_ALIVE_S = 4.0
-# aiohttp warns about larger bodies given as bytes, because it would write them in one piece.
-_MAX_BODY_IN_ONE_PIECE = 2**20
-
-
-@dataclass(slots=True, kw_only=True)
-class Transcript:
-    """All that was seen of one request. Readings of the monotonic clock; NaN: did not happen."""
-
-    index: int
-    is_warmup: bool = False
-    intended_s: float = math.nan
-    dispatched_s: float = math.nan
-    written_s: float = math.nan
-    first_byte_s: float = math.nan  # status line and headers are in
-    done_s: float = math.nan
-    status: int = -1
-    error: str = ""
-    read_s: array[float] = field(default_factory=lambda: array("d"))  # (reads,)
-    read_end: array[int] = field(default_factory=lambda: array("q"))  # (reads,) bytes so far
-    raw: RawRef = b""
-
-
-RawRef = bytes | tuple[int, int]  # the bytes, or (offset, length) in the file
-
-
-class RawStore:
-    """Response bodies waiting to be read: in memory up to a limit, then in an unnamed file."""
-
-    def __init__(self, max_bytes_in_memory: int = MAX_RAW_BYTES_IN_MEMORY) -> None:
-        self._max_bytes = max_bytes_in_memory
-        self._held = 0
-        self._file: IO[bytes] | None = None
-
-    def put(self, raw: bytes) -> RawRef:
-        if self._held + len(raw) <= self._max_bytes:
-            self._held += len(raw)
-            return raw
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
-        offset = self._file.seek(0, io.SEEK_END)
-        self._file.write(raw)
-        return offset, len(raw)
-
-    def get(self, ref: RawRef) -> bytes:
-        if isinstance(ref, bytes):
-            return ref
-        assert self._file is not None, "a reference into a file that was never written"
-        offset, length = ref
-        self._file.seek(offset)
-        return self._file.read(length)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
 MODELS_PATH = "/v1/models"
-_OWNER_TIMEOUT_S = 5.0
+_MODELS_TIMEOUT_S = 5.0
+_SWEEP_S = 0.02
+# So many connections are opened at a time before a closed loop begins: a listening socket holds
+# 100 and more that were not accepted yet, and drops the rest, which then try again after a second.
+_OPEN_AT_ONCE = 64
 
 
 class Client:
-    """A pool of kept-alive connections to one server, without a limit on their number."""
+    """Belongs to the running event loop. ``max_in_flight`` counts sent and not yet over."""
 
-    def __init__(
-        self,
-        base_url: str,
-        api: str,
-        api_key: str | None,
-        timeout_s: float,
-        store: RawStore,
-        now_s: Callable[[], float],
-    ) -> None:
-        self._url = root_url(base_url) + api_path(api)
-        self._models_url = root_url(base_url) + MODELS_PATH
+    def __init__(self, head: RequestHead, timeout_s: float) -> None:
+        self.head = head
+        self.lateness = Lateness()
+        self.max_in_flight = 0
+        self.num_in_flight = 0
         self._timeout_s = timeout_s
-        self._store = store
-        self._now_s = now_s
-        self._headers = {
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream",
-            "Accept-Encoding": "identity",  # a compressed stream arrives in lumps
-        }
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._session: aiohttp.ClientSession | None = None
+        self._loop = asyncio.get_running_loop()
+        self._tls = ssl.create_default_context() if head.is_tls else None
+        self._addresses: list[Any] = []
+        self._idle: list[Connection] = []
+        self._num_opened = 0
+        self._opening: set[asyncio.Task[None]] = set()
+        self._limits: deque[Exchange] = deque()  # in order of dispatch, hence of their limits
+        self._sweeper: asyncio.TimerHandle | None = None
 
-    async def __aenter__(self) -> Client:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_chunk_sent.append(self._on_written)
-        self._session = aiohttp.ClientSession(
-            # No limit: a cap would make arrivals wait for answers. Names are looked up once.
-            connector=aiohttp.TCPConnector(
-                limit=0, ttl_dns_cache=None, keepalive_timeout=KEEP_ALIVE_S
-            ),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            headers=self._headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trace_configs=[trace],
-        )
-        return self
+    def dispatch(self, exchange: Exchange) -> None:
+        now_s = read_monotonic_s()
+        exchange.dispatched_s = now_s
+        exchange.gives_up_s = now_s + self._timeout_s
+        self._limits.append(exchange)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+        self.num_in_flight += 1
+        if self.num_in_flight > self.max_in_flight:
+            self.max_in_flight = self.num_in_flight
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_lost:
+                continue
+            if now_s - connection.idle_since_s > KEEP_ALIVE_S:
+                connection.abort()
+                continue
+            connection.send(exchange)
+            return
+        task = self._loop.create_task(self._open_for(exchange))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
-    async def owner(self) -> str:
-        """Who the server says owns its first model, or "" where it does not say."""
-        assert self._session is not None
-        timeout = aiohttp.ClientTimeout(total=_OWNER_TIMEOUT_S)
-        try:
-            async with self._session.get(self._models_url, timeout=timeout) as response:
-                document = json.loads(await response.read())
-                return str(document["data"][0]["owned_by"])
-        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError):
-            return ""
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._session is not None
-        await self._session.close()
-
-    async def _on_written(
-        self, _session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any
-    ) -> None:
-        # Called right before a piece of the body goes to the transport; the last call stays.
-        context.trace_request_ctx.written_s = self._now_s()
-
-    async def send(
-        self, transcript: Transcript, body: bytes, timeout_s: float | None = None
-    ) -> None:
-        """Send, receive, and write down what happened; whatever the server does is no exception.
-
-        ``timeout_s`` counts from here; None: the client's own. Cancelled, it notes so in the
-        transcript and lets the cancellation pass.
-        """
-        t, parts = transcript, list[bytes]()
+    async def send(self, exchange: Exchange, timeout_s: float | None = None) -> None:
+        """Dispatch, and wait until it is over. Cancelled, it gives the exchange up first."""
+        over: asyncio.Future[None] = self._loop.create_future()
+        exchange.on_done = lambda _: None if over.done() else over.set_result(None)
+        self.dispatch(exchange)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
-        t.dispatched_s = self._now_s()
         try:
-            async with asyncio.timeout(limit_s):
-                await self._exchange(t, body, parts)
+            await asyncio.wait_for(asyncio.shield(over), limit_s)
         except TimeoutError:
-            t.error = f"timeout: not answered in full within {limit_s:.3g} s"
-        except (aiohttp.ClientError, OSError) as error:
-            t.error = _describe(error)
+            self.give_up(exchange, _too_late(limit_s))
         except asyncio.CancelledError:
-            t.error = "cancelled: the load ended before the answer did"
+            self.give_up(exchange, "cancelled: the load ended before the answer did")
             raise
-        finally:
-            t.done_s = self._now_s()
-            t.raw = self._store.put(b"".join(parts))
 
-    async def _exchange(self, t: Transcript, body: bytes, parts: list[bytes]) -> None:
-        assert self._session is not None
-        now_s, num_bytes = self._now_s, 0
-        data = body if len(body) < _MAX_BODY_IN_ONE_PIECE else io.BytesIO(body)
-        async with self._session.post(
-            self._url, data=data, trace_request_ctx=t, allow_redirects=False
-        ) as response:
-            t.first_byte_s = now_s()
-            t.status = response.status
-            async for part in response.content.iter_any():
-                t.read_s.append(now_s())
-                num_bytes += len(part)
-                t.read_end.append(num_bytes)
-                parts.append(part)
-                if num_bytes > MAX_RESPONSE_BYTES:
-                    t.error = f"oversized: the answer is larger than {MAX_RESPONSE_BYTES} bytes"
-                    response.close()
-                    return
+    def give_up(self, exchange: Exchange, error: str) -> None:
+        """End an exchange that is not over, as failed."""
+        if exchange.is_over:
+            return
+        if exchange.connection is not None:
+            exchange.connection.give_up(error)
+            return
+        exchange.error = error
+        exchange.done_s = read_monotonic_s()
+        self.ended(exchange)
+
+    def give_up_all(self, error: str) -> None:
+        for exchange in list(self._limits):
+            self.give_up(exchange, error)
+
+    async def open_ahead(self, count: int) -> None:
+        """Have ``count`` connections free. Those that cannot be opened will be told of by the
+        requests that need them."""
+        missing = count - len(self._idle)
+        while missing > 0:
+            batch = [self._open() for _ in range(min(missing, _OPEN_AT_ONCE))]
+            missing -= len(batch)
+            opened = await asyncio.gather(*batch, return_exceptions=True)
+            for connection in opened:
+                if isinstance(connection, Connection):
+                    self.released(connection)
+            if any(isinstance(c, BaseException) for c in opened):
+                return
+
+    async def close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self.give_up_all("cancelled: the load ended before the answer did")
+        for task in list(self._opening):
+            task.cancel()
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+        await asyncio.sleep(0)
+
+    async def models(self) -> Any:
+        """The server's list of models as it gives it (parsed JSON), or None."""
+        exchange = Exchange(-1, read_monotonic_s(), self.head.get(MODELS_PATH), is_warmup=True)
+        await self.send(exchange, _MODELS_TIMEOUT_S)
+        raw = b"".join(exchange.parts)
+        with suppress(ValueError):
+            from harness.load.response import body_of
+
+            return json.loads(body_of([raw]).body)
+        return None
+
+    # ---- Owner of the connections ----
+
+    def released(self, connection: Connection) -> None:
+        connection.idle_since_s = read_monotonic_s()
+        self._idle.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        with suppress(ValueError):
+            self._idle.remove(connection)
+
+    def ended(self, exchange: Exchange) -> None:
+        self.num_in_flight -= 1
+        exchange.on_done(exchange)
+
+    # ---- opening ----
+
+    async def _open_for(self, exchange: Exchange) -> None:
+        try:
+            connection = await self._open()
+        except asyncio.CancelledError:
+            self.give_up(exchange, "cancelled: the load ended before the answer did")
+            raise
+        except (OSError, ssl.SSLError) as error:
+            self.give_up(exchange, describe(error))
+            return
+        if exchange.is_over:  # its time ran out meanwhile
+            self.released(connection)
+        elif connection.is_lost:
+            self.give_up(exchange, "disconnected: the server closed the connection at once")
+        else:
+            connection.send(exchange)
+
+    async def _open(self) -> Connection:
+        if not self._addresses:
+            # Names are looked up once: a resolver's delay is no latency of the server.
+            self._addresses = await self._loop.getaddrinfo(
+                self.head.host, self.head.port, type=socket.SOCK_STREAM
+            )
+        number, self._num_opened = self._num_opened, self._num_opened + 1
+        error: OSError | None = None
+        for address in list(self._addresses):
+            try:
+                opened = await self._connect(address, is_stamped=number % EVERY == 0)
+            except OSError as failed:
+                error = error or failed
+                continue
+            if address != self._addresses[0]:  # the next ones go there at once
+                self._addresses.remove(address)
+                self._addresses.insert(0, address)
+            return opened
+        assert error is not None
+        raise error
+
+    async def _connect(self, address: Any, *, is_stamped: bool) -> Connection:
+        family, kind, proto, _, where = address
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setblocking(False)
+            await self._loop.sock_connect(sock, where)
+            connection = Connection(self)
+            if is_stamped and self._tls is None:
+                StampedSocket(self._loop, sock, connection, self.lateness)
+                return connection
+            await self._loop.create_connection(
+                lambda: connection,
+                sock=sock,
+                ssl=self._tls,
+                server_hostname=self.head.host if self._tls is not None else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+    # ---- time limits ----
+
+    def _sweep(self) -> None:
+        limits, now_s = self._limits, read_monotonic_s()
+        while limits and (limits[0].is_over or limits[0].gives_up_s <= now_s):
+            self.give_up(limits.popleft(), _too_late(self._timeout_s))
+        self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep) if limits else None
 
 
-def root_url(base_url: str) -> str:
-    """A server's URL without the ``/v1`` that many people add."""
-    return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+def _too_late(limit_s: float) -> str:
+    return f"timeout: not answered in full within {limit_s:.3g} s"
 
 
-def _describe(error: aiohttp.ClientError | OSError) -> str:
+def describe(error: OSError) -> str:
     """A short kind, a colon, and what the library says."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        refused = isinstance(error.os_error, ConnectionRefusedError)
-        kind = "refused" if refused else "connect_failed"
-    elif isinstance(
-        error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionError
-    ):
-        kind = "disconnected"
+    if isinstance(error, ConnectionRefusedError):
+        kind = "refused"
+    elif isinstance(error, ssl.SSLError):
+        kind = "tls_failed"
     else:
-        kind = "http_error"
+        kind = "connect_failed"
     return f"{kind}: {str(error) or type(error).__name__}"
+
+
+def owner_of(models: Any) -> str:
+    """Who a list of models says owns its first one; "": it does not say."""
+    with suppress(LookupError, TypeError):
+        return str(models["data"][0]["owned_by"])
+    return ""

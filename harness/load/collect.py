@@ -1,200 +1,243 @@
-"""What the bytes said: transcripts in, columns out. Runs after the load has ended.
-
-An event is a chunk with text in it: content, completion text or reasoning alike. A chunk that holds
-a role, a usage count or no text is none. An event is seen at the read that brought the last byte of
-its data. Its tokens are what the server's running count grew by since the event before, so tokens
-whose text was held back count with the chunk that shows them; without a running count they are −1.
-"""
+"""Ended exchanges in, columns out. Runs after the load, or beside it for a look."""
 
 from __future__ import annotations
 
-import bisect
-import json
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from harness.load.client import RawStore, Transcript
-from harness.load.sse import events
-from results.samples import RequestSamples
+from harness.load.reading import Reading, read_stream, read_whole, status_error
+from harness.load.response import Response, body_of
+from harness.load.spool import Ended
+from results.samples import FloatColumn, RequestSamples
 
 MAX_ERROR_CHARS = 200
-# vLLM says ``reasoning``, DeepSeek and SGLang ``reasoning_content``.
-_TEXT_FIELDS = ("content", "reasoning_content", "reasoning")
 
 
-@dataclass(slots=True, kw_only=True)
-class Reading:
-    """What one response said. ``event_end`` are byte counts: an event's last byte of data."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowToRead:
+    """What is known of the requests. ``secrets`` are blotted out of error texts: a server may quote
+    the key it was given. ``num_prompt_tokens(index)`` is our own count of what was sent, −1: not
+    known; ``count_tokens(text)`` that of an answer."""
 
-    error: str = ""
-    prompt_tokens: int = -1
-    output_tokens: int = -1
-    is_finished: bool = False
-    event_end: list[int] = field(default_factory=list)
-    event_tokens: list[int] = field(default_factory=list)
-
-
-def read_stream(raw: bytes) -> Reading:
-    """Read the body of a 2xx response. Never raises: what cannot be read is an error in words."""
-    reading = Reading()
-    num_counted = 0  # tokens of the events so far, where the server keeps count
-    for data, end in events(raw):
-        if data == b"[DONE]":
-            reading.is_finished = True
-            break
-        try:
-            chunk = json.loads(data)
-        except ValueError:
-            reading.error = f"malformed_stream: not JSON: {_words(data)}"
-            return reading
-        if not isinstance(chunk, dict):
-            reading.error = f"malformed_stream: not an object: {_words(data)}"
-            return reading
-        if chunk.get("error") or chunk.get("object") == "error":
-            reading.error = f"server_error: {_message(chunk)}"
-            return reading
-        num_counted = _read_chunk(chunk, end, reading, num_counted)
-    reading.error = _ending(reading, raw)
-    return reading
+    is_stream: bool = True
+    worker: int = 0
+    secrets: tuple[str, ...] = ()
+    model_of: Callable[[int], str] = lambda _: ""
+    num_prompt_tokens: Callable[[int], int] = lambda _: -1
+    count_tokens: Callable[[str], int] | None = None
 
 
-def _read_chunk(chunk: dict[str, Any], end: int, reading: Reading, num_counted: int) -> int:
-    usage = chunk.get("usage")
-    count = _count(usage, "completion_tokens")
-    if count >= 0:
-        reading.output_tokens = count
-        reading.prompt_tokens = max(reading.prompt_tokens, _count(usage, "prompt_tokens"))
-    choices = chunk.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict):
-        return num_counted
-    if choice.get("finish_reason") is not None:
-        reading.is_finished = True
-    delta = choice.get("delta")
-    has_text = bool(choice.get("text")) or (
-        isinstance(delta, dict) and any(delta.get(name) for name in _TEXT_FIELDS)
-    )
-    if not has_text:
-        return num_counted
-    reading.event_end.append(end)
-    reading.event_tokens.append(count - num_counted if count >= num_counted else -1)
-    return max(count, num_counted)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsent:
+    """A request that never went out, and why."""
+
+    index: int
+    intended_s: float
+    is_warmup: bool
+    error: str
 
 
-def _count(usage: Any, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) else -1
+def response_of(ended: Ended) -> Response:
+    """``body_end`` has one entry per read, less those after the end of the response."""
+    raw, at = ended.raw, 0
+    parts = []
+    for end in ended.part_end:
+        parts.append(raw[at:end])
+        at = end
+    return body_of(parts)
 
 
-def _ending(reading: Reading, raw: bytes) -> str:
-    """Why a stream without a bad chunk is still no full answer; empty: it is one."""
-    if reading.is_finished:
-        # Some servers end a request they cannot serve at once and politely, with no token.
-        if not reading.event_end and reading.output_tokens <= 0:
-            return "empty_answer: the stream ended without a token"
-        return ""
-    if reading.event_end:
-        return "truncated: the stream ended without a finish reason or [DONE]"
-    if not raw.strip():
-        return "empty_answer: the response has no body"
-    if raw.lstrip().startswith(b"{"):
-        return "not_a_stream: the server answered in one piece, so no token has a time"
-    return f"malformed_stream: no event in {len(raw)} bytes: {_words(raw)}"
-
-
-def _words(raw: bytes) -> str:
-    return repr(raw[:80].decode(errors="replace"))
-
-
-def _message(document: dict[str, Any]) -> str:
-    error = document.get("error")
-    if isinstance(error, dict):
-        error = error.get("message")
-    return str(error or document.get("message") or document.get("detail") or "no message")
-
-
-def _status_error(status: int, raw: bytes) -> str:
-    try:
-        document = json.loads(raw)
-        text = _message(document) if isinstance(document, dict) else str(document)
-    except ValueError:
-        text = raw.decode(errors="replace")
-    return f"http_{status}: {text}"
-
-
-def read_transcript(transcript: Transcript, raw: bytes) -> Reading:
-    """Read one response; what the client itself saw go wrong is the first word on it."""
-    if 200 <= transcript.status < 300:
-        reading = read_stream(raw)
-    elif transcript.status >= 0:
-        reading = Reading(error=_status_error(transcript.status, raw))
+def read_answer(ended: Ended, response: Response, how: HowToRead) -> Reading:
+    """What the client itself saw go wrong is the first word on it."""
+    if 200 <= response.status < 300:
+        is_stream = how.is_stream or response.content_type.startswith("text/event-stream")
+        reading = (
+            read_stream(response.body, keep_text=how.count_tokens is not None)
+            if is_stream
+            else read_whole(response.body)
+        )
+    elif response.status >= 0:
+        reading = Reading(error=status_error(response.status, response.body))
     else:
         reading = Reading(error="no_response: the connection ended before a status line")
-    if transcript.error:
-        reading.error = transcript.error
+    if ended.error:
+        reading.error = ended.error
     return reading
 
 
-def event_times(transcript: Transcript, reading: Reading) -> list[float]:
+def event_times(ended: Ended, response: Response, reading: Reading) -> FloatColumn:
     """(events,) when the read that held each event's last byte of data returned."""
-    return [
-        transcript.read_s[bisect.bisect_left(transcript.read_end, end)] for end in reading.event_end
-    ]
+    reads = np.searchsorted(response.body_end, reading.event_end)
+    times: FloatColumn = np.frombuffer(ended.read_s)[reads] if len(reads) else np.empty(0)
+    return times
+
+
+class _Columns:
+    """Grows by a row at a time; typed arrays, because a million rows of objects are a gigabyte."""
+
+    def __init__(self) -> None:
+        self.floats = {name: array("d") for name in _FLOATS}
+        self.counts = {name: array("q") for name in _COUNTS}
+        self.errors: list[str] = []
+        self.models: list[str] = []
+        self.is_warmup = array("b")
+        self.event_s = array("d")
+        self.event_tokens = array("q")
+        self.event_reasoning = array("b")
+        self.event_offset = array("q", [0])
+
+    def add(
+        self,
+        floats: Sequence[float],
+        counts: Sequence[int],
+        *,
+        is_warmup: bool,
+        error: str,
+        model: str,
+    ) -> None:
+        for column, value in zip(self.floats.values(), floats, strict=True):
+            column.append(value)
+        for number, count in zip(self.counts.values(), counts, strict=True):
+            number.append(count)
+        self.is_warmup.append(is_warmup)
+        self.errors.append(error)
+        self.models.append(model)
+        self.event_offset.append(len(self.event_s))
+
+
+_FLOATS = (
+    "intended_s",
+    "dispatched_s",
+    "written_s",
+    "first_byte_s",
+    "first_token_s",
+    "first_answer_s",
+    "done_s",
+)
+_COUNTS = (
+    "index",
+    "status",
+    "prompt_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "own_prompt_tokens",
+    "own_output_tokens",
+    "num_bytes",
+)
 
 
 def collect(
-    transcripts: Sequence[Transcript],
-    store: RawStore,
+    ended: Iterable[Ended],
+    unsent: Iterable[Unsent] = (),
     *,
     origin_s: float,
-    worker: int = 0,
-    secrets: Iterable[str] = (),
+    how: HowToRead = HowToRead(),
 ) -> RequestSamples:
-    """One row per transcript, in their order. Times count from ``origin_s``.
+    """One row per request, in order of index. Times count from ``origin_s``."""
+    columns = _Columns()
+    for one in ended:
+        _add_ended(columns, one, how)
+    nan = np.nan
+    for missing in unsent:
+        columns.add(
+            (missing.intended_s, nan, nan, nan, nan, nan, nan),
+            (missing.index, -1, -1, -1, -1, -1, -1, -1),
+            is_warmup=missing.is_warmup,
+            error=missing.error,
+            model=how.model_of(missing.index),
+        )
+    return in_order(_samples(columns, origin_s, how.worker))
 
-    ``secrets`` are blotted out of error texts: a server may quote the key it was given.
-    """
-    secrets = tuple(s for s in secrets if s)
-    event_s, event_tokens, offsets = array("d"), array("q"), array("q", [0])
-    first_token, prompt, output, errors = array("d"), array("q"), array("q"), []
-    for transcript in transcripts:
-        if np.isnan(transcript.dispatched_s):
-            reading = Reading(error=transcript.error or "not_sent: the load ended before its turn")
-        else:
-            reading = read_transcript(transcript, store.get(transcript.raw))
-        times = event_times(transcript, reading)
-        event_s.extend(times)
-        event_tokens.extend(reading.event_tokens)
-        offsets.append(len(event_s))
-        first_token.append(times[0] if times else np.nan)
-        prompt.append(reading.prompt_tokens)
-        output.append(reading.output_tokens)
-        errors.append(short_error(reading.error, secrets))
 
-    def times_of(name: str) -> Any:
-        return np.array([getattr(t, name) for t in transcripts], dtype=np.float64) - origin_s
-
-    return RequestSamples(
-        intended_s=times_of("intended_s"),
-        dispatched_s=times_of("dispatched_s"),
-        written_s=times_of("written_s"),
-        first_byte_s=times_of("first_byte_s"),
-        first_token_s=np.array(first_token, dtype=np.float64) - origin_s,
-        done_s=times_of("done_s"),
-        prompt_tokens=np.array(prompt, dtype=np.int64),
-        output_tokens=np.array(output, dtype=np.int64),
-        status=np.array([t.status for t in transcripts], dtype=np.int64),
-        error=np.array(errors, dtype=object),
-        is_warmup=np.array([t.is_warmup for t in transcripts], dtype=np.bool_),
-        worker=np.full(len(transcripts), worker, dtype=np.int64),
-        event_offset=np.array(offsets, dtype=np.int64),
-        event_s=np.array(event_s, dtype=np.float64) - origin_s,
-        event_tokens=np.array(event_tokens, dtype=np.int64),
+def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
+    response = response_of(ended)
+    reading = read_answer(ended, response, how)
+    times = event_times(ended, response, reading)
+    columns.event_s.frombytes(times.tobytes())
+    columns.event_tokens.extend(reading.event_tokens)
+    columns.event_reasoning.extend(reading.event_reasoning)
+    nan = np.nan
+    reasoning = reading.event_reasoning
+    first_answer_s = times[reasoning.index(False)] if False in reasoning else nan
+    own_output = -1
+    if how.count_tokens is not None and not reading.error:
+        own_output = how.count_tokens(reading.text)
+    columns.add(
+        (
+            ended.intended_s,
+            ended.dispatched_s,
+            ended.written_s,
+            ended.read_s[0] if ended.read_s else nan,
+            times[0] if len(times) else nan,
+            first_answer_s,
+            ended.done_s,
+        ),
+        (
+            ended.index,
+            response.status,
+            reading.prompt_tokens,
+            reading.output_tokens,
+            reading.cached_tokens,
+            how.num_prompt_tokens(ended.index),
+            own_output,
+            len(response.body) if response.status >= 0 else -1,
+        ),
+        is_warmup=ended.is_warmup,
+        error=short_error(reading.error, how.secrets),
+        model=how.model_of(ended.index),
     )
+
+
+def _samples(columns: _Columns, origin_s: float, worker: int) -> RequestSamples:
+    """The same memory as numpy columns: at a million requests there is no room for a copy."""
+    floats: dict[str, Any] = {name: _view(v, np.float64) for name, v in columns.floats.items()}
+    counts: dict[str, Any] = {name: _view(v, np.int64) for name, v in columns.counts.items()}
+    event_s = _view(columns.event_s, np.float64)
+    for times in (*floats.values(), event_s):
+        times -= origin_s
+    return RequestSamples(
+        **floats,
+        **counts,
+        error=np.array(columns.errors, dtype=object),
+        model=np.array(columns.models, dtype=object),
+        is_warmup=_view(columns.is_warmup, np.bool_),
+        worker=np.full(len(columns.errors), worker, dtype=np.int64),
+        event_offset=_view(columns.event_offset, np.int64),
+        event_s=event_s,
+        event_tokens=_view(columns.event_tokens, np.int64),
+        event_reasoning=_view(columns.event_reasoning, np.bool_),
+    )
+
+
+def _view(values: array[Any], dtype: type) -> Any:
+    return np.frombuffer(values, dtype=dtype) if values else np.empty(0, dtype=dtype)
+
+
+def in_order(samples: RequestSamples) -> RequestSamples:
+    """The same rows in order of ``index``, events and all."""
+    order = np.argsort(samples.index, kind="stable")
+    if np.array_equal(order, np.arange(len(order))):
+        return samples
+    starts, lengths = samples.event_offset[:-1], np.diff(samples.event_offset)
+    offset = np.concatenate([[0], np.cumsum(lengths[order])])
+    places = list(
+        zip(starts[order].tolist(), lengths[order].tolist(), offset[:-1].tolist(), strict=True)
+    )
+    moved: dict[str, Any] = {"event_offset": offset}
+    for column in fields(RequestSamples):
+        values = getattr(samples, column.name)
+        if not column.name.startswith("event_"):
+            moved[column.name] = values[order]
+        elif column.name != "event_offset":
+            # Request by request: an index of all events would be as large as their times.
+            moved[column.name] = out = np.empty_like(values)
+            for at, length, to in places:
+                out[to : to + length] = values[at : at + length]
+    return RequestSamples(**moved)
 
 
 def short_error(error: str, secrets: Iterable[str] = ()) -> str:

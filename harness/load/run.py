@@ -1,4 +1,4 @@
-"""One load from its first probe to its last answer, inside the event loop."""
+"""One share of a load on the event loop: what goes out when, what ends, and when it is over."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from harness.load.bodies import DIALECTS, Bodies, Dialect, probe_body
-from harness.load.client import Client, RawStore, Transcript
-from harness.load.pacing import closed_loop, one_after_another, open_loop
+from harness.load.client import Client
+from harness.load.collect import Unsent
+from harness.load.pacing import Agenda
+from harness.load.reading import Reading, read_stream, read_whole
+from harness.load.response import body_of
+from harness.load.spool import Spool
+from harness.load.wire import Exchange
+from results.clock import read_monotonic_s
 from workloads.base import ServerTarget
 from workloads.traffic.schedule import Schedule
 from workloads.traffic.spec import ClosedLoop
 
 # HTTP statuses by which servers refuse a field they do not know.
 REFUSES_FIELDS = (400, 422)
-_PROBE_TIMEOUT_S = 30.0
-_LAG_SAMPLE_S = 0.02
-# The measured schedule begins this much after the warm-up, so that its first send is not late.
-_LEAD_S = 0.01
+PROBE_TIMEOUT_S = 30.0
+_STALL_SAMPLE_S = 0.02
+_TTFT_WEIGHT = 0.05
+# A user whose request failed pauses at least this long: without it a dead server would be asked
+# thousands of times a second, each time a row.
+FAILURE_PAUSE_S = 0.5
 
 
-class LoopLag:
+class LoopStalls:
     """How late the event loop wakes a sleeper: what it adds to every time stamp, at worst."""
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
-        self._now_s = now_s
+    def __init__(self) -> None:
         self._sum_s = 0.0
         self._num = 0
         self.max_s = 0.0
@@ -40,24 +48,28 @@ class LoopLag:
     async def sample(self) -> None:
         """Until cancelled."""
         while True:
-            asked_s = self._now_s() + _LAG_SAMPLE_S
-            await asyncio.sleep(_LAG_SAMPLE_S)
-            late_s = max(0.0, self._now_s() - asked_s)
+            asked_s = read_monotonic_s() + _STALL_SAMPLE_S
+            await asyncio.sleep(_STALL_SAMPLE_S)
+            late_s = max(0.0, read_monotonic_s() - asked_s)
             self._sum_s += late_s
             self._num += 1
             self.max_s = max(self.max_s, late_s)
 
 
 @contextmanager
-def _frozen_heap() -> Iterator[None]:
-    """What exists now is left alone by the cyclic collector: a full pass over a process that has
-    loaded an engine takes 100 ms and more, and would stand still in the middle of the load."""
+def _no_collections() -> Iterator[None]:
+    """The cyclic collector stands still: a full pass over a process that has loaded an engine
+    takes 100 ms and more. The load makes next to no cycles, so nothing piles up meanwhile."""
+    was_on = gc.isenabled()
     gc.collect()
     gc.freeze()
+    gc.disable()
     try:
         yield
     finally:
         gc.unfreeze()
+        if was_on:
+            gc.enable()
 
 
 async def choose_dialect(
@@ -69,100 +81,273 @@ async def choose_dialect(
     best: its failures will be rows of the load itself.
     """
     for number, dialect in enumerate(DIALECTS):
-        transcript = Transcript(index=-1)
         body = probe_body(target, api, dialect, number, num_tokens=1)
-        await client.send(transcript, body, timeout_s)
-        if transcript.status not in REFUSES_FIELDS:
-            return DIALECTS[0] if transcript.status < 0 else dialect
+        probe = Exchange(-1, read_monotonic_s(), client.head.post(body), is_warmup=True)
+        await client.send(probe, timeout_s)
+        status = body_of(probe.parts).status
+        if status not in REFUSES_FIELDS:
+            return DIALECTS[0] if status < 0 else dialect
     return DIALECTS[-1]
 
 
-class Load:
-    """The state of one load. ``transcripts`` are its rows, in the order of the schedule."""
+@dataclass(slots=True)
+class Counts:
+    """What the driver's side may look at while the load runs."""
 
-    def __init__(
-        self, target: ServerTarget, schedule: Schedule, store: RawStore, now_s: Callable[[], float]
-    ) -> None:
-        self.target = target
-        self.schedule = schedule
-        self.store = store
-        self.lag = LoopLag(now_s)
-        self.dialect = DIALECTS[0]
-        self.origin_s = now_s()
-        self.num_done = 0
-        self.max_in_flight = 0
-        self.cpu_share = 0.0
-        self._now_s = now_s
-        self._num_in_flight = 0
-        self._bodies = Bodies(target, schedule, self.dialect)
-        # Closed loop makes a row when its turn comes; open loop has all of them in advance.
-        is_closed = isinstance(schedule.traffic.arrivals, ClosedLoop)
-        count = self._num_warmup if is_closed else schedule.num_requests
-        self.transcripts = [
-            Transcript(index=i, is_warmup=i < self._num_warmup) for i in range(count)
-        ]
+    num_done: int = 0
+    num_failed: int = 0
+    num_sent: int = 0
+    ttft_s: float = math.nan  # of late: an exponentially weighted mean, to about a chunk
 
-    @property
-    def _num_warmup(self) -> int:
-        return self.schedule.traffic.num_warmup_requests
+    def note_ttft(self, exchange: Exchange) -> None:
+        """For a display: the answer's first bytes after its headers, without reading them."""
+        if exchange.is_warmup or not exchange.parts:
+            return
+        first = exchange.parts[0]
+        has_body = -1 < first.find(b"\r\n\r\n") < len(first) - 4
+        number = 0 if has_body or len(exchange.read_s) < 2 else 1
+        ttft_s = exchange.read_s[number] - exchange.intended_s
+        old_s = self.ttft_s
+        self.ttft_s = ttft_s if math.isnan(old_s) else old_s + _TTFT_WEIGHT * (ttft_s - old_s)
+
+
+@dataclass(slots=True, kw_only=True)
+class Cpu:
+    """CPU seconds of this process over wall seconds, of the sending alone."""
+
+    begun_s: float = 0.0
+    begun_cpu_s: float = 0.0
+    share: float = 0.0
+
+    def begin(self) -> None:
+        self.begun_s, self.begun_cpu_s = read_monotonic_s(), time.process_time()
+
+    def end(self) -> None:
+        wall_s = read_monotonic_s() - self.begun_s
+        self.share = (time.process_time() - self.begun_cpu_s) / wall_s if wall_s > 0 else 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadRun:
+    """Rows ``rows`` of ``schedule``, sent by ``client``. Everything runs on the event loop.
+
+    A request is over when it was answered or has failed; it is then in ``spool``. What was never
+    sent is in ``unsent``, with the reason.
+    """
+
+    client: Client
+    schedule: Schedule
+    rows: list[int]  # measured rows of this share; empty for a closed loop
+    bodies: Bodies
+    spool: Spool
+    num_workers: int = 1
+    worker: int = 0
+    counts: Counts = field(default_factory=Counts)
+    stalls: LoopStalls = field(default_factory=LoopStalls)
+    cpu: Cpu = field(default_factory=Cpu)
+    unsent: list[Unsent] = field(default_factory=list)
+    origin_s: float = math.nan
+    _agenda: Agenda | None = None
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _open: dict[int, Exchange] = field(default_factory=dict)  # dispatched and not over
+    _closed: _ClosedLoopState | None = None
+    _is_stopping: bool = False
+    _next_turn: dict[int, int] = field(default_factory=dict)  # of a session, by the turn before
+    _num_skipped: int = 0
+
+    def __post_init__(self) -> None:
+        after = self.schedule.after
+        self._next_turn = {int(after[i]): i for i in self.rows if after[i] >= 0}
 
     @property
     def num_total(self) -> int:
-        """Requests there will be, warm-up included; −1: only the clock knows."""
-        return -1 if self.schedule.is_open_ended else self.schedule.num_requests
+        """Measured requests there will be; −1: only the clock knows."""
+        arrivals = self.schedule.traffic.arrivals
+        if not isinstance(arrivals, ClosedLoop):
+            return len(self.rows)
+        return -1 if self._quota == math.inf else int(self._quota)
 
-    async def run(self, client: Client) -> None:
-        """Probe, warm up, send all, wait for all."""
-        traffic = self.schedule.traffic
-        timeout_s = min(_PROBE_TIMEOUT_S, traffic.request_timeout_s)
-        self.dialect = await choose_dialect(client, self.target, traffic.api, timeout_s)
-        self._bodies = Bodies(self.target, self.schedule, self.dialect)
-        self._bodies.make_ahead()
-        with _frozen_heap():
-            sampler = asyncio.create_task(self.lag.sample())
-            begun_s, begun_cpu_s = self._now_s(), time.thread_time()
+    @property
+    def _quota(self) -> float:
+        """How many requests of a closed loop are this share's."""
+        count = self.schedule.traffic.num_requests
+        if count is None:
+            return math.inf
+        return len(range(self.worker, count, self.num_workers))
+
+    async def warm_up(self, indices: list[int]) -> None:
+        """One after another: each is meant to be sent when the one before it was answered."""
+        for index in indices:
+            exchange = Exchange(index, read_monotonic_s(), self._message(index), is_warmup=True)
+            self._open[index] = exchange
             try:
-                await self._warm_up_and_send(client)
+                await self.client.send(exchange)
+            finally:
+                self._keep(exchange)
+
+    async def run(self, origin_s: float) -> None:
+        """Send everything at its time after ``origin_s``; return when all of it is over."""
+        self.origin_s = origin_s
+        loop = asyncio.get_running_loop()
+        self._agenda = Agenda(loop, self._fire)
+        arrivals = self.schedule.traffic.arrivals
+        if isinstance(arrivals, ClosedLoop):
+            self._closed = _ClosedLoopState(
+                users_left=len(range(self.worker, arrivals.num_users, self.num_workers)),
+                think_s=arrivals.think_time_s,
+                end_s=origin_s + (self.schedule.traffic.duration_s or math.inf),
+            )
+            await self.client.open_ahead(self._closed.users_left)
+        with _no_collections():
+            sampler = asyncio.create_task(self.stalls.sample())
+            self.cpu.begin()
+            try:
+                self._begin()
+                await self._over.wait()
             finally:
                 sampler.cancel()
-                # Of the sending alone: making the bodies is over by now and delays nobody.
-                self.cpu_share = (time.thread_time() - begun_cpu_s) / (self._now_s() - begun_s)
+                self.cpu.end()
+                self._agenda.close()
 
-    async def _warm_up_and_send(self, client: Client) -> None:
-        async def send(transcript: Transcript) -> None:
-            body = self._bodies.take(transcript.index)
-            self._num_in_flight += 1
-            self.max_in_flight = max(self.max_in_flight, self._num_in_flight)
-            try:
-                await client.send(transcript, body)
-            finally:
-                self._num_in_flight -= 1
-                self.num_done += 1
-
-        await one_after_another(self.transcripts[: self._num_warmup], send, self._now_s)
-        self.origin_s = self._now_s() + _LEAD_S
-        traffic = self.schedule.traffic
-        if isinstance(traffic.arrivals, ClosedLoop):
-            await closed_loop(traffic, self._take, send, self._now_s, self.origin_s)
+    def stop(self, error: str = "", unsent_error: str = "") -> None:
+        """Send nothing more. Without ``error`` what is open may end by itself; with one it ends
+        now, as failed. What was not sent becomes a row only where ``unsent_error`` is given."""
+        self._is_stopping = True
+        if self._agenda is None or math.isnan(self.origin_s):
+            self._over.set()
             return
-        measured = self.transcripts[self._num_warmup :]
-        for transcript in measured:
-            transcript.intended_s = self.origin_s + self.schedule.intended_s[transcript.index]
-        await open_loop(measured, send, self._now_s)
+        left = self._agenda.clear()
+        if unsent_error:
+            if self._closed is None:
+                for at_s, index in left:
+                    self._skip(index, unsent_error, at_s)
+            self.unsent += self._never_taken(unsent_error)
+        if error:
+            for exchange in list(self._open.values()):
+                self.client.give_up(exchange, error)
+        self._end_if_over()
 
-    def _take(self, number: int) -> Transcript:
-        transcript = Transcript(index=self._num_warmup + number)
-        self.transcripts.append(transcript)
-        return transcript
+    def _never_taken(self, error: str) -> list[Unsent]:
+        """The rows of a counted closed loop whose turn never came."""
+        if self._closed is None or self.schedule.traffic.duration_s is not None:
+            return []
+        numbers = range(self._closed.num_taken, int(self._quota))
+        return [
+            Unsent(index=self._index_of(n), intended_s=math.nan, is_warmup=False, error=error)
+            for n in numbers
+        ]
 
-    def give_up(self, deadline_s: float) -> None:
-        """The load's deadline has passed: what is not answered by now becomes a failed row."""
-        traffic = self.schedule.traffic
-        if isinstance(traffic.arrivals, ClosedLoop) and traffic.duration_s is None:
-            named = range(len(self.transcripts), self.schedule.num_requests)
-            self.transcripts += [Transcript(index=i) for i in named]
-        for t in self.transcripts:
-            if math.isnan(t.dispatched_s):
-                t.error = f"deadline: not sent when the load's {deadline_s:g} s were over"
-            elif t.error.startswith("cancelled"):
-                t.error = f"deadline: not answered when the load's {deadline_s:g} s were over"
+    def _begin(self) -> None:
+        assert self._agenda is not None
+        if self._closed is not None:
+            for _ in range(self._closed.users_left):
+                self._agenda.add(self.origin_s, -1)
+        else:
+            times_s, after = self.schedule.intended_s, self.schedule.after
+            known = [i for i in self.rows if after[i] < 0]
+            self._agenda.plan([self.origin_s + float(times_s[i]) for i in known], known)
+        self._end_if_over()
+
+    def _message(self, index: int) -> bytes:
+        return self.client.head.post(self.bodies.take(index))
+
+    def _index_of(self, number: int) -> int:
+        """The schedule's index of the ``number``-th request that this share takes."""
+        warmup = self.schedule.traffic.num_warmup_requests
+        return warmup + number * self.num_workers + self.worker
+
+    def _fire(self, index: int, intended_s: float) -> None:
+        closed = self._closed
+        if closed is not None:
+            if closed.num_taken >= self._quota:
+                closed.users_left -= 1
+                self._end_if_over()
+                return
+            index = self._index_of(closed.num_taken)
+            closed.num_taken += 1
+        exchange = Exchange(index, intended_s, self._message(index), is_warmup=False)
+        exchange.on_done = self._done
+        self._open[index] = exchange
+        self.counts.num_sent += 1
+        self.client.dispatch(exchange)
+
+    def _done(self, exchange: Exchange) -> None:
+        next_turn = self._next_turn.get(exchange.index)
+        answer = _answer(exchange, self.schedule) if next_turn is not None else None
+        failed = self._keep(exchange)
+        if next_turn is not None:
+            self._follow(exchange, next_turn, answer)
+        closed = self._closed
+        if closed is not None:
+            pause_s = max(closed.think_s, FAILURE_PAUSE_S if failed else 0.0)
+            next_s = exchange.done_s + pause_s
+            if self._is_stopping or next_s >= closed.end_s or closed.num_taken >= self._quota:
+                closed.users_left -= 1
+            elif pause_s:
+                assert self._agenda is not None
+                self._agenda.add(next_s, -1)
+            else:
+                self._fire(-1, next_s)
+        self._end_if_over()
+
+    def _follow(self, exchange: Exchange, index: int, answer: Reading | None) -> None:
+        """The next turn of a session is meant for the answer to this one and the time to think."""
+        assert self._agenda is not None and answer is not None
+        if answer.error:
+            self._skip(index, "not_sent: the turn before it in its session failed")
+        elif not self._is_stopping:
+            self.bodies.keep_answer(exchange.index, answer.text)
+            self._agenda.add(exchange.done_s + float(self.schedule.think_s[index]), index)
+
+    def _skip(self, index: int, error: str, intended_s: float = math.nan) -> None:
+        """A request that will not be sent, and the turns that would have followed it."""
+        following: int | None = index
+        while following is not None:
+            self.unsent.append(
+                Unsent(index=following, intended_s=intended_s, is_warmup=False, error=error)
+            )
+            self._num_skipped += 1
+            following, intended_s = self._next_turn.get(following), math.nan
+
+    def _keep(self, exchange: Exchange) -> bool:
+        """Put it away; whether it looks failed, as far as can be told without reading it."""
+        self._open.pop(exchange.index, None)
+        self.spool.put(exchange)
+        status = exchange.parts[0][9:10] if exchange.parts else b""  # HTTP/1.1 2…
+        failed = bool(exchange.error) or status != b"2"
+        if not failed:
+            self.counts.note_ttft(exchange)
+        exchange.parts, exchange.read_s = [], []
+        self.counts.num_done += 1
+        self.counts.num_failed += failed
+        return failed
+
+    def _end_if_over(self) -> None:
+        if self._closed is not None:
+            if self._closed.users_left == 0 or (self._is_stopping and not self._open):
+                self._over.set()
+        elif not self._open:
+            num_over = self.counts.num_sent + self._num_skipped
+            if self._is_stopping or num_over == len(self.rows):
+                self._over.set()
+
+
+def _answer(exchange: Exchange, schedule: Schedule) -> Reading:
+    """What the server said in a turn that others follow: the one thing that is read while the load
+    runs, in the user's time to think."""
+    if exchange.error:
+        return Reading(error=exchange.error)
+    response = body_of(exchange.parts)
+    if not 200 <= response.status < 300:
+        return Reading(error=f"http_{response.status}")
+    if schedule.traffic.is_stream:
+        return read_stream(response.body, keep_text=True)
+    return read_whole(response.body)
+
+
+@dataclass(slots=True)
+class _ClosedLoopState:
+    users_left: int
+    think_s: float
+    end_s: float
+    num_taken: int = 0

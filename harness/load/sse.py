@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _BOM = b"\xef\xbb\xbf"
+_DATA = b"data: "
 
 
 def events(raw: bytes) -> Iterator[tuple[bytes, int]]:
@@ -17,14 +18,22 @@ def events(raw: bytes) -> Iterator[tuple[bytes, int]]:
     start = len(_BOM) if raw.startswith(_BOM) else 0
     if b"\r" in raw:
         yield from _from_lines(_any_lines(raw, start))
-    else:
-        yield from _from_lines(_lf_lines(raw, start))
+        return
+    # Nearly every server sends one line of data and one empty line; a block that is not so, and a
+    # newline more than that, go the long way.
+    at = start
+    for block in raw[start:].split(b"\n\n"):
+        if block.startswith(_DATA) and b"\n" not in block:
+            yield block[6:], at + len(block)
+        elif block:
+            yield from _from_lines(_lf_lines(raw, at, at + len(block)))
+        at += len(block) + 2
 
 
-def _lf_lines(raw: bytes, start: int) -> Iterator[tuple[bytes, int]]:
-    while start < len(raw):
-        end = raw.find(b"\n", start)
-        end = len(raw) if end < 0 else end
+def _lf_lines(raw: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
+    while start < stop:
+        end = raw.find(b"\n", start, stop)
+        end = stop if end < 0 else end
         yield raw[start:end], end
         start = end + 1
 
@@ -45,7 +54,7 @@ def _from_lines(lines: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int
                 yield b"\n".join(data), data_end
                 data = []
         elif line.startswith(b"data:"):
-            data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            data.append(line[6:] if line.startswith(_DATA) else line[5:])
             data_end = end
     if data:
         yield b"\n".join(data), data_end

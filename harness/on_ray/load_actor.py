@@ -1,28 +1,34 @@
-"""The actor that sends the load, and its stand-in on the driver's side.
+"""The actors that send the load, and their stand-in on the driver's side.
 
-It takes no CPU of the plan's bundles and starts while the server starts, so that it costs no time.
-The columns come back through Ray's object store as one Arrow table.
+A few long-lived actors on one node, each with one event loop; never a task per request. The first
+takes no CPU of the plan's bundles and starts while the server starts, so that it costs no time;
+more are hired where the calibration asks for them and the node has CPUs left. The columns come
+back through Ray's object store as Arrow tables.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.errors import DeadlineExceeded, DeploymentError
-from harness.load.driver import ClientHealth, FirstToken, HttpLoadDriver
+from harness.errors import DeadlineExceeded, DeploymentError, WorkerDied
+from harness.load.calibrate import calibration_store, noop_server, with_headroom
+from harness.load.clocks import ClockReading, boot_id
+from harness.load.driver import FirstToken, HttpLoadDriver
+from harness.load.fleet import Fleet, Look, Pulse
+from harness.load.local_workers import Seat
+from harness.load.priority import go_first
+from harness.load.worker import Prepared, Share, WorkerResult
 from harness.on_ray.orphans import end_with_raylet
-from harness.on_ray.server_actor import boot_id
 from harness.startup import anchor
+from results.client import ClientReport
 from results.clock import Clock, SystemClock
 from results.samples import RequestSamples
 from workloads.base import ServerTarget
@@ -31,6 +37,9 @@ from workloads.traffic.spec import Traffic
 PROGRESS_S = 1.0
 ANSWER_DEADLINE_S = 15.0
 NUM_THREADS = 4  # a load under way, a look at its progress, a first token
+MAX_WORKERS = 32
+# For one more worker to be placed and to start; a node without a CPU left shows by then.
+HIRE_S = 20.0
 
 
 class Secret:
@@ -73,34 +82,15 @@ class _CanaryReport:
     boot_id: str
 
 
-# Between ordinary processes (0) and the system's own (-20).
-CLIENT_NICENESS = -10
-
-
-def go_first() -> None:
-    """Where we may, have the kernel run this process before the engine when they share cores.
-
-    The client needs little, and what it waits would be in every latency. Without the right to, it
-    waits its turn, and its lateness is measured (``dispatch_lag_s``). Threads started later inherit
-    the priority; the session of its own is for Linux's autogroups, which weigh sessions, not
-    processes, against each other (sched(7)).
-    """
-    with suppress(PermissionError):
-        os.setsid()
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, CLIENT_NICENESS)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(CLIENT_NICENESS))
-
-
 class LoadActor:
-    """Holds the HTTP client in a process of its own."""
+    """Holds one load worker in a process of its own."""
 
     def __init__(self, secret: Secret | None) -> None:
         end_with_raylet()
-        self._driver = HttpLoadDriver(api_key=secret.reveal() if secret else None)
+        key = secret.reveal() if secret else None
+        self._driver, self._seat = HttpLoadDriver(api_key=key), Seat(key)
         self._clock = SystemClock()
-        self._progress = (0, 0, 0.0)
+        self._server = ExitStack()
 
     def first_token(self, target: ServerTarget, timeout_s: float, api: str) -> _CanaryReport:
         zero_s = self._clock.monotonic_s()
@@ -108,20 +98,108 @@ class LoadActor:
         elapsed_s = self._clock.monotonic_s() - zero_s
         return _CanaryReport(token=token, zero_s=zero_s, elapsed_s=elapsed_s, boot_id=boot_id())
 
-    def drive(self, target: ServerTarget, traffic: Traffic) -> pa.Table:
+    def prepare(self, target: ServerTarget, traffic: Traffic, share: Share) -> Prepared:
         go_first()
-        self._progress = (0, 0, 0.0)
-        return self._driver.drive(target, traffic, self._keep).to_table()
+        return self._seat.prepare(target, traffic, share)
 
-    def progress(self) -> tuple[int, int, float]:
-        return self._progress
+    def read_clock(self) -> ClockReading:
+        return self._seat.read_clock()
 
-    def health(self) -> ClientHealth | None:
-        """How the client itself did in the latest load."""
-        return self._driver.last_health
+    def start(self, at_s: float) -> None:
+        self._seat.start(at_s)
 
-    def _keep(self, num_done: int, num_total: int, elapsed_s: float) -> None:
-        self._progress = (num_done, num_total, elapsed_s)
+    def is_done(self) -> bool:
+        return self._seat.is_done()
+
+    def look(self) -> Look:
+        return self._seat.look()
+
+    def snapshot(self) -> pa.Table:
+        return self._seat.snapshot()
+
+    def stop(self) -> None:
+        self._seat.stop()
+
+    def result(self) -> WorkerResult:
+        return self._seat.result()
+
+    def open_noop_server(self) -> str:
+        """The URL, on this node, of a server to calibrate against."""
+        return self._server.enter_context(noop_server())
+
+    def close_noop_server(self) -> None:
+        self._server.close()
+
+
+class RayWorker:
+    """A ``Worker`` of the fleet: one LoadActor, started and not waited for."""
+
+    kind = "actor"
+
+    def __init__(
+        self, number: int, node_id: str, secret: Secret | None, num_cpus: float = 0.0
+    ) -> None:
+        options: dict[str, Any] = {
+            "num_cpus": num_cpus,
+            "max_restarts": 0,
+            "max_concurrency": NUM_THREADS,
+        }
+        if node_id:
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        self.label = f"load client {number}"
+        # Any: Ray's own types do not know the methods of an actor made with options.
+        self.actor: Any = ray.remote(LoadActor).options(**options).remote(secret)
+
+    def prepare(self, target: ServerTarget, traffic: Traffic, share: Share) -> Prepared:
+        prepared: Prepared = self.ask("prepare", target, traffic, share)
+        return prepared
+
+    def read_clock(self) -> ClockReading:
+        reading: ClockReading = self.ask("read_clock")
+        return reading
+
+    def start(self, at_s: float) -> None:
+        self.ask("start", at_s)
+
+    def is_done(self) -> bool:
+        return bool(self.ask("is_done"))
+
+    def look(self) -> Look:
+        seen: Look = self.ask("look")
+        return seen
+
+    def snapshot(self) -> pa.Table:
+        return self.ask("snapshot")
+
+    def stop(self) -> None:
+        self.ask("stop")
+
+    def result(self) -> WorkerResult:
+        result: WorkerResult = self.ask("result")
+        return result
+
+    def close(self) -> None:
+        """Ends the process and every connection of it."""
+        with suppress(RayError):
+            ray.kill(self.actor, no_restart=True)
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        return self.await_answer(getattr(self.actor, what).remote(*arguments), what, "load")
+
+    def await_answer(self, reference: Any, what: str, stage: str) -> Any:
+        """Ray's errors become ours."""
+        try:
+            return ray.get(reference)
+        except RayTaskError as error:
+            raise DeploymentError(
+                stage, f"{self.label} failed at {what}: {error.cause!r}"
+            ) from error
+        except RayActorError as error:
+            raise WorkerDied(
+                stage,
+                f"the load client's process died ({self.label}, asked for {what}): {error}; "
+                "see Ray's logs of its node",
+            ) from error
 
 
 def choose_node(nodes: Sequence[Mapping[str, Any]], server_node_id: str) -> str:
@@ -142,10 +220,11 @@ def choose_node(nodes: Sequence[Mapping[str, Any]], server_node_id: str) -> str:
 
 
 class RemoteLoadDriver:
-    """A LoadDriver whose load is sent by a LoadActor.
+    """A LoadDriver whose load is sent by LoadActors.
 
     ``check`` is asked about once a second while the load runs, so that a dead server ends the load
-    at once; it raises what it found. A load longer than ``deadline_s`` is DeadlineExceeded.
+    at once; it raises what it found. A load longer than ``deadline_s`` is DeadlineExceeded; the
+    calibration before it does not count.
     """
 
     def __init__(
@@ -155,19 +234,13 @@ class RemoteLoadDriver:
         clock: Clock,
         deadline_s: float,
     ) -> None:
-        options: dict[str, Any] = {
-            "num_cpus": 0,
-            "max_restarts": 0,
-            "max_concurrency": NUM_THREADS,
-        }
-        if node_id:
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        self._node_id, self._secret = node_id, secret
         self._clock = clock
         self._deadline_s = deadline_s
         self._check: Callable[[], None] = lambda: None
-        self.last_health: ClientHealth | None = None
-        # Any: Ray's own types do not know the methods of an actor made with options.
-        self._actor: Any = ray.remote(LoadActor).options(**options).remote(secret)
+        self.last_report: ClientReport | None = None  # of the last ``drive``
+        self._first = RayWorker(0, node_id, secret)
+        self._fleet = Fleet(self._hire, 1, clock=clock)
 
     def watch_over(self, check: Callable[[], None]) -> None:
         """What to ask about the server while the load runs."""
@@ -178,10 +251,8 @@ class RemoteLoadDriver:
         answer came in time, DeploymentError when the server refused; stage ``startup``."""
         called_s = self._clock.monotonic_s()
         report: _CanaryReport = self._get(
-            self._actor.first_token.remote(target, timeout_s, api),
-            "startup",
+            self._first.actor.first_token.remote(target, timeout_s, api),
             timeout_s + ANSWER_DEADLINE_S,
-            "the first token",
         )
         received_s = self._clock.monotonic_s()
         token = report.token
@@ -213,48 +284,77 @@ class RemoteLoadDriver:
         traffic: Traffic,
         on_progress: Callable[[int, int, float], None],
     ) -> RequestSamples:
-        began_s = self._clock.monotonic_s()
-        load = self._actor.drive.remote(target, traffic)
-        while not ray.wait([load], timeout=PROGRESS_S)[0]:
+        """Calibrate, or know from before; send; bring the columns back.
+
+        Raises ClientTooSlow before a request is sent, WorkerDied, and what ``check`` raises.
+        """
+
+        def tell(pulse: Pulse) -> bool:
+            on_progress(pulse.num_done, pulse.num_total, pulse.elapsed_s)
+            return False
+
+        try:
+            self._fleet.check = self._check
+            calibration = with_headroom(
+                self._fleet,
+                target,
+                traffic,
+                server=self._noop_server,
+                store=calibration_store(self._clock),
+                clock=self._clock,
+            )
+            self._fleet.check = self._check_until(self._clock.monotonic_s() + self._deadline_s)
+            result = self._fleet.drive(target, traffic, tell)
+        except WorkerDied:
+            self._check()  # the node of both may be gone, and that is the better answer
+            raise
+        self.last_report = replace(result.client, calibration=calibration)
+        return result.samples
+
+    def close(self) -> None:
+        """Ends the clients' processes and every connection of them."""
+        self._fleet.close()
+
+    def _hire(self, number: int) -> RayWorker | None:
+        if number == 0:
+            return self._first
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        if number >= MAX_WORKERS or free.get("CPU", 0.0) < 1.0:
+            return None
+        worker = RayWorker(number, self._node_id, self._secret, num_cpus=1.0)
+        if ray.wait([worker.actor.read_clock.remote()], timeout=HIRE_S)[0]:
+            return worker
+        worker.close()
+        return None
+
+    @contextmanager
+    def _noop_server(self) -> Iterator[str]:
+        yield str(self._first.ask("open_noop_server"))
+        self._first.ask("close_noop_server")
+
+    def _check_until(self, gives_up_s: float) -> Callable[[], None]:
+        def check() -> None:
             self._check()
-            if self._clock.monotonic_s() - began_s > self._deadline_s:
+            if self._clock.monotonic_s() > gives_up_s:
                 raise DeadlineExceeded(
                     "load",
                     f"the load was still running after deadlines.load_s = {self._deadline_s:g} s; "
                     "raise it, or ask for less traffic",
                 )
-            with suppress(GetTimeoutError, RayActorError):  # the load itself tells, next time
-                on_progress(*ray.get(self._actor.progress.remote(), timeout=PROGRESS_S))
-        table = self._get(load, "load", ANSWER_DEADLINE_S, "the columns of the load")
-        samples = RequestSamples.from_table(table)
-        on_progress(samples.num_requests, samples.num_requests, self._clock.monotonic_s() - began_s)
-        self.last_health = self._get(
-            self._actor.health.remote(), "load", ANSWER_DEADLINE_S, "the client's own health"
-        )
-        return samples
 
-    def close(self) -> None:
-        """Ends the client's process and every connection of it."""
-        with suppress(RayError):
-            ray.kill(self._actor, no_restart=True)
+        return check
 
-    def _get(self, reference: Any, stage: str, timeout_s: float, waited_for: str) -> Any:
-        """Waits, with an eye on the server; Ray's errors become ours."""
+    def _get(self, reference: Any, timeout_s: float) -> Any:
+        """The canary's report, with an eye on the server meanwhile."""
         give_up_s = self._clock.monotonic_s() + timeout_s
         while not ray.wait([reference], timeout=PROGRESS_S)[0]:
             self._check()
             if self._clock.monotonic_s() > give_up_s:
-                raise DeadlineExceeded(stage, f"waited {timeout_s:.0f} s in vain for {waited_for}")
+                raise DeadlineExceeded(
+                    "startup", f"waited {timeout_s:.0f} s in vain for the first token"
+                )
         try:
-            return ray.get(reference)
-        except RayTaskError as error:
-            raise DeploymentError(
-                stage, f"the load client failed at {waited_for}: {error.cause!r}"
-            ) from error
-        except RayActorError as error:
-            self._check()  # the node of both may be gone, and that is the better answer
-            raise DeploymentError(
-                stage,
-                f"the load client's process died before {waited_for}: {error}; "
-                "see Ray's logs of its node",
-            ) from error
+            return self._first.await_answer(reference, "the first token", "startup")
+        except WorkerDied:
+            self._check()
+            raise

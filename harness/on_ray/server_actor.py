@@ -6,12 +6,13 @@ When the actor's process goes, however it goes, the warden's pipe closes and the
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.load.clocks import boot_id
 from harness.on_ray.orphans import end_with_raylet
 from harness.server_process import ServerCommand, ServerProcess, ServerState, ServerStatus
 from results.clock import SystemClock
@@ -20,7 +21,9 @@ SPANS_SETTLE_S = 0.75  # after healthy
 
 if TYPE_CHECKING:
     from harness.on_ray.node_facts import NodeFacts
+    from harness.telemetry.sampling import Sampling
     from results.startup import StartupPhase
+    from results.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +37,6 @@ class Begun:
     page_cache: float | None = None
 
 
-def boot_id() -> str:
-    """Tells one boot of a kernel from all others; processes that agree share a monotonic clock."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
 class ServerActor:
     """``begin`` once; everything else at any time, from several threads at once."""
 
@@ -51,6 +46,8 @@ class ServerActor:
         self._beginning = threading.Lock()
         self._begun_at: Begun | None = None
         self._receiver: Any = None
+        self._sampling: Sampling | None = None
+        self._last_sampled: Telemetry | None = None
         self._exits = ExitStack()
         self._utc_at_zero_s = 0.0
         self._up_s = self._clock.monotonic_s()
@@ -91,6 +88,36 @@ class ServerActor:
         from harness.telemetry.otlp import span_phases
 
         return span_phases(self._receiver.spans(), self._utc_at_zero_s + status.started_s)
+
+    def sample(self, interval_s: float, device_kind: str) -> None:
+        """Begins to read beside the server; returns when every source was read once. A sampling
+        that nobody ended is ended first."""
+        from harness.telemetry.sampling import Sampling
+        from harness.telemetry.sources import beside_server
+
+        self.sampled()
+        server = self._started()
+        status = server.status()
+        sources = beside_server(
+            f"http://{server.host}:{status.port}",
+            device_kind,
+            engine_pid=status.warden_pid,
+            visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        )
+        self._sampling = Sampling(sources, self._clock.monotonic_s, interval_s)
+        self._sampling.start()
+
+    def sampled(self) -> Telemetry | None:
+        """Ends it: what was read, on this actor's monotonic clock; None where nothing was begun.
+        Asked again, as Ray may do, it says the same."""
+        sampling, self._sampling = self._sampling, None
+        if sampling is not None:
+            self._last_sampled = sampling.stop()
+        return self._last_sampled
+
+    def clock(self) -> tuple[str, float]:
+        """This boot, and its monotonic clock now."""
+        return boot_id(), self._clock.monotonic_s()
 
     def facts(self, python: str | None) -> NodeFacts:
         """This node, and the packages of the interpreter ``python``; see ``node_facts``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -18,8 +18,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.errors import DeploymentError, EngineDied, NodeLost
+from harness.load.clocks import boot_id
 from harness.on_ray.node_facts import NodeFacts
-from harness.on_ray.server_actor import Begun, ServerActor, boot_id
+from harness.on_ray.server_actor import Begun, ServerActor
 from harness.plan import Bundle
 from harness.server_process import (
     STOP_MARGIN_S,
@@ -32,10 +33,12 @@ from harness.server_process import (
 from harness.startup import Anchor, anchor
 from results.clock import Clock
 from results.startup import StartupPhase
+from results.telemetry import Telemetry
 from workloads.base import Device
 
 WATCH_S = 1.0  # one look at the server; a change of state is told at once
 ANSWER_DEADLINE_S = 15.0  # for an actor that has nothing to do but answer
+SAMPLING_S = 10.0  # what the first and the last reads of telemetry may take on top
 NODE_PROBE_S = 2.0
 NODE_LOOK_S = 2.0
 RETRY_S = 0.2
@@ -189,6 +192,30 @@ class ServerHandle:
     def facts(self, python: str | None) -> NodeFacts:
         facts: NodeFacts = self._ask(self._actor.facts, python, timeout_s=ANSWER_DEADLINE_S * 2)
         return facts
+
+    def sample(self, interval_s: float, device_kind: str) -> None:
+        """Begins to read telemetry on the server's node, each source once before it returns."""
+        self._ask(
+            self._actor.sample, interval_s, device_kind, timeout_s=ANSWER_DEADLINE_S + SAMPLING_S
+        )
+
+    def sampled(self) -> tuple[Telemetry | None, Anchor]:
+        """Ends it: the telemetry on the node's own clock, and where that clock's zero lies on the
+        driver's. None where nothing was begun."""
+        found = self._ask(self._actor.sampled, timeout_s=ANSWER_DEADLINE_S + SAMPLING_S)
+        sent_s = self._clock.monotonic_s()
+        there, now_s = self._ask(self._actor.clock)
+        answered = anchor(
+            sent_s=sent_s,
+            received_s=self._clock.monotonic_s(),
+            elapsed_s=0.0,
+            same_clock_s=now_s if there and there == boot_id() else None,
+        )
+        return found, replace(answered, origin_s=answered.origin_s - now_s)
+
+    def stop_sampling(self) -> None:
+        """Ends it without waiting; nobody wants what was read."""
+        self._actor.sampled.remote()
 
     def stop(self, grace_s: float) -> None:
         """Ends the server's whole tree, then the actor. Waits until the tree is gone: at most the

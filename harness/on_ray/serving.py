@@ -16,6 +16,7 @@ from harness.on_ray.node_facts import is_python
 from harness.on_ray.placement import Placed
 from harness.on_ray.server_actor import Begun
 from harness.on_ray.server_handle import ServerHandle, actor_options, node_of
+from harness.on_ray.server_watch import ServerWatch
 from harness.server_process import ServerCommand, ServerState, ServerStatus
 from harness.startup import Anchor, DriverMarks, assemble, log_reader
 from results.startup import StartupPhase, StartupTimeline
@@ -161,6 +162,9 @@ def _deployment(
         simulated=token.simulated,
         check=server.check,
         log_tail=server.log_tail,
+        watch=lambda interval_s: ServerWatch(
+            server, placed.rung.device.kind, ask.clock, interval_s
+        ),
     )
 
 

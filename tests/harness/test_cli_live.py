@@ -64,3 +64,27 @@ def test_a_terminal_has_one_live_region_that_is_cleared() -> None:
     assert "sending" in text.getvalue() or "sealing" in text.getvalue()
     # The cursor goes up and the line is erased: nothing of it stays on the screen.
     assert "\x1b[2K" in text.getvalue()
+
+
+def test_a_note_is_shown_with_the_heartbeat_until_the_phase_ends() -> None:
+    text, clock = io.StringIO(), FakeClock()
+    lines = lines_to(text, clock)
+    lines.phase("load", "sending")
+    lines.advance(3, -1, 0.0)
+    lines.note("12.0/s done")
+    clock.advance(HEARTBEAT_S)
+    lines.beat()
+    lines.phase("stop", "stopping")
+    clock.advance(HEARTBEAT_S)
+    lines.beat()
+    assert "… sending: 3 after 10 s (12.0/s done)\n" in text.getvalue()
+    assert "… stopping: after 10 s\n" in text.getvalue()
+
+
+def test_on_a_narrow_terminal_the_note_comes_first() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=60)
+    with progress(console, FakeClock()) as shown:
+        shown.phase("load", "sending " + "x" * 80)
+        shown.note("12.0/s done")
+    assert "12.0/s done · sending" in text.getvalue()

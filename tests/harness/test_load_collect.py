@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from harness.load.bodies import DIALECTS, Bodies
-from harness.load.client import RawStore, Transcript, root_url
-from harness.load.collect import MAX_ERROR_CHARS, collect, read_stream, short_error
+from harness.load.collect import MAX_ERROR_CHARS, HowToRead, Unsent, collect, short_error
+from harness.load.reading import read_stream, read_whole
+from harness.load.spool import Spool
+from harness.load.wire import Exchange, root_url
 from results.samples import RequestSamples
 from workloads.base import ServerTarget
 from workloads.traffic.schedule import build_schedule
@@ -38,13 +40,13 @@ def test_only_chunks_with_text_are_events_and_reasoning_is_text() -> None:
         delta(reasoning="so"),
         delta(content="yes"),
         delta(content="", tool_calls=None),
-        {"choices": [], **usage(7, 3)},
+        {"choices": [], **usage(7, 4)},
     )
     reading = read_stream(raw)
     assert reading.error == ""
     assert len(reading.event_end) == 3
-    assert reading.event_tokens == [-1, -1, -1]
-    assert (reading.prompt_tokens, reading.output_tokens) == (7, 3)
+    assert reading.event_tokens == [-1, -1, -1]  # four tokens in three chunks: who knows where
+    assert (reading.prompt_tokens, reading.output_tokens) == (7, 4)
 
 
 def test_a_running_count_gives_tokens_per_chunk() -> None:
@@ -91,21 +93,59 @@ def test_every_good_ending_is_good(raw: bytes) -> None:
     assert read_stream(raw).error == ""
 
 
+HEAD = b"HTTP/1.1 %s\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def over(index: int, intended_s: float, **seen: Any) -> Exchange:
+    exchange = Exchange(index, intended_s, b"", seen.pop("is_warmup", False))
+    for name, value in seen.items():
+        setattr(exchange, name, value)
+    return exchange
+
+
 def test_rows_are_in_order_and_times_count_from_the_origin() -> None:
-    store = RawStore()
-    answered = Transcript(index=0, is_warmup=True, intended_s=99.0, dispatched_s=99.5, status=200)
-    raw = sse(text("a", **usage(2, 1)), text("b", "stop", **usage(2, 2)))
-    answered.read_end.extend([raw.index(b"\n\n") + 2, len(raw)])
-    answered.read_s.extend([100.5, 101.0])
-    answered.raw, answered.done_s = store.put(raw), 101.5
-    refused = Transcript(index=1, intended_s=100.0, dispatched_s=100.0, done_s=100.25)
-    refused.error = "refused: nobody there"
-    unsent = Transcript(index=2, intended_s=105.0)
-    denied = Transcript(index=3, intended_s=101.0, dispatched_s=101.0, done_s=102.0, status=401)
-    denied.raw = store.put(b'{"error": {"message": "bad key\\n  sk-secret"}}')
-    samples = collect(
-        [answered, refused, unsent, denied], store, origin_s=100.0, worker=3, secrets=["sk-secret"]
+    spool = Spool()
+    first, second = sse(text("a", **usage(2, 1)), done=False), sse(text("b", "stop", **usage(2, 2)))
+    denied = b'{"error": {"message": "bad key\\n  sk-secret"}}'
+    spool.put(
+        over(
+            3,
+            101.0,
+            dispatched_s=101.0,
+            done_s=102.0,
+            read_s=[101.5],
+            parts=[b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%b" % (len(denied), denied)],
+        )
     )
+    spool.put(
+        over(
+            0,
+            99.0,
+            is_warmup=True,
+            dispatched_s=99.5,
+            written_s=99.6,
+            done_s=101.5,
+            read_s=[100.25, 100.5, 101.0],
+            parts=[HEAD % b"200 OK", chunk(first), chunk(second) + chunk(b"")],
+        )
+    )
+    refused = over(1, 100.0, dispatched_s=100.0, done_s=100.25, error="refused: nobody there")
+    spool.put(refused)
+    not_sent = "not_sent: the load ended before its turn"
+    samples = collect(
+        spool.read(),
+        [Unsent(index=2, intended_s=105.0, is_warmup=False, error=not_sent)],
+        origin_s=100.0,
+        how=HowToRead(worker=3, secrets=("sk-secret",), num_prompt_tokens=lambda i: 10 + i),
+    )
+    assert samples.index.tolist() == [0, 1, 2, 3]
+    assert samples.num_bytes.tolist() == [len(first + second), -1, -1, len(denied)]
+    assert samples.own_prompt_tokens.tolist() == [10, 11, -1, 13]
+    np.testing.assert_equal(samples.first_byte_s, [0.25, math.nan, math.nan, 1.5])
     np.testing.assert_equal(samples.intended_s, [-1.0, 0.0, 5.0, 1.0])
     np.testing.assert_equal(samples.dispatched_s, [-0.5, 0.0, math.nan, 1.0])
     np.testing.assert_equal(samples.first_token_s, [0.5, math.nan, math.nan, math.nan])
@@ -134,15 +174,65 @@ def test_errors_are_short_and_on_one_line() -> None:
     assert "\n" not in error
 
 
-def test_answers_beyond_the_memory_limit_wait_in_a_file() -> None:
-    store = RawStore(max_bytes_in_memory=10)
-    pieces = [bytes([i]) * i for i in range(9)]
-    refs = [store.put(piece) for piece in pieces]
-    assert sum(len(r) for r in refs if isinstance(r, bytes)) <= 10
-    assert any(isinstance(r, tuple) for r in refs)
-    for i in (8, 0, 5, 3, 8, 1):
-        assert store.get(refs[i]) == pieces[i]
-    store.close()
+def test_what_is_beyond_the_memory_limit_waits_in_a_file_and_comes_back_as_it_was() -> None:
+    spool = Spool(max_bytes_in_memory=4_000)
+    sent = [
+        over(
+            i,
+            float(i),
+            dispatched_s=i + 0.5,
+            error="é" * (i % 3),
+            read_s=[i + 0.25 * k for k in range(i % 5)],
+            parts=[bytes([i % 256]) * (100 * k) for k in range(i % 5)],
+        )
+        for i in range(300)
+    ]
+    for exchange in sent:
+        spool.put(exchange)
+    seen_meanwhile = sum(1 for _ in spool.read())
+    spool.flush()
+    came = list(spool.read())
+    assert 1 < seen_meanwhile <= len(came) == 300
+    for exchange, ended in zip(sent, came, strict=True):
+        assert (ended.index, ended.intended_s, ended.error) == (
+            exchange.index,
+            exchange.intended_s,
+            exchange.error,
+        )
+        assert math.isnan(ended.written_s)
+        assert ended.read_s.tolist() == exchange.read_s
+        assert ended.raw == b"".join(exchange.parts)
+        assert np.diff([0, *ended.part_end]).tolist() == [len(p) for p in exchange.parts]
+    spool.close()
+
+
+def test_a_disk_that_is_full_is_told_when_the_load_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.load.spool._write_all", full)
+    spool = Spool(max_bytes_in_memory=10)
+    spool.put(over(0, 0.0, parts=[b"x" * 100], read_s=[0.0]))
+    with pytest.raises(OSError, match="No space left"):
+        spool.flush()
+
+
+def test_an_answer_in_one_piece_has_counts_and_no_times() -> None:
+    whole = {"choices": [{"message": {"content": "yes", "reasoning": "hm"}}], **usage(7, 3)}
+    reading = read_whole(json.dumps(whole).encode())
+    assert (reading.error, reading.text, reading.reasoning) == ("", "yes", "hm")
+    assert (reading.prompt_tokens, reading.output_tokens, reading.event_end) == (7, 3, [])
+    assert read_whole(b"{}").error.startswith("empty_answer")
+    assert read_whole(b"<html>").error.startswith("malformed")
+
+
+def test_reasoning_is_told_apart_and_cached_tokens_are_counted() -> None:
+    cached = {"prompt_tokens_details": {"cached_tokens": 5}}
+    last = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, **cached}}
+    reading = read_stream(sse(delta(reasoning="hm"), delta(content="a"), delta(content="b"), last))
+    assert reading.event_reasoning == [True, False, False]
+    assert reading.event_tokens == [1, 1, 1]  # as many chunks as tokens
+    assert reading.cached_tokens == 5
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
@@ -161,8 +251,9 @@ def test_a_body_is_the_same_made_ahead_or_in_time(
     target = ServerTarget(base_url="http://nowhere", model="m", vocab_size=500)
     in_time = Bodies(target, schedule, DIALECTS[0])
     monkeypatch.setattr("harness.load.bodies.MAX_BODY_BYTES_AHEAD", 2_000)
+    monkeypatch.setattr("harness.load.bodies.MAX_BODY_BYTES_IN_FILE", 1_000)
     ahead = Bodies(target, schedule, DIALECTS[0])
-    ahead.make_ahead()
+    ahead.make_ahead(range(30))
     for i in range(32):
         body = ahead.take(i)
         assert body == in_time.take(i)
@@ -174,6 +265,7 @@ def test_a_body_is_the_same_made_ahead_or_in_time(
         else:
             assert asked["prompt"] == schedule.prompt_ids(i).tolist()
             assert len(asked["prompt"]) == prompt
+    ahead.close()
 
 
 def test_dialects_ask_for_less_and_less() -> None:

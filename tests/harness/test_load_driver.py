@@ -134,7 +134,9 @@ def test_a_queue_cannot_hide_from_the_intended_send_time() -> None:
     ttft = request_metrics(samples).ttft_s
     assert len(ttft) == n
     assert not np.isnan(ttft).any()
-    assert np.all(ttft >= on_paper - 0.005)
+    # In order of their ends: two that a busy machine sends at once may overtake each other.
+    arrivals_s = np.arange(n) / rate
+    assert np.all(np.sort(ttft + arrivals_s) >= np.sort(on_paper + arrivals_s) - 0.005)
     # A queue fed late by some time answers late by no more than that, plus the server's own delay.
     lag_s = (samples.dispatched_s - samples.intended_s)[2:]
     assert np.median(ttft - on_paper) < lag_s.max() + 0.3
@@ -174,8 +176,8 @@ def test_closed_loop_has_no_more_in_flight_than_users(think_time_s: float) -> No
     assert s.num_requests == 33
     assert s.error.tolist() == [""] * 33
     assert most_at_once(server) == users
-    assert driver.last_health is not None
-    assert driver.last_health.max_in_flight == users
+    assert driver.last_report is not None
+    assert driver.last_report.max_in_flight == users
     # The first request of each user is intended for the start; every other one for an answer of
     # someone plus the time to think.
     intended, done = s.intended_s[2:], s.done_s[2:]
@@ -219,13 +221,13 @@ def test_a_server_that_refuses_fields_is_asked_for_less(
     driver = HttpLoadDriver()
     with golden_server(Behaviour(ttft_s=0.001, itl_s=0.001, eos_after=2, **behaviour)) as server:
         s = driver.drive(server.target, traffic, quiet)
-    assert driver.last_health is not None
-    assert driver.last_health.dialect == dialect
+    assert driver.last_report is not None
+    assert driver.last_report.dialect == dialect
     assert s.error.tolist() == [""] * 7
     assert s.output_tokens.tolist() == [tokens] * 7
     assert s.prompt_tokens.tolist() == [prompt] * 7
-    counts_chunks = behaviour == {}
-    assert set(s.event_tokens.tolist()) == ({1} if counts_chunks else {-1})
+    # As many chunks as tokens: one in each, though no running count says so.
+    assert set(s.event_tokens.tolist()) == ({1} if tokens > 0 else {-1})
 
 
 def test_chunks_of_several_tokens_reasoning_and_empty_ones() -> None:
@@ -347,19 +349,25 @@ def test_an_interrupt_ends_the_load_and_its_thread(error: type[BaseException]) -
 
 
 def test_traffic_of_which_nothing_can_be_made_is_refused() -> None:
-    with golden_server() as server, pytest.raises(ValueError, match="no stop rule"):
+    with golden_server() as server, pytest.raises(ValueError, match="never ends"):
         drive(server, Traffic(arrivals=ConstantArrivals(rate_rps=1.0)))
 
 
 def test_health_tells_how_late_the_loop_was() -> None:
     traffic = Traffic(arrivals=ConstantArrivals(rate_rps=50.0), duration_s=1.0)
     driver = HttpLoadDriver()
-    assert driver.last_health is None
+    assert driver.last_report is None
     with golden_server(QUICK) as server:
         driver.drive(server.target, traffic, quiet)
-    health = driver.last_health
-    assert health is not None
-    assert 0.0 <= health.mean_loop_lag_s <= health.max_loop_lag_s < 1.0
-    assert 0.0 < health.cpu_share <= 1.05
-    assert health.max_in_flight >= 1
-    assert pickle.loads(pickle.dumps(health)) == health  # it comes back from an actor
+    report = driver.last_report
+    assert report is not None
+    (worker,) = report.workers
+    assert 0.0 <= worker.mean_loop_stall_s <= worker.max_loop_stall_s < 1.0
+    assert 0.0 < worker.cpu_share <= 2.0
+    assert worker.num_requests == 52
+    assert report.max_in_flight >= 1
+    assert report.audit is not None  # the first connection is always audited
+    assert report.audit.num_reads >= 50
+    assert report.audit.lag_p50_s is not None
+    assert 0.0 <= report.audit.lag_p50_s < 0.1
+    assert pickle.loads(pickle.dumps(report)) == report  # it comes back from an actor

@@ -3,12 +3,12 @@ import threading
 import time
 
 import pytest
-from aiohttp import web
 
 from harness.load.driver import HttpLoadDriver
 from workloads.base import ServerTarget
 from workloads.simulated.answers import Behaviour
 from workloads.simulated.golden_server import GoldenServer, golden_server
+from workloads.simulated.transport import Exchange
 
 
 def bound() -> socket.socket:
@@ -117,8 +117,8 @@ def test_a_simulated_server_says_so() -> None:
 
 
 def test_a_server_that_names_no_owner_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_models(self: GoldenServer, _: web.Request) -> web.Response:
-        return web.Response(status=404)
+    def no_models(self: GoldenServer, exchange: Exchange) -> None:
+        exchange.respond(404, b"")
 
     monkeypatch.setattr(GoldenServer, "_models", no_models)
     with golden_server(Behaviour(ttft_s=0.01)) as server:

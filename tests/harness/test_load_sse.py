@@ -1,11 +1,13 @@
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.load.client import Transcript
-from harness.load.collect import event_times, read_stream
+from harness.load.collect import event_times, response_of
+from harness.load.reading import read_stream
+from harness.load.spool import pack, unpack
 from harness.load.sse import events
+from harness.load.wire import Exchange
 
 # Payloads of one line, as JSON without line breaks is.
 payloads = st.binary(max_size=20).filter(lambda b: not set(b) & {10, 13})
@@ -52,11 +54,18 @@ def test_an_event_is_seen_at_the_read_that_completes_its_data(
 ) -> None:
     raw = b"".join(chunk(text, i + 1) for i, text in enumerate(texts)) + b"data: [DONE]\n\n"
     ends = sorted({c for c in cuts if c < len(raw)} | {len(raw)})
-    transcript = Transcript(index=0, status=200)
-    transcript.read_end.extend(ends)
-    transcript.read_s.extend(float(i) for i in range(len(ends)))
-    reading = read_stream(raw)
-    seen = event_times(transcript, reading)
+    exchange = Exchange(0, 0.0, b"", is_warmup=False)
+    exchange.read_s = [float(i) for i in range(len(ends))]
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(raw)
+    pieces = [raw[start:end] for start, end in pairwise([0, *ends])]
+    exchange.parts = [head + pieces[0], *pieces[1:]]
+    unpacked = unpack(pack(exchange))
+    assert unpacked is not None
+    ended, _ = unpacked
+    response = response_of(ended)
+    assert response.body == raw
+    reading = read_stream(response.body)
+    seen = event_times(ended, response, reading).tolist()
     # Independent of how ``events`` counts: feed the reads one by one and look what has appeared.
     expected = []
     for i, end in enumerate(ends):

@@ -18,12 +18,15 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from harness.deployment import Deployment
-from harness.errors import DeadlineExceeded, DeploymentError, EngineDied
+from harness.errors import ClientTooSlow, DeadlineExceeded, DeploymentError, EngineDied, WorkerDied
+from harness.load.calibrate import CalibrationStore
 from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.plan import RunPlan, make_plan
 from harness.ray_deployer import RayDeployer
 from harness.spec import Deadlines, RunSpec
 from harness.testing import DeployerContract, a_traffic, processes_of, simulated_launch
+from results.client import Calibration
+from results.clock import SystemClock
 from results.startup import PhaseSource
 from workloads.base import RemoteServer
 from workloads.params import EndpointWorkload, VllmWorkload
@@ -41,6 +44,17 @@ LONG = Traffic(
 def cluster() -> Iterator[ClusterHandle]:
     with ray_cluster("local") as handle:
         yield handle
+
+
+@pytest.fixture(scope="module")
+def calibrations(tmp_path_factory: pytest.TempPathFactory) -> CalibrationStore:
+    """Kept from test to test, as from run to run: only the first load calibrates its client."""
+    return CalibrationStore(folder=tmp_path_factory.mktemp("calibrations"), clock=SystemClock())
+
+
+@pytest.fixture(autouse=True)
+def _calibrated_once(calibrations: CalibrationStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.on_ray.load_actor.calibration_store", lambda _: calibrations)
 
 
 @pytest.fixture
@@ -218,7 +232,73 @@ def test_the_load_client_is_killed(deployer: RayDeployer, name: str) -> None:
         assert deployed.running.target is not None
         deployed.running.load.drive(deployed.running.target, LONG, kill_once)
     assert len(killed) == 1
-    assert type(raised.value) is DeploymentError
+    assert type(raised.value) is WorkerDied
+    assert raised.value.stage == "load"
+
+
+def known_ceiling(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rps_per_worker: float
+) -> list[int]:
+    """Every worker can send so much; returns how many there were at each calibration."""
+    tried: list[int] = []
+
+    def calibrate(fleet: Any, *_: object) -> Calibration:
+        tried.append(fleet.num_workers)
+        return Calibration(
+            asked_rps=0.0,
+            ceiling_rps=rps_per_worker * fleet.num_workers,
+            ceiling_is_bound=True,
+            floor_ttft_p50_s=1e-3,
+            floor_ttft_p99_s=None,
+            duration_s=0.1,
+            num_workers=fleet.num_workers,
+        )
+
+    store = CalibrationStore(folder=tmp_path / "calibrations", clock=SystemClock())
+    monkeypatch.setattr("harness.load.calibrate.calibrate", calibrate)
+    monkeypatch.setattr("harness.on_ray.load_actor.calibration_store", lambda _: store)
+    return tried
+
+
+def test_more_clients_are_hired_where_one_is_too_slow(
+    deployer: RayDeployer, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried = known_ceiling(monkeypatch, tmp_path, rps_per_worker=60.0)
+    traffic = Traffic(
+        arrivals=ConstantArrivals(rate_rps=50.0),
+        output_tokens=FixedLength(tokens=2),
+        num_requests=60,
+    )
+    with deployer.deploy(
+        plan_of(deployer), lambda _: simulated_launch(name=name), say_nothing
+    ) as deployed:
+        load = deployed.running.load
+        assert load is not None
+        assert deployed.running.target is not None
+        samples = load.drive(deployed.running.target, traffic, lambda *_: None)
+        assert load.last_report is not None
+        assert load.last_report.calibration is not None
+        assert load.last_report.calibration.num_workers == 2
+        assert [w.num_requests for w in load.last_report.workers] == [32, 30]
+    assert tried == [1, 2]
+    assert samples.index.tolist() == list(range(62))
+    assert samples.error.tolist() == [""] * 62
+
+
+def test_a_client_that_stays_too_slow_refuses(
+    deployer: RayDeployer, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known_ceiling(monkeypatch, tmp_path, rps_per_worker=1.0)
+    traffic = Traffic(arrivals=ConstantArrivals(rate_rps=50.0), duration_s=300.0)
+    with (
+        pytest.raises(ClientTooSlow, match="asks for 50 requests/s") as raised,
+        deployer.deploy(
+            plan_of(deployer), lambda _: simulated_launch(name=name), say_nothing
+        ) as deployed,
+    ):
+        assert deployed.running.load is not None
+        assert deployed.running.target is not None
+        deployed.running.load.drive(deployed.running.target, traffic, lambda *_: None)
     assert raised.value.stage == "load"
 
 
@@ -269,6 +349,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import test_ray_deployer as room
+from harness.load.calibrate import CalibrationStore
 from harness.on_ray.cluster import ray_cluster
 with ray_cluster(sys.argv[2]):
     from harness.ray_deployer import RayDeployer

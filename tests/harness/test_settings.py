@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import SpecError
 from harness.settings import read_settings, secret
 
 
@@ -26,3 +27,11 @@ def test_a_secret_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> N
     assert secret("SOME_KEY") == "abc"
     assert secret("EMPTY_KEY") is None
     assert secret("") is None
+
+
+def test_how_often_the_server_is_looked_at() -> None:
+    assert read_settings({}).telemetry_interval_s == 1.0
+    assert read_settings({"WINDTUNNEL_TELEMETRY_S": "0.25"}).telemetry_interval_s == 0.25
+    for wrong in ("often", "-1", "inf", "nan"):
+        with pytest.raises(SpecError, match="WINDTUNNEL_TELEMETRY_S"):
+            read_settings({"WINDTUNNEL_TELEMETRY_S": wrong})

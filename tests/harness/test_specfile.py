@@ -220,7 +220,7 @@ def test_unknown_keys_are_refused_at_every_depth() -> None:
 
     def walk(value: object, path: str) -> None:
         if isinstance(value, dict):
-            if path.rpartition(".")[2] not in ("engine_args", "env", "slo", "tags"):
+            if path.rpartition(".")[2] not in ("engine_args", "env", "slo", "tags", "models"):
                 places.append((path, value))
             for key, inner in value.items():
                 walk(inner, f"{path}.{key}" if path else key)
@@ -344,7 +344,10 @@ MEANT_FOR_SERVE = [
         "traffic.arrivals.think_time_s: found number -1.0; accepted: at least 0",
     ),
     ("traffic=null", "traffic: is missing; a workload of kind vllm is measured under one"),
-    ("slo.ttft=1", "slo.ttft: no latency metric; did you mean ttft_s? accepted: ttft_s, itl_s"),
+    (
+        "slo.ttft=1",
+        "slo.ttft: no latency metric; did you mean ttft_s? accepted: ttft_s, ttfa_s, itl_s",
+    ),
     ("slo.goodput_rate=1", "slo.goodput_rate: no latency metric; accepted: ttft_s"),
     ("slo.ttft_s=0", "slo.ttft_s: found number 0.0; accepted: seconds, more than 0"),
     ("workload.tensor_parallel_size=0", "tensor_parallel_size: found integer 0; accepted: at lea"),

@@ -18,7 +18,13 @@ ONLY_HERE = {
     "ray": ("harness/on_ray/", "harness/ray_deployer.py", "workloads/torch_train.py"),
     "torch": ("workloads/torch_", "harness/on_ray/train"),
     "altair": ("reports/",),
-    "pynvml": ("harness/on_ray/node_facts.py", "harness/cli/doctor.py"),
+    "llmd_benchmark_report": ("results/interop/llmd.py",),
+    "pynvml": (
+        "harness/on_ray/node_facts.py",
+        "harness/cli/doctor.py",
+        "harness/telemetry/nvml.py",
+    ),
+    "prometheus_client": ("harness/telemetry/prometheus.py",),
     "fsspec": ("results/", "harness/on_ray/train_group.py"),
 }
 # Where an engine's environment is put together from our own.

@@ -77,10 +77,10 @@ def test_unsent_requests_invalidate() -> None:
     assert codes(replace(run, dispatched_s=sent))["unsent_requests"] is True
 
 
-def test_a_growing_queue_is_not_steady() -> None:
+def test_a_growing_queue_has_no_steady_state() -> None:
     run = clean()
     grown = replace(run, first_token_s=run.intended_s + 0.05 * (1 + run.intended_s))
-    assert codes(grown) == {"not_steady": False}
+    assert codes(grown) == {"no_steady_state": False}
 
 
 def test_no_warmup_and_no_requests() -> None:

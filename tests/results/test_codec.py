@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results.client import Calibration, ClientReport, ClockAudit, WorkerReport
 from results.codec import (
     UPGRADES,
     dumps_open_run,
@@ -140,6 +141,44 @@ timelines = st.builds(
     ready_s=finite,
     page_cache=st.none() | finite,
 )
+clients = st.builds(
+    ClientReport,
+    dialect=text,
+    max_in_flight=count,
+    workers=tuples(
+        st.builds(
+            WorkerReport,
+            worker=count,
+            host=text,
+            num_requests=count,
+            cpu_share=finite,
+            max_loop_stall_s=finite,
+            mean_loop_stall_s=finite,
+            clock_offset_s=finite,
+            clock_resolution_s=finite,
+        )
+    ),
+    origin_s=st.none() | finite,
+    audit=st.none()
+    | st.builds(
+        ClockAudit,
+        num_reads=count,
+        lag_p50_s=st.none() | finite,
+        lag_p99_s=st.none() | finite,
+        lag_max_s=st.none() | finite,
+    ),
+    calibration=st.none()
+    | st.builds(
+        Calibration,
+        asked_rps=finite,
+        ceiling_rps=finite,
+        ceiling_is_bound=st.booleans(),
+        floor_ttft_p50_s=st.none() | finite,
+        floor_ttft_p99_s=st.none() | finite,
+        duration_s=finite,
+        num_workers=count,
+    ),
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "run_id": text,
     "experiment_id": text,
@@ -162,6 +201,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "placement": st.none() | placements,
     "environment": st.none() | environments,
     "startup": st.none() | timelines,
+    "client": st.none() | clients,
     "measurements": tuples(measurements()),
     "doubts": tuples(st.builds(Doubt, code=text, message=text, invalidates=st.booleans())),
     "artifacts": tuples(

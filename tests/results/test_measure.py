@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from results.distributions import percentile_name
 from results.measure import (
     measure_cost,
     measure_requests,
     measure_startup,
     measure_steps,
-    percentile_name,
     request_metrics,
 )
 from results.measurement import Measurement

@@ -110,7 +110,7 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
 
 
 def test_a_stranger_s_kind(stranger: None) -> None:
-    assert kind_names() == ("vllm", "endpoint", "torch", "nap", "broken", "wrong")
+    assert kind_names() == ("vllm", "endpoint", "torch", "simulated", "nap", "broken", "wrong")
     kind = kind_named("nap")
     assert kind.role is Role.SERVER
     params = kind.params(nap_s=1.0)

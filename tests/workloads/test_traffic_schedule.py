@@ -108,16 +108,19 @@ def test_prompts_stay_within_the_servers_vocabulary() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"arrivals": ConstantArrivals(rate_rps=0.0)}, "rate_rps = 0.0; must be above 0"),
+        ({"arrivals": ConstantArrivals(rate_rps=0.0)}, "rate_rps = 0.0; must be more than 0"),
         ({"arrivals": PoissonArrivals(rate_rps=float("inf"))}, "rate_rps = inf"),
         ({"arrivals": ClosedLoop(num_users=0)}, "num_users = 0"),
         ({"arrivals": ClosedLoop(num_users=1, think_time_s=-1.0)}, "think_time_s = -1.0"),
-        ({"duration_s": None}, "no stop rule"),
+        ({"duration_s": None}, "never ends; accepted: duration_s, num_requests, or both"),
         ({"duration_s": float("nan")}, "duration_s = nan"),
         ({"num_requests": 0}, "num_requests = 0"),
         ({"num_warmup_requests": -1}, "num_warmup_requests = -1"),
         ({"prompt_tokens": FixedLength(tokens=0)}, "prompt_tokens.tokens = 0"),
-        ({"output_tokens": UniformLength(low=5, high=4)}, "output_tokens is 5 to 4"),
+        (
+            {"output_tokens": UniformLength(low=5, high=4)},
+            "output_tokens.high = 4; must be at least low, which is 5",
+        ),
         ({"seed": -3}, "seed = -3"),
         ({"request_timeout_s": 0.0}, "request_timeout_s = 0.0"),
     ],
@@ -129,5 +132,5 @@ def test_nonsense_is_refused_by_name(change: dict[str, object], complaint: str) 
 
 
 def test_all_faults_are_told_at_once() -> None:
-    with pytest.raises(ValueError, match=r"no stop rule.*seed = -1.*request_timeout_s = -2.0"):
+    with pytest.raises(ValueError, match=r"seed = -1.*request_timeout_s = -2.0.*never ends"):
         build_schedule(replace(POISSON, seed=-1, request_timeout_s=-2.0, duration_s=None))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 DONE = b"data: [DONE]\n\n"
 # Request fields that OpenAI's own API does not have and refuses.
@@ -28,6 +28,11 @@ class Fault(StrEnum):
     MALFORMED = "malformed"  # something that is not JSON, in the middle of the stream
     TRUNCATED = "truncated"  # a clean end of the response, in the middle of the stream
     ERROR_EVENT = "error_event"  # an error object, in the middle of the stream
+    STALL = "stall"  # silence of ``stall_s`` in the middle of the stream; then it goes on, and well
+
+
+# What leaves the client without its full answer.
+FAILURES = tuple(fault for fault in Fault if fault not in (Fault.NONE, Fault.STALL))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +57,32 @@ class Behaviour:
     malformed_share: float = 0.0
     truncate_share: float = 0.0
     error_event_share: float = 0.0
+    stall_share: float = 0.0
+    stall_s: float = 1.0
+    keeps_log: bool = True  # of every request and every write, in memory
     seed: int = 0
     model: str = "simulated"
 
-    def fault(self, number: int) -> Fault:
-        """The fault of the ``number``-th request to arrive, or ``Fault.NONE``."""
-        left = random.Random(f"{self.seed}:{number}").random()
-        for fault, share in (
+    @property
+    def has_faults(self) -> bool:
+        return any(share > 0 for _, share in self.shares)
+
+    @property
+    def shares(self) -> tuple[tuple[Fault, float], ...]:
+        return (
             (Fault.STATUS_500, self.fail_share),
             (Fault.NEVER_ANSWERS, self.never_answer_share),
             (Fault.DISCONNECT, self.disconnect_share),
             (Fault.MALFORMED, self.malformed_share),
             (Fault.TRUNCATED, self.truncate_share),
             (Fault.ERROR_EVENT, self.error_event_share),
-        ):
+            (Fault.STALL, self.stall_share),
+        )
+
+    def fault(self, number: int) -> Fault:
+        """The fault of the ``number``-th request to arrive, or ``Fault.NONE``."""
+        left = random.Random(f"{self.seed}:{number}").random()
+        for fault, share in self.shares:
             if left < share:
                 return fault
             left -= share
@@ -89,6 +106,41 @@ class Ask:
             "completion_tokens": num_tokens,
             "total_tokens": self.num_prompt_tokens + num_tokens,
         }
+
+
+def cut_ids(raw: bytes) -> tuple[bytes, int]:
+    """A request's body less the ids of its prompt, and how many they were.
+
+    Only how many there are matters here, and reading 50,000 numbers would stop every other stream
+    of the server for milliseconds. (raw, −1) when they cannot be cut out unread.
+    """
+    start = raw.find(_IDS)
+    end = raw.find(b"]", start)
+    if start < 0 or end < 0:
+        return raw, -1
+    ids = raw[start + len(_IDS) : end]
+    if not ids or ids.translate(None, b"0123456789, "):
+        return raw, -1
+    return b"".join((raw[:start], b'"prompt":null', raw[end + 1 :])), ids.count(b",") + 1
+
+
+def parse_body(raw: bytes, rest: bytes, num_ids: int) -> dict[str, Any]:
+    """The JSON object of a request; raises ValueError when it is none.
+
+    A prompt that was cut comes back as a ``range`` of the same length.
+    """
+    body = json.loads(rest)
+    # Else what was cut were the ids of something inside, and the prompt is another.
+    if num_ids >= 0 and isinstance(body, dict) and body.get("prompt", "") is None:
+        return body | {"prompt": range(num_ids)}
+    if num_ids >= 0:
+        body = json.loads(raw)
+    if not isinstance(body, dict):
+        raise ValueError(f"a request is an object, not a {type(body).__name__}")
+    return body
+
+
+_IDS = b'"prompt":['
 
 
 def refusal(body: Mapping[str, Any], behaviour: Behaviour) -> str:
@@ -145,59 +197,83 @@ def token_times(ask: Ask, behaviour: Behaviour) -> list[tuple[float, int]]:
     return chunks
 
 
-def _event(ask: Ask, choice: Mapping[str, Any] | None, usage: Mapping[str, int] | None) -> bytes:
-    body: dict[str, Any] = {
-        "id": "simulated",
-        "object": "chat.completion.chunk" if ask.chat else "text_completion",
-        "created": 0,
-        "model": "simulated",
-        "choices": [] if choice is None else [choice],
-    }
-    if usage is not None:
-        body["usage"] = usage
-    return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
+@lru_cache(maxsize=1024)
+def _opening(chat: bool, choice: str) -> bytes:
+    """An event up to its usage; ``choice`` is a JSON object, or empty for an event without one."""
+    kind = "chat.completion.chunk" if chat else "text_completion"
+    opening = f'data: {{"id":"simulated","object":"{kind}","created":0,"model":"simulated",'
+    return f'{opening}"choices":[{choice}]'.encode()
 
 
-def _choice(ask: Ask, text: str, *, reasoning: bool, last: bool) -> dict[str, Any]:
+_USAGE = b',"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'
+
+
+def event(ask: Ask, choice: str, num_tokens: int | None) -> bytes:
+    """One server-sent event; ``num_tokens`` so far stand in its usage, None: it has none."""
+    if num_tokens is None:
+        return _opening(ask.chat, choice) + b"}\n\n"
+    num_prompt = ask.num_prompt_tokens
+    usage = _USAGE % (num_prompt, num_tokens, num_prompt + num_tokens)
+    return b"%b%b}\n\n" % (_opening(ask.chat, choice), usage)
+
+
+@lru_cache(maxsize=1024)
+def text_choice(chat: bool, num_tokens: int, *, reasoning: bool = False, last: bool = False) -> str:
+    """The ``choices`` entry of a chunk of so many tokens, as JSON."""
     choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if last else None}
-    if not ask.chat:
-        return {**choice, "text": text}
-    return {**choice, "delta": {"reasoning_content" if reasoning else "content": text}}
+    text = " tok" * num_tokens
+    if chat:
+        choice["delta"] = {"reasoning_content" if reasoning else "content": text}
+    else:
+        choice["text"] = text
+    return json.dumps(choice, separators=(",", ":"))
 
 
-@lru_cache(maxsize=256)
-def stream_plan(ask: Ask, behaviour: Behaviour, fault: Fault) -> tuple[tuple[float, bytes], ...]:
-    """The whole stream as (seconds from the beginning of service, bytes), ascending.
+ROLE = '{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}'
 
-    Chat begins with a chunk that holds the role only. A faulty stream breaks off in the middle;
-    what the fault itself says or does follows the last entry, and for DISCONNECT is the server's.
-    Kept, because a load asks for the same few shapes again and again.
+
+class Entry(NamedTuple):
+    """A part of a stream: when it is due, in seconds from the beginning of service, and what."""
+
+    at_s: float
+    data: bytes
+    num_tokens: int = 0
+
+
+def stream_entries(ask: Ask, behaviour: Behaviour, fault: Fault) -> tuple[Entry, ...]:
+    """The whole stream in the order of its times.
+
+    Chat begins with a chunk that holds the role only. A stream that breaks off does so in the
+    middle; what the fault itself says follows the last entry, and for DISCONNECT is the server's.
     """
-    plan: list[tuple[float, bytes]] = []
-    zero = ask.usage(0) if ask.continuous_usage else None
+    entries: list[Entry] = []
+    running = ask.continuous_usage
+    zero = 0 if running else None
     if ask.chat:
-        role = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-        plan.append((0.0, _event(ask, role, zero)))
-    empty = _choice(ask, "", reasoning=False, last=False)
-    plan += [(0.0, _event(ask, empty, zero))] * behaviour.num_empty_chunks
+        entries.append(Entry(0.0, event(ask, ROLE, zero)))
+    empty = event(ask, text_choice(ask.chat, 0), zero)
+    entries += [Entry(0.0, empty)] * behaviour.num_empty_chunks
     chunks = token_times(ask, behaviour)
-    num_sent = 0
+    stall_s, num_sent = 0.0, 0
     for k, (at_s, size) in enumerate(chunks):
         if fault is not Fault.NONE and k >= len(chunks) // 2:
-            return (*plan, (at_s, _broken(fault)))
+            if fault is not Fault.STALL:
+                return (*entries, Entry(at_s, _broken(fault)))
+            stall_s = behaviour.stall_s
         reasoning = ask.chat and num_sent < behaviour.num_reasoning_tokens
         num_sent += size
-        text = " tok" * size
-        choice = _choice(ask, text, reasoning=reasoning, last=k == len(chunks) - 1)
-        plan.append((at_s, _event(ask, choice, _usage(ask, num_sent))))
-    end_s = chunks[-1][0]
+        choice = text_choice(ask.chat, size, reasoning=reasoning, last=k == len(chunks) - 1)
+        data = event(ask, choice, num_sent if running else None)
+        entries.append(Entry(at_s + stall_s, data, size))
+    end_s = entries[-1].at_s
     if ask.include_usage:
-        plan.append((end_s, _event(ask, None, ask.usage(num_sent))))
-    return (*plan, (end_s, DONE))
+        entries.append(Entry(end_s, event(ask, "", num_sent)))
+    return (*entries, Entry(end_s, DONE))
 
 
-def _usage(ask: Ask, num_sent: int) -> dict[str, int] | None:
-    return ask.usage(num_sent) if ask.continuous_usage else None
+def stream_plan(ask: Ask, behaviour: Behaviour, fault: Fault) -> tuple[tuple[float, bytes], ...]:
+    """The whole stream as (seconds from the beginning of service, bytes), ascending."""
+    return tuple((entry.at_s, entry.data) for entry in stream_entries(ask, behaviour, fault))
 
 
 def _broken(fault: Fault) -> bytes:

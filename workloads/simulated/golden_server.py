@@ -1,8 +1,8 @@
 """A *simulated* OpenAI-compatible server whose timings and faults are exactly those asked for.
 
 It is the oracle of the load client: what a client should have seen is known in advance
-(``answers.stream_plan``) and what the server did is on record (``GoldenServer.served``). It
-computes nothing and stands for no hardware.
+(``wire.wire_plan``) and what the server did is on record, write by write (``GoldenServer.served``,
+and over HTTP ``/simulated/served``). It computes nothing and stands for no hardware.
 
     python -m workloads.simulated.golden_server --port 0 --ttft-ms 50 --itl-ms 10
 
@@ -12,58 +12,142 @@ startup is over it does not listen, so connections are refused, as with a real e
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import math
-import os
-import signal
 import socket
-import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import uvloop
-from aiohttp import web
 
 from results.clock import SystemClock
-from workloads.base import ServerTarget
 from workloads.simulated.answers import (
     Ask,
     Behaviour,
     Fault,
+    cut_ids,
+    parse_body,
     read_ask,
     refusal,
-    stream_plan,
-    whole_answer,
 )
+from workloads.simulated.pacer import Pacer
+from workloads.simulated.served import Served, document, lateness
+from workloads.simulated.transport import Exchange, bound_socket, listening
+from workloads.simulated.wire import WirePlan, wire_plan
 
-_LOG = logging.getLogger("windtunnel.simulated")
+if TYPE_CHECKING:  # imports numpy and pyarrow, which would double the start of a server process
+    from workloads.base import ServerTarget
+
 _now_s = SystemClock().monotonic_s
-_MAX_BODY_BYTES = 64 * 2**20
-_NUM_LOADING_STEPS = 4
-_CRASH_EXIT_CODE = 1
-# aiohttp takes 0 for "wait for ever".
-_DROP_AFTER_S = 0.01
+_NUM_KEPT = 4096
+
+
+class _Known:
+    """What has been asked before under one behaviour. A load asks for the same few shapes again and
+    again, and laying one out takes longer than sending it."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.has_faults = behaviour.has_faults
+        self._asks: dict[tuple[bytes, int, bool], Ask | str] = {}
+        self._plans: dict[tuple[Ask, Fault], WirePlan] = {}
+
+    def ask(self, raw: bytes, *, chat: bool) -> Ask | str:
+        """The request, or why it is refused."""
+        rest, num_ids = cut_ids(raw)
+        if num_ids < 0:
+            return self._read(raw, rest, num_ids, chat)
+        key = (rest, num_ids, chat)
+        found = self._asks.get(key)
+        if found is None:
+            found = self._asks[key] = self._read(raw, rest, num_ids, chat)
+            _bound(self._asks)
+        return found
+
+    def _read(self, raw: bytes, rest: bytes, num_ids: int, chat: bool) -> Ask | str:
+        try:
+            body = parse_body(raw, rest, num_ids)
+        except ValueError:
+            return "the body is not JSON"
+        return refusal(body, self.behaviour) or read_ask(body, self.behaviour, chat=chat)
+
+    def plan(self, ask: Ask, fault: Fault) -> WirePlan:
+        found = self._plans.get((ask, fault))
+        if found is None:
+            found = self._plans[ask, fault] = wire_plan(ask, self.behaviour, fault)
+            _bound(self._plans)
+        return found
+
+
+def _bound(kept: dict[Any, Any]) -> None:
+    if len(kept) > _NUM_KEPT:
+        del kept[next(iter(kept))]  # the oldest
 
 
 @dataclass(slots=True, kw_only=True)
-class Served:
-    """What the server did with one request; times are ``SystemClock.monotonic_s`` of this host."""
+class _Stream:
+    """An answer on its way: the next write of its plan, and when."""
 
-    number: int  # in order of arrival
-    arrived_s: float
-    num_output_tokens: int
-    fault: Fault
-    peer_port: int = -1  # the client's end of the connection
-    started_s: float = math.nan  # left the queue
-    first_token_s: float = math.nan  # first token-bearing chunk handed to the socket
-    ended_s: float = math.nan
+    server: GoldenServer
+    exchange: Exchange
+    plan: WirePlan
+    served: Served
+    next_write: int = 0
+    holds_slot: bool = False
+
+    def begin(self, started_s: float) -> None:
+        self.served.started_s = started_s
+        first_s = started_s + self.plan.at_s[0]
+        now_s = _now_s()
+        if first_s <= now_s:
+            first_s = self.tick(now_s)
+        if first_s < math.inf:
+            self.server.pacer.at(first_s, self.tick)
+
+    def tick(self, now_s: float) -> float:
+        """Write all that is due, in one write: a late server does not get later still."""
+        if not self.exchange.is_open:
+            return math.inf
+        plan, served, k = self.plan, self.served, self.next_write
+        at_s, due_s = plan.at_s, now_s - served.started_s
+        first = k
+        while k < len(at_s) and at_s[k] <= due_s:
+            if plan.token_chunks[k] and math.isnan(served.first_token_s):
+                served.first_token_s = now_s
+            served.write_s.append(now_s)
+            k += 1
+        self.next_write = k
+        if k == first:  # rounding of the sum put it a hair later than the timer had it
+            return max(served.started_s + at_s[k], math.nextafter(now_s, math.inf))
+        data = plan.data[first] if k == first + 1 else b"".join(plan.data[first:k])
+        if k < len(at_s):
+            self.exchange.send(data)
+            return served.started_s + at_s[k]
+        served.ended_s = now_s  # written down first: the client may ask as soon as it has the end
+        if plan.closes:
+            self.exchange.send(data)
+            self.exchange.abort()
+        else:
+            self.exchange.finish(data)
+        self.end(now_s, served.started_s + plan.end_s)
+        return math.inf
+
+    def end(self, now_s: float, free_s: float) -> None:
+        """``free_s``: when the next in the queue is served; by plan, so no lateness adds up."""
+        self.served.ended_s = now_s
+        if self.holds_slot:
+            self.holds_slot = False
+            self.server.free_slot(free_s)
+
+    def lost(self) -> None:
+        now_s = _now_s()
+        self.end(now_s, now_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,149 +156,139 @@ class GoldenServer:
 
     behaviour: Behaviour
     served: list[Served] = field(default_factory=list)
-    slots: asyncio.Semaphore | None = None
     port: int = 0
+    host: str = "127.0.0.1"
+    num_arrived: int = 0
+    _pacer: Pacer | None = None
+    _num_busy: int = 0
+    _queue: deque[_Stream] = field(default_factory=deque)
+    _known: _Known | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def target(self) -> ServerTarget:
+        from workloads.base import ServerTarget
+
         return ServerTarget(base_url=self.url, model=self.behaviour.model)
 
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=_MAX_BODY_BYTES)
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/completions", self._completions)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        return app
+    @property
+    def pacer(self) -> Pacer:
+        assert self._pacer is not None, "streams are paced while the server is serving"
+        return self._pacer
 
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.Response()
-
-    async def _models(self, _: web.Request) -> web.Response:
-        model = {"id": self.behaviour.model, "object": "model", "owned_by": "simulated"}
-        return web.json_response({"object": "list", "data": [model]})
-
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, chat=False)
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, chat=True)
-
-    async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
-        arrived_s = _now_s()
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self.behaviour.wants_key and key != self.behaviour.wants_key:
-            return _refused(401, f"Incorrect API key provided: {key}")
+    @contextlib.asynccontextmanager
+    async def serving(self, sock: socket.socket) -> AsyncIterator[None]:
+        """Listen on the bound ``sock`` and answer until left; what is open then is cut off."""
+        self._pacer = Pacer(asyncio.get_running_loop())
         try:
-            body = json.loads(await request.read())
-        except ValueError:
-            return _refused(400, "the body is not JSON")
-        if why := refusal(body, self.behaviour):
-            return _refused(400, why)
-        ask = read_ask(body, self.behaviour, chat=chat)
-        number = len(self.served)
+            async with listening(self.handle, sock):
+                yield
+        finally:
+            self._pacer.close()
+
+    def handle(self, exchange: Exchange) -> None:
+        path, method = exchange.path, exchange.method
+        if method == "POST" and path == "/v1/completions":
+            self._generate(exchange, chat=False)
+        elif method == "POST" and path == "/v1/chat/completions":
+            self._generate(exchange, chat=True)
+        elif method != "GET":
+            refuse(exchange, 405 if path in _PATHS else 404, f"{method} {path} is not served here")
+        elif path == "/health":
+            exchange.respond(200, b"")
+        elif path == "/v1/models":
+            self._models(exchange)
+        elif path == "/simulated/served":
+            tokens = "tokens=0" not in exchange.query
+            exchange.respond(200, document(tuple(self.served), with_tokens=tokens))
+        elif path == "/simulated/lateness":
+            exchange.respond(200, json.dumps(lateness(tuple(self.served))).encode())
+        else:
+            refuse(exchange, 404, f"there is no {path}")
+
+    def _models(self, exchange: Exchange) -> None:
+        exchange.respond(200, models_document(self.behaviour.model))
+
+    def _generate(self, exchange: Exchange, *, chat: bool) -> None:
+        arrived_s, behaviour = _now_s(), self.behaviour
+        key = exchange.authorization.removeprefix("Bearer ")
+        if behaviour.wants_key and key != behaviour.wants_key:
+            return refuse(exchange, 401, f"Incorrect API key provided: {key}")
+        known = self._known
+        if known is None or known.behaviour is not behaviour:
+            known = self._known = _Known(behaviour)
+        ask = known.ask(exchange.body, chat=chat)
+        if isinstance(ask, str):
+            return refuse(exchange, 400, ask)
+        number, self.num_arrived = self.num_arrived, self.num_arrived + 1
+        fault = behaviour.fault(number) if known.has_faults else Fault.NONE
         served = Served(
             number=number,
             arrived_s=arrived_s,
+            num_prompt_tokens=ask.num_prompt_tokens,
             num_output_tokens=ask.num_output_tokens,
-            fault=self.behaviour.fault(number),
-            peer_port=_peer_port(request),
+            fault=fault,
+            peer_port=exchange.peer_port,
         )
-        self.served.append(served)
-        if served.fault is Fault.STATUS_500:
-            return _refused(500, "simulated engine failure")
-        if served.fault is Fault.NEVER_ANSWERS:
-            await asyncio.Event().wait()
-        try:
-            async with self.slots or contextlib.nullcontext():
-                # With no queue in between, service begins when the request was read.
-                served.started_s = arrived_s if self.slots is None else _now_s()
-                return await self._answer(request, ask, served)
-        finally:
-            served.ended_s = _now_s()
+        if behaviour.keeps_log:
+            self.served.append(served)
+        if fault is Fault.STATUS_500:
+            served.ended_s = arrived_s
+            return refuse(exchange, 500, "simulated engine failure")
+        if fault is Fault.NEVER_ANSWERS:
+            return None
+        served.plan = plan = known.plan(ask, fault)
+        return self._enqueue(
+            _Stream(server=self, exchange=exchange, plan=plan, served=served), behaviour.capacity
+        )
 
-    async def _answer(self, request: web.Request, ask: Ask, served: Served) -> web.StreamResponse:
-        plan = stream_plan(ask, self.behaviour, served.fault)
-        if not ask.stream:
-            await _sleep_until(served.started_s + plan[-1][0])
-            return web.json_response(whole_answer(ask))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        k = 0
-        while k < len(plan):
-            await _sleep_until(served.started_s + plan[k][0])
-            # All that is due goes out in one write: a late server does not get later still.
-            due_s, due = _now_s() - served.started_s, []
-            while k < len(plan) and plan[k][0] <= due_s:
-                due.append(plan[k][1])
-                k += 1
-            if math.isnan(served.first_token_s) and due_s >= self.behaviour.ttft_s:
-                served.first_token_s = served.started_s + due_s
-            if data := b"".join(due):
-                await response.write(data)
-        if served.fault is Fault.DISCONNECT and request.transport is not None:
-            request.transport.abort()
-            raise ConnectionResetError("simulated disconnect")
-        await response.write_eof()
-        return response
+    def _enqueue(self, stream: _Stream, capacity: int | None) -> None:
+        stream.exchange.when_lost = stream.lost
+        if capacity and self._num_busy >= capacity:
+            self._queue.append(stream)
+            return
+        if capacity:
+            self._num_busy += 1
+            stream.holds_slot = True
+        stream.begin(stream.served.arrived_s)
+
+    def free_slot(self, free_s: float) -> None:
+        while self._queue:
+            stream = self._queue.popleft()
+            if stream.exchange.is_open:
+                stream.holds_slot = True
+                stream.begin(max(free_s, stream.served.arrived_s))
+                return
+        self._num_busy -= 1
 
 
-def _peer_port(request: web.Request) -> int:
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    return int(peer[1]) if peer else -1
+_PATHS = ("/v1/completions", "/v1/chat/completions", "/health", "/v1/models")
 
 
-def _refused(status: int, message: str) -> web.Response:
-    return web.json_response({"error": {"message": message, "code": status}}, status=status)
+def models_document(model: str) -> bytes:
+    """What ``/v1/models`` says. The owner is how everybody knows the numbers for simulated ones."""
+    entry = {"id": model, "object": "model", "owned_by": "simulated"}
+    return json.dumps({"object": "list", "data": [entry]}).encode()
 
 
-async def _sleep_until(when_s: float) -> None:
-    """Never early: the loop's timers count whole milliseconds, so wait for the next one."""
-    while (left_s := when_s - _now_s()) > 0:
-        await asyncio.sleep(math.ceil(left_s * 1e3) / 1e3)
-
-
-@contextlib.asynccontextmanager
-async def _serving(server: GoldenServer, sock: socket.socket) -> AsyncIterator[None]:
-    """Listen on ``sock`` and answer until left; requests still open are then dropped."""
-    capacity = server.behaviour.capacity
-    server.slots = asyncio.Semaphore(capacity) if capacity else None
-    runner = web.AppRunner(
-        server.app(),
-        handler_cancellation=True,
-        access_log=None,
-        shutdown_timeout=_DROP_AFTER_S,
-    )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, sock, backlog=4096).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def _bound_socket(host: str, port: int) -> socket.socket:
-    """Bound, not listening: the port is owned, connections are refused."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    return sock
+def refuse(exchange: Exchange, status: int, message: str) -> None:
+    error = {"error": {"message": message, "code": status}}
+    exchange.respond(status, json.dumps(error).encode())
 
 
 @contextlib.contextmanager
 def golden_server(behaviour: Behaviour | None = None) -> Iterator[GoldenServer]:
     """A simulated server on a port of its own, in a thread of this process; ended on leaving."""
-    sock = _bound_socket("127.0.0.1", 0)
+    sock = bound_socket("127.0.0.1", 0)
     server = GoldenServer(behaviour=behaviour or Behaviour(), port=sock.getsockname()[1])
     ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with _serving(server, sock):
+        async with server.serving(sock):
             ready.set_result((asyncio.get_running_loop(), stop))
             await stop.wait()
 
@@ -240,83 +314,7 @@ def golden_server(behaviour: Behaviour | None = None) -> Iterator[GoldenServer]:
         sock.close()
 
 
-def _crash() -> None:
-    _LOG.error("RuntimeError: simulated engine failure, asked for by --die-after-s")
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    os._exit(_CRASH_EXIT_CODE)  # as an engine that is gone: no goodbye to anybody
-
-
-async def _main(options: argparse.Namespace, behaviour: Behaviour) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    sock = _bound_socket(options.host, options.port)
-    server = GoldenServer(behaviour=behaviour, port=sock.getsockname()[1])
-    _LOG.info("simulated golden server on http://%s:%d", options.host, server.port)
-    if options.die_after_s is not None:
-        loop.call_later(options.die_after_s, _crash)
-    try:
-        for step in range(_NUM_LOADING_STEPS):
-            _LOG.info("simulated engine: loading part %d of %d", step + 1, _NUM_LOADING_STEPS)
-            if await _stopped(stop, options.startup_delay_s / _NUM_LOADING_STEPS):
-                return
-        if options.hang:
-            _LOG.info("simulated engine: hanging, asked for by --hang")
-            await stop.wait()
-            return
-        async with _serving(server, sock):
-            _LOG.info("simulated engine: healthy")
-            await stop.wait()
-    finally:
-        sock.close()
-
-
-async def _stopped(stop: asyncio.Event, within_s: float) -> bool:
-    if within_s <= 0:
-        return stop.is_set()
-    try:
-        await asyncio.wait_for(stop.wait(), within_s)
-    except TimeoutError:
-        return False
-    return True
-
-
-def _parser() -> argparse.ArgumentParser:
-    """One option per field of ``Behaviour``; seconds become milliseconds, switches are bare."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.simulated.golden_server",
-        description="A simulated OpenAI-compatible server with exact timings and faults.",
-    )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: one from the kernel")
-    parser.add_argument("--startup-delay-s", type=float, default=0.0, help="loading takes this")
-    parser.add_argument("--die-after-s", type=float, help="crash so long after the start")
-    parser.add_argument("--hang", action="store_true", help="load, and never become healthy")
-    kinds = {"int": int, "int | None": int, "float": float, "str": str}
-    for f in fields(Behaviour):
-        name = "--" + f.name.replace("_", "-")
-        if f.type == "bool" and f.default is False:
-            parser.add_argument(name, action="store_true")
-        elif f.type == "bool":
-            parser.add_argument(name, action=argparse.BooleanOptionalAction, default=f.default)
-        elif f.name in ("ttft_s", "itl_s"):
-            default_ms = float(str(f.default)) * 1e3
-            parser.add_argument(name[:-2] + "-ms", type=float, default=default_ms)
-        else:
-            parser.add_argument(name, type=kinds[str(f.type)], default=f.default)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(argv)
-    values: dict[str, Any] = {f.name: getattr(options, f.name, None) for f in fields(Behaviour)}
-    values |= {"ttft_s": options.ttft_ms / 1e3, "itl_s": options.itl_ms / 1e3}
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_main(options, Behaviour(**values)))
-
-
 if __name__ == "__main__":
+    from workloads.simulated.command import main
+
     main()

@@ -8,6 +8,7 @@ numpy keeps those the same from release to release and its distributions not.
 
 from __future__ import annotations
 
+import hashlib
 from enum import IntEnum
 from functools import lru_cache
 
@@ -28,6 +29,15 @@ class Stream(IntEnum):
     OUTPUT_LENGTH = 2
     PROMPT = 3
     PROBE = 4
+    PREFIX = 5  # belongs to a group, not to a request
+    QUESTION = 6  # belongs to a prompt of the pool
+    PREFIX_LENGTH = 7
+    QUESTION_LENGTH = 8
+    BLOCK = 9  # belongs to a block's hash
+    ORDER = 10
+    TURNS = 11  # belongs to a session
+    THINK_TIME = 12
+    MODEL = 13
 
 
 @lru_cache(maxsize=64)
@@ -41,6 +51,16 @@ def _philox(seed: int, stream: Stream, counter: tuple[int, int]) -> np.random.Ph
         key=np.array(_key(seed, stream), dtype=np.uint64),
         counter=np.array([*counter, 0, 0], dtype=np.uint64),
     )
+
+
+def salted(seed: int, salt: str) -> int:
+    """The seed of what prompts are made of; an empty salt leaves it as it is.
+
+    Any other gives a 128-bit seed of its own: two salts' prompts are as unlike as two seeds'.
+    """
+    if not salt:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {salt}".encode()).digest()[:16], "big")
 
 
 def uniforms(seed: int, stream: Stream, start: int, count: int) -> FloatColumn:

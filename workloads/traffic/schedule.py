@@ -1,4 +1,6 @@
-"""Traffic as a schedule: which requests, how long, and when each is meant to be sent. Pure.
+"""Traffic as a schedule: which requests, how long, and when each is meant to be sent.
+
+A pure function of the traffic (and of the files it names): one worker or a hundred make the same.
 
 The first ``num_warmup_requests`` rows are warm-up. They are sent one after another *before* the
 measured schedule begins, so that they neither queue among themselves nor overlap what is measured;
@@ -7,36 +9,67 @@ measured schedule begins, so that they neither queue among themselves nor overla
 
 Closed loop has no times in advance: a user's next request is meant to be sent when the last one is
 answered and thought over. Closed loop by ``duration_s`` alone has no count in advance either; then
-``is_open_ended`` is true, the columns hold the warm-up rows only, and ``shape`` answers for every
-index there may be.
+``is_open_ended`` is true, the columns hold the warm-up rows only, and ``shape``, ``prompt`` and
+``model_of`` answer for every index there may be.
+
+Of a session only the first turn has a time in advance; ``after`` and ``think_s`` say when the
+others are meant to be sent. A session's turns stand one below the other.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from results.samples import BoolColumn, FloatColumn, IntColumn
-from workloads.traffic.arrivals import MAX_REQUESTS, open_loop_times
-from workloads.traffic.lengths import lengths
-from workloads.traffic.prompts import id_range, prompt_ids, prompt_text
-from workloads.traffic.randomness import Stream
-from workloads.traffic.spec import ClosedLoop, FixedLength, Length, Traffic
+from workloads.traffic.arrivals import open_loop_times, peak_rate
+from workloads.traffic.checks import check_traffic
+from workloads.traffic.contents import (
+    Content,
+    RandomContent,
+    TraceContent,
+    entries_in_order,
+    file_content,
+    shared_prefix_content,
+)
+from workloads.traffic.mix import drawn_models, model_names
+from workloads.traffic.prompt_files import Entry, Message, read_prompts
+from workloads.traffic.prompts import id_range, pieces_as_ids, pieces_as_text
+from workloads.traffic.randomness import salted
+from workloads.traffic.sessions import SessionRows, session_rows
+from workloads.traffic.spec import (
+    ClosedLoop,
+    FilePrompts,
+    SharedPrefixPrompts,
+    TraceReplay,
+    Traffic,
+)
+from workloads.traffic.tokenizer import Tokenizer, load_tokenizer
+from workloads.traffic.traces import TraceRows, read_trace, replayed_s
+
+__all__ = ["Schedule", "build_schedule", "check_traffic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Schedule:
-    """One row per request that can be named in advance, in the order of sending; n rows."""
+    """One row per request that can be named in advance; n rows. Without sessions they are in the
+    order of sending; with them, in the order of their sessions' beginnings."""
 
     traffic: Traffic
     vocab_size: int | None
-    intended_s: FloatColumn  # (n,) NaN: warm-up, and closed loop
-    prompt_tokens: IntColumn  # (n,) asked for; chat: words
+    intended_s: FloatColumn  # (n,) ascending but for NaN: warm-up, closed loop, later turns
+    prompt_tokens: IntColumn  # (n,) asked for, history not counted; −1: a file's, not counted
     output_tokens: IntColumn  # (n,) asked for
     is_warmup: BoolColumn  # (n,)
+    after: IntColumn  # (n,) the row whose answer must be in before this one is meant; −1: none
+    think_s: FloatColumn  # (n,) seconds from that answer; NaN: ``after`` is −1
+    session: IntColumn  # (n,) from 0; −1: none
+    turn: IntColumn  # (n,) of its session, from 0
+    model_number: IntColumn  # (n,) into the sorted names of ``traffic.models``; −1: none
     is_open_ended: bool
+    content: Content
+    tokenizer: Tokenizer | None
 
     @property
     def num_requests(self) -> int:
@@ -47,108 +80,103 @@ class Schedule:
         """(prompt tokens, output tokens) of request ``index``, named in advance or not."""
         if index < self.num_requests:
             return int(self.prompt_tokens[index]), int(self.output_tokens[index])
-        prompt, output = _lengths(self.traffic, index, 1)
+        prompt, output = self.content.lengths(index, 1)
         return int(prompt[0]), int(output[0])
 
+    def prompt(self, index: int) -> IntColumn | str | tuple[Message, ...]:
+        """What request ``index`` asks: token ids, a text (chat: of one user), or whole messages.
+
+        Of a later turn it is the new text of that turn alone; the conversation so far goes before
+        it. Raises TrafficFileUnusable where a tokenizer has no text of the length asked for.
+        """
+        given = self.content.given(index)
+        if given is not None:
+            return given
+        return self.prompt_text(index) if self.traffic.sends_text else self.prompt_ids(index)
+
     def prompt_ids(self, index: int) -> IntColumn:
-        """(prompt tokens,) token ids of request ``index``."""
-        return prompt_ids(self.traffic.seed, index, self.shape(index)[0], self.vocab_size)
+        """(prompt tokens,) token ids of request ``index``; not for the prompts of a file."""
+        pieces = self.content.pieces(index, self.shape(index)[0])
+        return pieces_as_ids(self._prompt_seed, pieces, self.vocab_size)
 
     def prompt_text(self, index: int) -> str:
-        """The chat message of request ``index``: one word for every prompt token asked for."""
-        return prompt_text(self.traffic.seed, index, self.shape(index)[0])
+        """The text of request ``index``, made up: a word, or with a tokenizer a token, for every
+        prompt token asked for; not for the prompts of a file."""
+        pieces = self.content.pieces(index, self.shape(index)[0])
+        return pieces_as_text(self._prompt_seed, pieces, self.tokenizer)
+
+    @property
+    def _prompt_seed(self) -> int:
+        return salted(self.traffic.seed, self.traffic.salt)
+
+    def earlier_turns(self, index: int) -> tuple[int, ...]:
+        """The rows of the turns before ``index`` in its session, the first one first."""
+        if index >= self.num_requests:
+            return ()
+        return tuple(range(index - int(self.turn[index]), index))
+
+    def model_of(self, index: int) -> str:
+        """The model that request ``index`` names; "" is the server's own."""
+        names = model_names(self.traffic.models)
+        if not names:
+            return ""
+        if index < self.num_requests:
+            return names[int(self.model_number[index])]
+        return names[int(drawn_models(self.traffic.models, self.traffic.seed, index, 1)[0])]
+
+    def peak_rate_rps(self) -> float | None:
+        """The most arrivals in any one second; None for closed loop, whose answers decide.
+
+        A session's later turns count as if each answer came at once, which is the most they can do.
+        """
+        if isinstance(self.traffic.arrivals, ClosedLoop):
+            return None
+        thought_s = np.cumsum(np.nan_to_num(self.think_s))
+        first = np.arange(self.num_requests) - self.turn
+        times = self.intended_s[first] + (thought_s - thought_s[first])
+        return peak_rate(np.sort(times[~self.is_warmup]))
 
     def rows_of(self, worker: int, num_workers: int) -> IntColumn:
-        """The row indices that one of ``num_workers`` senders takes: every num_workers-th.
+        """The row indices that one of ``num_workers`` senders takes: every num_workers-th row, or
+        every num_workers-th session with all its rows.
 
         Each row belongs to exactly one worker, and what a row holds does not depend on the split.
         """
-        return np.arange(worker, self.num_requests, num_workers, dtype=np.int64)
-
-
-def _lengths(traffic: Traffic, start: int, count: int) -> tuple[IntColumn, IntColumn]:
-    return (
-        lengths(traffic.prompt_tokens, traffic.seed, Stream.PROMPT_LENGTH, start, count),
-        lengths(traffic.output_tokens, traffic.seed, Stream.OUTPUT_LENGTH, start, count),
-    )
-
-
-def check_traffic(traffic: Traffic) -> None:
-    """Raise ValueError, with every fault found, unless a schedule can be made of ``traffic``."""
-    faults = [*_arrival_faults(traffic), *_stop_faults(traffic)]
-    faults += _length_faults("prompt_tokens", traffic.prompt_tokens)
-    faults += _length_faults("output_tokens", traffic.output_tokens)
-    if traffic.seed < 0:
-        faults.append(f"seed = {traffic.seed}; must be 0 or more")
-    if not traffic.request_timeout_s > 0:
-        faults.append(f"request_timeout_s = {traffic.request_timeout_s}; must be above 0")
-    if faults:
-        raise ValueError("traffic cannot be made: " + "; ".join(faults))
-
-
-def _arrival_faults(traffic: Traffic) -> list[str]:
-    arrivals = traffic.arrivals
-    if not isinstance(arrivals, ClosedLoop):
-        if arrivals.rate_rps > 0 and math.isfinite(arrivals.rate_rps):
-            return []
-        return [f"arrivals.rate_rps = {arrivals.rate_rps}; must be above 0 and finite"]
-    faults = []
-    if arrivals.num_users < 1:
-        faults.append(f"arrivals.num_users = {arrivals.num_users}; must be at least 1")
-    if not (arrivals.think_time_s >= 0 and math.isfinite(arrivals.think_time_s)):
-        faults.append(f"arrivals.think_time_s = {arrivals.think_time_s}; must be 0 or more")
-    return faults
-
-
-def _stop_faults(traffic: Traffic) -> list[str]:
-    duration_s, count, warmup = (
-        traffic.duration_s,
-        traffic.num_requests,
-        traffic.num_warmup_requests,
-    )
-    faults = []
-    if duration_s is None and count is None:
-        faults.append("no stop rule; give duration_s, num_requests or both")
-    if duration_s is not None and not (duration_s > 0 and math.isfinite(duration_s)):
-        faults.append(f"duration_s = {duration_s}; must be above 0 and finite")
-    if count is not None and not 1 <= count <= MAX_REQUESTS:
-        faults.append(f"num_requests = {count}; must be 1 to {MAX_REQUESTS}")
-    if not 0 <= warmup <= MAX_REQUESTS:
-        faults.append(f"num_warmup_requests = {warmup}; must be 0 to {MAX_REQUESTS}")
-    return faults
-
-
-def _length_faults(name: str, length: Length) -> list[str]:
-    if isinstance(length, FixedLength):
-        return [] if length.tokens >= 1 else [f"{name}.tokens = {length.tokens}; must be >= 1"]
-    if 1 <= length.low <= length.high:
-        return []
-    return [f"{name} is {length.low} to {length.high}; must be 1 <= low <= high"]
+        rows = np.arange(self.num_requests, dtype=np.int64)
+        dealt = np.where(self.session < 0, rows, self.session)
+        mine: IntColumn = rows[dealt % num_workers == worker]
+        return mine
 
 
 def build_schedule(traffic: Traffic, vocab_size: int | None = None) -> Schedule:
     """The schedule of ``traffic``: the same value for the same arguments, on any machine.
 
     ``vocab_size`` is the server's; None takes ids that every language model has.
-    Raises ValueError as ``check_traffic``, ``open_loop_times`` and ``id_range`` do.
+    Raises ValueError as ``check_traffic``, ``open_loop_times`` and ``id_range`` do, and
+    TrafficFileUnusable for a file that it cannot be made of.
     """
     check_traffic(traffic)
     id_range(vocab_size)
-    warmup, arrivals = traffic.num_warmup_requests, traffic.arrivals
-    is_open_ended = False
-    if isinstance(arrivals, ClosedLoop):
-        is_open_ended = traffic.num_requests is None
-        times = np.full(traffic.num_requests or 0, np.nan)
-    else:
-        times = open_loop_times(
-            arrivals,
-            seed=traffic.seed,
-            first_index=warmup,
-            duration_s=traffic.duration_s,
-            num_requests=traffic.num_requests,
-        )
+    tokenizer = load_tokenizer(traffic.tokenizer) if traffic.tokenizer else None
+    arrivals, prompts, warmup = traffic.arrivals, traffic.prompts, traffic.num_warmup_requests
+    trace = read_trace(arrivals) if isinstance(arrivals, TraceReplay) else None
+    entries: tuple[Entry, ...] = ()
+    if isinstance(prompts, FilePrompts):
+        entries = tuple(entries_in_order(traffic, prompts, read_prompts(prompts)))
+    times = _times(traffic, trace)
+    sessions = _sessions(traffic, times, entries)
+    if sessions is not None:
+        times = sessions.intended_s
+    is_open_ended = isinstance(arrivals, ClosedLoop) and traffic.num_requests is None
+    if not is_open_ended and entries:
+        num_asked = _num_sessions(sessions) if sessions is not None else len(times)
+        entries = entries[: max(num_asked, 1)]
+    content = _content(traffic, trace, entries, sessions, tokenizer)
     count = warmup + len(times)
-    prompt, output = _lengths(traffic, 0, count)
+    prompt, output = content.lengths(0, count)
+    session, turn, after, think_s = _session_columns(sessions, warmup, count)
+    # All turns of a session go to the model of its first.
+    models = drawn_models(traffic.models, traffic.seed, 0, count)[np.arange(count) - turn]
     return Schedule(
         traffic=traffic,
         vocab_size=vocab_size,
@@ -156,5 +184,87 @@ def build_schedule(traffic: Traffic, vocab_size: int | None = None) -> Schedule:
         prompt_tokens=prompt,
         output_tokens=output,
         is_warmup=np.arange(count) < warmup,
+        after=after,
+        think_s=think_s,
+        session=session,
+        turn=turn,
+        model_number=models,
         is_open_ended=is_open_ended,
+        content=content,
+        tokenizer=tokenizer,
     )
+
+
+def _times(traffic: Traffic, trace: TraceRows | None) -> FloatColumn:
+    """(n,) when the measured requests, or the sessions, are meant to begin; NaN: closed loop."""
+    arrivals = traffic.arrivals
+    if isinstance(arrivals, ClosedLoop):
+        return np.full(traffic.num_requests or 0, np.nan)
+    if isinstance(arrivals, TraceReplay):
+        assert trace is not None
+        times = replayed_s(trace, arrivals)
+        if traffic.duration_s is not None:
+            times = times[times < traffic.duration_s]
+        return times[: traffic.num_requests]
+    return open_loop_times(
+        arrivals,
+        seed=traffic.seed,
+        first_index=traffic.num_warmup_requests,
+        duration_s=traffic.duration_s,
+        num_requests=traffic.num_requests,
+    )
+
+
+def _sessions(
+    traffic: Traffic, starts_s: FloatColumn, entries: tuple[Entry, ...]
+) -> SessionRows | None:
+    if traffic.sessions is None:
+        return None
+    available = None
+    if entries:
+        turns = np.array([len(entry.turns) for entry in entries], dtype=np.int64)
+        available = np.resize(turns, len(starts_s))
+    return session_rows(
+        traffic.sessions,
+        starts_s,
+        seed=traffic.seed,
+        num_warmup=traffic.num_warmup_requests,
+        num_requests=traffic.num_requests,
+        num_available=available,
+    )
+
+
+def _num_sessions(sessions: SessionRows) -> int:
+    return int(sessions.session[-1]) + 1 if len(sessions.session) else 0
+
+
+def _content(
+    traffic: Traffic,
+    trace: TraceRows | None,
+    entries: tuple[Entry, ...],
+    sessions: SessionRows | None,
+    tokenizer: Tokenizer | None,
+) -> Content:
+    prompts = traffic.prompts
+    if trace is not None:
+        return TraceContent(traffic=traffic, trace=trace)
+    if isinstance(prompts, SharedPrefixPrompts):
+        return shared_prefix_content(traffic, prompts, sessions)
+    if isinstance(prompts, FilePrompts):
+        return file_content(traffic, prompts.path, entries, sessions, tokenizer)
+    return RandomContent(traffic=traffic)
+
+
+def _session_columns(
+    sessions: SessionRows | None, warmup: int, count: int
+) -> tuple[IntColumn, IntColumn, IntColumn, FloatColumn]:
+    """(count,) each: session, turn, after, think_s."""
+    session = np.full(count, -1, dtype=np.int64)
+    turn = np.zeros(count, dtype=np.int64)
+    think_s = np.full(count, np.nan)
+    if sessions is not None:
+        session[warmup:] = sessions.session
+        turn[warmup:] = sessions.turn
+        think_s[warmup:] = sessions.think_s
+    after = np.where(turn > 0, np.arange(count) - 1, -1)
+    return session, turn, after, think_s

@@ -1,0 +1,300 @@
+"""``windtunnel bench``: any OpenAI-compatible endpoint, one load, numbers with their error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.bench.ask import Ask, Words, ask_of
+from harness.bench.asks import ARRIVAL_KINDS, LENGTH_SHAPES
+from harness.bench.measure import (
+    Calibrating,
+    Ending,
+    Interrupted,
+    Measured,
+    measure_endpoint,
+)
+from harness.bench.preflight import Found, look
+from harness.cli.exits import Exit, told
+from harness.cli.live import Shown, progress
+from harness.cli.options import Json, Quiet, Store, store_of
+from harness.cli.output import json_text, print_json, stderr, stdout
+from harness.errors import SpecError
+from harness.load.fleet import Pulse
+from harness.settings import read_settings
+from results.clock import Clock, SystemClock
+from results.errors import StoreUnwritable
+from results.metrics import Unit
+from results.units import format_value
+from workloads.base import ServerTarget
+
+if TYPE_CHECKING:
+    from harness.bench.begun import Begun
+    from results.record import RunRecord
+
+_Opt = typer.Option
+Endpoint = Annotated[str, _Opt("--endpoint", metavar="URL", help="Ends where /v1 would follow.")]
+Model = Annotated[
+    str | None, _Opt("--model", metavar="NAME", help="Default: the only one that is served.")
+]
+Api = Annotated[str, _Opt("--api", metavar="completions|chat", help="Which API to send to.")]
+Stream = Annotated[bool, _Opt(help="As a stream, or in one piece: then no token has a time.")]
+Rate = Annotated[
+    float | None,
+    _Opt("--rate", metavar="R", help="Open loop: requests/s, sent whatever the server does."),
+]
+Concurrency = Annotated[
+    int | None,
+    _Opt("--concurrency", metavar="N", help="Closed loop: N users that wait for their answers."),
+]
+Think = Annotated[float, _Opt("--think-time", metavar="S", help="Of a user, between answers.")]
+Arrival = Annotated[str, _Opt("--arrival", metavar="KIND", help=f"One of {ARRIVAL_KINDS}.")]
+Burstiness = Annotated[
+    float, _Opt("--burstiness", metavar="B", help="Of gamma arrivals: below 1 in bursts.")
+]
+Duration = Annotated[
+    float | None,
+    _Opt("--duration", metavar="S", help="Of the schedule. Default: 30 s, or --num-requests."),
+]
+NumRequests = Annotated[int | None, _Opt("--num-requests", metavar="N", help="At most so many.")]
+Input = Annotated[str, _Opt("--input-tokens", metavar="D", help=f"{LENGTH_SHAPES}.")]
+Output = Annotated[str, _Opt("--output-tokens", metavar="D", help=f"{LENGTH_SHAPES}.")]
+Warmup = Annotated[
+    int, _Opt("--warmup", metavar="N", help="Sent first, one after another; never measured.")
+]
+Timeout = Annotated[float, _Opt("--timeout", metavar="S", help="Of a request.")]
+Seed = Annotated[int, _Opt("--seed", metavar="S", help="Same seed, same arrivals and prompts.")]
+Tokenizer = Annotated[
+    Path | None, _Opt("--tokenizer", metavar="PATH", help="Prompts use its whole vocabulary.")
+]
+Workers = Annotated[
+    int,
+    _Opt(
+        "--workers",
+        metavar="N",
+        help="Processes that send. Default: one thread here, more where calibration asks for them.",
+    ),
+]
+KeyEnv = Annotated[
+    str, _Opt("--api-key-env", metavar="NAME", help="The variable that holds the API key.")
+]
+Slo = Annotated[
+    str, _Opt("--slo", metavar="LIMITS", help="ttft_p99=500ms,tpot=50ms, or a preset such as chat.")
+]
+UntilRule = Annotated[
+    str, _Opt("--until", metavar="RULE", help="End when precise enough: 'ttft_p99 ±5%'.")
+]
+Calibrate = Annotated[
+    bool,
+    _Opt(
+        help="Find this client's ceiling and floor first, against a server of its own: some "
+        "seconds, once a day for each size of request."
+    ),
+]
+Force = Annotated[bool, _Opt("--force", help="Send even above half the client's ceiling.")]
+NoStore = Annotated[bool, _Opt("--no-store", help="Keep no record.")]
+Out = Annotated[
+    Path | None, _Opt("--out", metavar="FILE", help="Write the JSON document to a file as well.")
+]
+
+
+def bench(
+    endpoint: Endpoint,
+    model: Model = None,
+    api: Api = "completions",
+    stream: Stream = True,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    think_time: Think = 0.0,
+    arrival: Arrival = "poisson",
+    burstiness: Burstiness = 1.0,
+    duration: Duration = None,
+    num_requests: NumRequests = None,
+    input_tokens: Input = "64",
+    output_tokens: Output = "64",
+    warmup: Warmup = 2,
+    timeout: Timeout = 120.0,
+    seed: Seed = 0,
+    tokenizer: Tokenizer = None,
+    workers: Workers = 1,
+    api_key_env: KeyEnv = "",
+    slo: Slo = "",
+    until: UntilRule = "",
+    calibrate: Calibrate = True,
+    force: Force = False,
+    store: Store = None,
+    no_store: NoStore = False,
+    out: Out = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Send one load to an OpenAI-compatible endpoint and measure it. Starts nothing but itself.
+
+    Latencies count from the time a request was meant to be sent. A run that the client spoiled is
+    `invalid` (exit code 4), never a wrong number. Ctrl-C tells what there is until then.
+
+    Examples: `windtunnel bench --endpoint http://127.0.0.1:8000 --rate 5`,
+    `windtunnel bench --endpoint URL --concurrency 32 --input-tokens uniform:64:512 --json`
+    """
+    with told():
+        words = Words(
+            endpoint=endpoint, model=model, api=api, stream=stream, rate=rate,
+            concurrency=concurrency, arrival=arrival, burstiness=burstiness, think=think_time,
+            duration=duration, num_requests=num_requests, input_tokens=input_tokens,
+            output_tokens=output_tokens, warmup=warmup, timeout=timeout, seed=seed,
+            tokenizer=tokenizer, api_key_env=api_key_env, slo=slo, until=until,
+        )  # fmt: skip
+        url = "" if no_store else store or read_settings().store_url
+        code = _bench(words, workers, Calibrating(enabled=calibrate, force=force), url, out,
+                      quiet, as_json)  # fmt: skip
+    raise typer.Exit(code)
+
+
+def _bench(
+    words: Words,
+    workers: int,
+    calibrating: Calibrating,
+    store_url: str,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> Exit:
+    ask, clock = ask_of(words), SystemClock()
+    if workers < 1:
+        raise SpecError(f"--workers {workers}: at least one has to send")
+    _check_writable(store_url, out)
+    begun = _begin(clock) if store_url else None
+    with progress(stderr(), clock, quiet) as shown:
+        shown.phase("endpoint", f"looking at {words.endpoint}")
+        found = look(
+            words.endpoint,
+            words.model,
+            words.api,
+            api_key=ask.api_key,
+            api_key_env=words.api_key_env,
+        )
+        measured = _measure(ask, words, found, workers, calibrating, clock, shown)
+        record = None
+        if begun is not None:
+            record = _keep(ask, words, found, measured, begun, store_url, clock)
+            measured = replace(measured, doubts=record.doubts)  # with those about the host
+    _print(measured, ask, found, record, out, as_json)
+    if measured.ending is Ending.INTERRUPTED:
+        return Exit.INTERRUPTED
+    return Exit.OK if measured.valid else Exit.INVALID
+
+
+def _measure(
+    ask: Ask,
+    words: Words,
+    found: Found,
+    workers: int,
+    calibrating: Calibrating,
+    clock: Clock,
+    shown: Shown,
+) -> Measured:
+    target = ServerTarget(
+        base_url=found.base_url,
+        model=found.model,
+        api_key_env=words.api_key_env,
+        vocab_size=ask.vocab_size,
+    )
+
+    def beat(pulse: Pulse) -> None:
+        ttft = f", TTFT {format_value(pulse.ttft_s, Unit.SECONDS)}" if pulse.ttft_s else ""
+        shown.note(f"{pulse.rate_rps:.1f}/s done, {pulse.num_failed} failed{ttft}")
+
+    try:
+        return measure_endpoint(
+            target,
+            ask.traffic,
+            slo=ask.limits,
+            workers=workers,
+            calibrate=calibrating,
+            clock=clock,
+            progress=shown,
+            until=ask.until,
+            on_pulse=beat,
+        )
+    except Interrupted as stopped:
+        return stopped.measured
+
+
+def _check_writable(store_url: str, out: Path | None) -> None:
+    """Before the load: afterwards it would be too late to say so."""
+    if out is not None and not out.resolve().parent.is_dir():
+        raise SpecError(f"--out {out}: there is no folder {out.resolve().parent}")
+    if store_url and "://" not in store_url:
+        try:
+            Path(store_url).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnwritable(
+                f"the store {store_url} cannot be made ({error.strerror}); name another with "
+                "--store, or keep no record with --no-store"
+            ) from None
+
+
+def _begin(clock: Clock) -> Begun:
+    from harness.bench.begun import Begun
+    from harness.provenance import host_load
+
+    return Begun(at=clock.now_utc(), at_s=clock.monotonic_s(), load=host_load())
+
+
+def _keep(
+    ask: Ask,
+    words: Words,
+    found: Found,
+    measured: Measured,
+    begun: Begun,
+    store_url: str,
+    clock: Clock,
+) -> RunRecord:
+    from harness.bench.keep import keep
+    from harness.spec import RunSpec
+    from workloads.params import EndpointWorkload
+
+    spec = RunSpec(
+        name=f"bench-{words.api}",
+        workload=EndpointWorkload(
+            url=found.base_url, model=found.model, api_key_env=words.api_key_env
+        ),
+        traffic=ask.traffic,
+        slo=ask.limits,
+    )
+    return keep(
+        spec,
+        measured,
+        begun,
+        store=store_of(store_url),
+        clock=clock,
+        image_digest=read_settings().image_digest,
+    )
+
+
+def _print(
+    measured: Measured,
+    ask: Ask,
+    found: Found,
+    record: RunRecord | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from harness.bench.document import SCHEMA, bench_document
+
+    body: dict[str, Any] = {
+        "endpoint": found.base_url,
+        "model": found.model,
+        **bench_document(measured, ask.slo, record.run_id if record else ""),
+    }
+    if out is not None:
+        out.write_text(json_text(SCHEMA, body) + "\n")
+    if as_json:
+        print_json(SCHEMA, body)
+        return
+    from harness.cli.bench_tables import bench_tables
+
+    stdout().print(bench_tables(measured, body, record))

@@ -1,0 +1,187 @@
+"""Exchanges that are over, packed, until they are read: in memory up to a limit, then in a file.
+
+Packing happens on the event loop and is a copy of the bytes; a thread writes, so that a disk that
+is busy holds up nobody. Records are read in the order in which they ended.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import struct
+import tempfile
+import threading
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from harness.load.wire import Exchange
+
+# Held in memory before the first byte goes to the file.
+MAX_BYTES_IN_MEMORY = 128 * 2**20
+_BLOCK_BYTES = 2**20  # one write
+# index, warm-up, intended, dispatched, written, done, bytes of error, reads, bytes of answer
+_HEAD = struct.Struct("=qBddddHII")
+_READ_BYTES = 4 * 2**20
+
+
+@dataclass(slots=True, kw_only=True)
+class Ended:
+    """An exchange that is over, as it came out of the spool. ``parts`` as in ``Exchange``."""
+
+    index: int
+    is_warmup: bool
+    intended_s: float
+    dispatched_s: float
+    written_s: float
+    done_s: float
+    error: str
+    read_s: array[float]  # (reads,)
+    part_end: array[int]  # (reads,) bytes of ``raw`` so far
+    raw: bytes
+
+
+def pack(x: Exchange) -> bytes:
+    error = x.error.encode(errors="replace")[:2000]
+    ends, at = array("I"), 0
+    for part in x.parts:
+        at += len(part)
+        ends.append(at)
+    head = _HEAD.pack(
+        x.index,
+        x.is_warmup,
+        x.intended_s,
+        x.dispatched_s,
+        x.written_s,
+        x.done_s,
+        len(error),
+        len(ends),
+        at,
+    )
+    return b"".join((head, error, array("d", x.read_s).tobytes(), ends.tobytes(), *x.parts))
+
+
+def unpack(record: bytes | memoryview, at: int = 0) -> tuple[Ended, int] | None:
+    """The record that begins at ``at`` and where it ends; None where it is not there in full."""
+    if len(record) - at < _HEAD.size:
+        return None
+    index, warm, intended, dispatched, written, done, num_error, num_reads, num_bytes = (
+        _HEAD.unpack_from(record, at)
+    )
+    errors_at = at + _HEAD.size
+    reads_at = errors_at + num_error
+    ends_at = reads_at + 8 * num_reads
+    raw_at = ends_at + 4 * num_reads
+    if len(record) < raw_at + num_bytes:
+        return None
+    read_s, part_end = array("d"), array("I")
+    read_s.frombytes(record[reads_at:ends_at])
+    part_end.frombytes(record[ends_at:raw_at])
+    ended = Ended(
+        index=index,
+        is_warmup=bool(warm),
+        intended_s=intended,
+        dispatched_s=dispatched,
+        written_s=written,
+        done_s=done,
+        error=bytes(record[errors_at:reads_at]).decode(errors="replace"),
+        read_s=read_s,
+        part_end=part_end,
+        raw=bytes(record[raw_at : raw_at + num_bytes]),
+    )
+    return ended, raw_at + num_bytes
+
+
+class Spool:
+    """``put`` on the event loop, ``read`` from any thread. Raises OSError, at the latest in
+    ``read``, where the file could not be written."""
+
+    def __init__(self, max_bytes_in_memory: int = MAX_BYTES_IN_MEMORY) -> None:
+        self._max_bytes = max_bytes_in_memory
+        self._held: list[bytes] = []
+        self._num_held = 0
+        self._block: list[bytes] = []
+        self._num_block = 0
+        self._file: IO[bytes] | None = None
+        self._blocks: queue.SimpleQueue[list[bytes] | threading.Event] = queue.SimpleQueue()
+        self._failed: OSError | None = None
+
+    def put(self, exchange: Exchange) -> None:
+        packed = pack(exchange)
+        if self._num_held + len(packed) <= self._max_bytes and self._file is None:
+            self._held.append(packed)
+            self._num_held += len(packed)
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by ``close``
+            threading.Thread(target=self._write, name="windtunnel-spool", daemon=True).start()
+        self._block.append(packed)
+        self._num_block += len(packed)
+        if self._num_block >= _BLOCK_BYTES:
+            self._hand_over()
+
+    def flush(self) -> None:
+        """Have everything written that was put; only when nothing is put at the same time."""
+        if self._file is not None:
+            self._hand_over()
+            self._await_writer()
+
+    def read(self) -> Iterator[Ended]:
+        """The exchanges put so far; those of the last MiB only after ``flush``."""
+        for packed in list(self._held):
+            found = unpack(packed)
+            assert found is not None
+            yield found[0]
+        if self._file is not None:
+            yield from self._read_file()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._await_writer()
+            self._blocks.put([])  # the writer's sign to leave
+            self._file.close()
+            self._file = None
+        self._held.clear()
+
+    def _hand_over(self) -> None:
+        block, self._block, self._num_block = self._block, [], 0
+        if block:
+            self._blocks.put(block)
+
+    def _await_writer(self) -> None:
+        written = threading.Event()
+        self._blocks.put(written)
+        written.wait()
+        if self._failed is not None:
+            raise self._failed
+
+    def _write(self) -> None:
+        assert self._file is not None
+        fd = self._file.fileno()
+        while block := self._blocks.get():
+            if isinstance(block, threading.Event):
+                block.set()
+            elif self._failed is None:
+                try:
+                    _write_all(fd, b"".join(block))
+                except OSError as error:
+                    self._failed = error
+
+    def _read_file(self) -> Iterator[Ended]:
+        assert self._file is not None
+        fd, at, rest = self._file.fileno(), 0, b""
+        while piece := os.pread(fd, max(_READ_BYTES, len(rest)), at):
+            at += len(piece)
+            rest = rest + piece if rest else piece
+            start = 0
+            while (found := unpack(rest, start)) is not None:
+                yield found[0]
+                start = found[1]
+            rest = rest[start:]
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,184 @@
+"""Conversations, a mix of models, and text of counted tokens, over a real connection.
+
+The server here keeps what it was asked; an independent one of a few lines, because what is tested
+is what the client puts into its requests.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.load.driver import HttpLoadDriver
+from results.samples import RequestSamples
+from workloads.base import ServerTarget
+from workloads.traffic.schedule import build_schedule
+from workloads.traffic.spec import ConstantArrivals, FixedLength, Sessions, Traffic
+
+
+def quiet(num_done: int, num_total: int, elapsed_s: float) -> None:
+    pass
+
+
+class Listener:
+    """What was asked, in order of arrival; ``fails`` says which bodies are answered with 500."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.fails = lambda body: False
+        self.port = 0
+
+    @property
+    def target(self) -> ServerTarget:
+        return ServerTarget(base_url=f"http://127.0.0.1:{self.port}", model="base")
+
+    @property
+    def measured(self) -> list[dict[str, Any]]:
+        return self.asked[1:]  # after the probe
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    listener = Listener()
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self._say(404, b"{}")
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                listener.asked.append(body)
+                number = len(listener.asked)
+            if listener.fails(body):
+                self._say(500, b'{"error": {"message": "no"}}')
+                return
+            is_chat = "messages" in body
+            words = [f"answer{number}", " over"]
+            chunks = []
+            for word in words:
+                choice: dict[str, Any] = {"index": 0, "finish_reason": None}
+                choice |= {"delta": {"content": word}} if is_chat else {"text": word}
+                chunks.append({"choices": [choice]})
+            usage = {"prompt_tokens": 3, "completion_tokens": 2}
+            chunks.append({"choices": [], "usage": usage})
+            said = b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in chunks)
+            self._say(200, said + b"data: [DONE]\n\n", "text/event-stream")
+
+        def _say(self, status: int, body: bytes, kind: str = "application/json") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield listener
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def drive(listener: Listener, traffic: Traffic) -> RequestSamples:
+    return HttpLoadDriver().drive(listener.target, traffic, quiet)
+
+
+def conversations(api: Any, **more: Any) -> Traffic:
+    return Traffic(
+        arrivals=ConstantArrivals(rate_rps=40.0),
+        sessions=Sessions(turns=3, think_time_s=0.05),
+        prompt_tokens=FixedLength(tokens=4),
+        output_tokens=FixedLength(tokens=2),
+        num_requests=6,
+        num_warmup_requests=0,
+        api=api,
+        **more,
+    )
+
+
+def test_a_chat_goes_on_with_what_the_server_really_said() -> None:
+    traffic = conversations("chat")
+    schedule = build_schedule(traffic)
+    with listening() as listener:
+        samples = drive(listener, traffic)
+    assert set(samples.error) == {""}
+    assert samples.num_requests == schedule.num_requests
+    answers = {}  # the last user's words of a request → what was answered
+    for number, body in enumerate(listener.asked, start=1):
+        answers[body["messages"][-1]["content"]] = f"answer{number} over"
+    by_length = sorted(listener.measured, key=lambda body: len(body["messages"]))
+    assert {len(body["messages"]) for body in by_length} == {1, 3, 5}
+    for body in by_length:
+        messages = body["messages"]
+        assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"][
+            : len(messages)
+        ]
+        for asked, answered in zip(messages[:-1:2], messages[1::2], strict=True):
+            assert answered["content"] == answers[asked["content"]]
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_turn_is_meant_for_the_answer_before_it_and_the_time_to_think(api: Any) -> None:
+    traffic = conversations(api, **({"prompt_form": "text"} if api == "completions" else {}))
+    schedule = build_schedule(traffic)
+    with listening() as listener:
+        samples = drive(listener, traffic)
+    assert set(samples.error) == {""}
+    later = schedule.after >= 0
+    assert later.sum() > 0
+    np.testing.assert_allclose(
+        samples.intended_s[later], samples.done_s[schedule.after[later]] + 0.05, atol=1e-9
+    )
+    np.testing.assert_allclose(samples.intended_s[~later], schedule.intended_s[~later], atol=1e-9)
+    assert np.all(samples.dispatched_s >= samples.intended_s - 1e-9)
+    if api == "completions":
+        longest = max((body["prompt"] for body in listener.measured), key=len)
+        assert longest.count("answer") == 2
+
+
+def test_a_turn_that_failed_takes_the_rest_of_its_session_with_it() -> None:
+    traffic = conversations("chat")
+    schedule = build_schedule(traffic)
+    with listening() as listener:
+        listener.fails = lambda body: len(body["messages"]) == 3  # every second turn
+        samples = drive(listener, traffic)
+    turn = schedule.turn
+    kinds = [e.split(":")[0] for e in samples.error]
+    expected = {0: "", 1: "http_500", 2: "not_sent"}
+    assert kinds == [expected[int(t)] for t in turn]
+    assert np.isnan(samples.dispatched_s[turn == 2]).all()
+
+
+def test_each_request_names_its_model() -> None:
+    traffic = Traffic(
+        arrivals=ConstantArrivals(rate_rps=200.0),
+        output_tokens=FixedLength(tokens=2),
+        num_requests=60,
+        num_warmup_requests=0,
+        models={"adapter-a": 3.0, "adapter-b": 1.0},
+    )
+    with listening() as listener:
+        samples = drive(listener, traffic)
+    assert set(samples.error) == {""}
+    asked = [body["model"] for body in listener.measured]
+    assert sorted(asked) == sorted(samples.model.tolist())
+    assert listener.asked[0]["model"] == "base"  # the probe is no part of the traffic
+    assert 30 <= asked.count("adapter-a") < 60
