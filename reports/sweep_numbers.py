@@ -63,8 +63,8 @@ class LoadSeen:
         return sum(p.num_failed for p in self.points)
 
     @property
-    def client_faults(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(f for p in self.points for f in p.client_faults))
+    def faults(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(f for p in self.points for f in p.faults))
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class LoadSeen:
 
     def number(self, name: str, statistic: str = "value") -> Number:
         """Of one point its own value and interval; of several their mean with the t interval over
-        points: the point is the unit of replication. Points that the client spoiled do not count.
+        points: the point is the unit of replication. Invalid points do not count.
         """
         found = [
             m
@@ -82,7 +82,7 @@ class LoadSeen:
         ]
         known = [m for m in found if m.value is not None]
         if not known:
-            why = self.client_faults or tuple(m.reason for m in found)
+            why = self.faults or tuple(m.reason for m in found)
             return Number(value=None, reason=why[0] if why else "not measured")
         if len(known) == 1:
             one = known[0]

@@ -120,6 +120,7 @@ def _answer_badge(capacity: Capacity) -> Badge:
         CapacityKind.BELOW: "below the lowest rate",
         CapacityKind.UNDECIDED: "undecided",
         CapacityKind.CLIENT_LIMITED: "client-limited",
+        CapacityKind.INVALID: "invalid",
     }
     tone: Tone = "good" if capacity.is_conclusive else "warn"
     return Badge(text=words[capacity.kind], meaning=capacity.why, tone=tone)
@@ -298,8 +299,8 @@ def _number(number: Number, unit: str) -> Cell:
 
 
 def _state(load: LoadSeen) -> Cell:
-    if load.client_faults and not load.usable:
-        return Cell(text="client-limited", tone="warn", meaning=load.client_faults[0])
+    if load.faults and not load.usable:
+        return Cell(text="invalid", tone="warn", meaning=load.faults[0])
     if load.behind:
         return Cell(text="falls behind", tone="bad", meaning="the queue grew faster than chance")
     return Cell(text="keeps up" if not load.is_users else "closed loop")
@@ -340,8 +341,8 @@ def _doubts(point: Point) -> Cell:
     codes = ", ".join(d.code for d in point.doubts)
     return Cell(
         text=codes or "none",
-        detail="spoiled by the client" if point.client_faults else "",
-        tone="warn" if point.client_faults else "plain",
+        detail="" if point.is_usable else "not counted",
+        tone="plain" if point.is_usable else "warn",
     )
 
 

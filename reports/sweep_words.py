@@ -37,10 +37,15 @@ def capacity_sentence(capacity: Capacity) -> str:
         case CapacityKind.BELOW:
             return f"Below {failed:g} requests/s: {capacity.why}.{bound}"
         case CapacityKind.CLIENT_LIMITED:
-            least = f"at least {passed:g} requests/s; " if passed is not None else ""
             return (
-                f"Not known; {least}the client's limit was reached at "
-                f"{capacity.client_limit_rps:g}/s: give it a quieter or a larger machine."
+                f"Not known{_least(passed)}; the client's limit was reached at "
+                f"{capacity.spoiled_rps:g}/s, give it a quieter or a larger machine: "
+                f"{'; '.join(capacity.faults)}."
+            )
+        case CapacityKind.INVALID:
+            return (
+                f"Not known{_least(passed)}; at {capacity.spoiled_rps:g}/s the load was not the "
+                f"one asked for: {'; '.join(capacity.faults)}."
             )
         case CapacityKind.UNDECIDED:
             known = []
@@ -50,6 +55,10 @@ def capacity_sentence(capacity: Capacity) -> str:
                 known.append(f"{failed:g}/s fails")
             what = " and ".join(known) if known else "no rate was decided"
             return f"Undecided: {what}; {capacity.why}.{bound}{guess}"
+
+
+def _least(passed: float | None) -> str:
+    return f", at least {passed:g} requests/s" if passed is not None else ""
 
 
 def knee_sentence(knee: Knee, loads: Sequence[LoadSeen]) -> str:

@@ -40,7 +40,8 @@ class Point:
 
     ``backlog_growth`` is how much the number of requests that wait for their first token grew from
     the first third to the end of the schedule, over what chance alone makes of it (one standard
-    deviation). ``client_faults`` are reasons why the point says nothing about the server.
+    deviation). Faults are reasons why the point says nothing about the server: the client was the
+    limit, or the load was not the one asked for. ``simulated``: the server says that it is one.
     """
 
     rate_rps: float | None
@@ -55,12 +56,18 @@ class Point:
     measurements: tuple[Measurement, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     client_faults: tuple[str, ...] = ()
+    load_faults: tuple[str, ...] = ()
+    simulated: bool = False
     repeat: int = 0
     run_id: str = ""
 
     @property
+    def faults(self) -> tuple[str, ...]:
+        return (*self.client_faults, *self.load_faults)
+
+    @property
     def is_usable(self) -> bool:
-        return not self.client_faults
+        return not self.faults
 
 
 class Verdict(StrEnum):
@@ -103,6 +110,7 @@ class CapacityKind(StrEnum):
     BELOW = "below"  # the lowest rate tried failed
     UNDECIDED = "undecided"  # no rate passed and none failed, or only one of both
     CLIENT_LIMITED = "client_limited"  # the load client, not the server, was the limit
+    INVALID = "invalid"  # the load was not the one asked for
 
 
 # What a script may take for an answer.
@@ -131,7 +139,8 @@ class Capacity:
     violations: tuple[str, ...]  # where a higher rate passed and a lower one failed
     num_points: int
     spent_s: float
-    client_limit_rps: float | None = None
+    spoiled_rps: float | None = None  # where two points in a row said nothing about the server
+    faults: tuple[str, ...] = ()  # and why
 
     @property
     def is_conclusive(self) -> bool:

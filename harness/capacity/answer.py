@@ -22,10 +22,11 @@ def answer(
     lowest_rps: float,
 ) -> Capacity:
     """``passed``: the highest rate that passed below ``failed``, the lowest that failed."""
-    limit = client_limit(points, failed)
+    spoiled = spoiled_rate(points, failed)
+    last = next((p for p in reversed(points) if p.rate_rps == spoiled), None)
     binding, attainment = binding_constraint(rates, failed)
     return Capacity(
-        kind=_kind(passed, failed, tolerance, max_rps, lowest_rps, limit),
+        kind=_kind(passed, failed, tolerance, max_rps, lowest_rps, last if spoiled else None),
         capacity_rps=passed,
         failed_rps=failed,
         estimate_rps=estimate_rps,
@@ -42,7 +43,8 @@ def answer(
         ),
         num_points=len(points),
         spent_s=sum(p.took_s for p in points),
-        client_limit_rps=limit,
+        spoiled_rps=spoiled,
+        faults=last.faults if spoiled is not None and last is not None else (),
     )
 
 
@@ -52,22 +54,22 @@ def _kind(
     tolerance: float,
     max_rps: float | None,
     lowest_rps: float,
-    limit: float | None,
+    spoiled: Point | None,
 ) -> CapacityKind:
     if passed is not None and failed is not None:
         near = failed / passed <= 1.0 + tolerance
         return CapacityKind.FOUND if near else CapacityKind.BRACKETED
     if passed is not None and passed == max_rps:
         return CapacityKind.AT_LEAST
-    if limit is not None:
-        return CapacityKind.CLIENT_LIMITED
+    if spoiled is not None:
+        return CapacityKind.CLIENT_LIMITED if spoiled.client_faults else CapacityKind.INVALID
     if failed is not None and failed <= lowest_rps * (1 + 1e-9):
         return CapacityKind.BELOW
     return CapacityKind.UNDECIDED
 
 
-def client_limit(points: Sequence[Point], failed: float | None) -> float | None:
-    """The lowest rate whose last two points were both spoiled by the client; None: there is none,
+def spoiled_rate(points: Sequence[Point], failed: float | None) -> float | None:
+    """The lowest rate whose last two points both say nothing about the server; None: there is none,
     or none below a rate that failed."""
     by_rate: dict[float, list[bool]] = {}
     for p in points:

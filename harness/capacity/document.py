@@ -20,7 +20,7 @@ def capacity_document(
     """Without the schema's name, which is printed before it."""
     return {
         **_head(told),
-        "valid": capacity.client_limit_rps is None,
+        "valid": capacity.spoiled_rps is None,
         "conclusive": capacity.is_conclusive,
         **asdict(capacity),
         "points": [point_document(p) for p in points],
@@ -31,7 +31,7 @@ def sweep_document(told: LoadTold, points: Sequence[Point], knee: Knee | None) -
     return {
         **_head(told),
         "valid": all(p.is_usable for p in points),
-        "reasons": sorted({fault for p in points for fault in p.client_faults}),
+        "reasons": sorted({fault for p in points for fault in p.faults}),
         "knee": asdict(knee) if knee is not None else None,
         "points": [point_document(p) for p in points],
     }
@@ -57,7 +57,7 @@ def point_document(point: Point) -> dict[str, Any]:
         "constraints": [{**asdict(c), "attainment": c.attainment} for c in point.constraints],
         "metrics": metrics,
         "valid": point.is_usable,
-        "reasons": list(point.client_faults),
+        "reasons": list(point.faults),
         "doubts": [asdict(d) for d in point.doubts],
         "run_id": point.run_id,
     }

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import psutil
 
+from harness.bench.measure import Interrupted, Measured
 from harness.capacity.measure import MeasurePoint, PointMeasured
 from harness.deployment import Deployment
-from harness.draft import failure, interruption, open_draft, seal
+from harness.draft import Draft, failure, interruption, open_draft, seal
 from harness.plan import make_plan
 from harness.pools import Inventory
 from harness.spec import RunSpec
 from results.clock import Clock
-from results.record import Placement, Succeeded
+from results.record import Failed, Outcome, Placement, Succeeded
 from results.store import RecordStore
 from workloads.base import Running, ServerTarget
 from workloads.params import EndpointWorkload
@@ -27,7 +28,6 @@ def kept_points(
     *,
     name: str,
     slo: Mapping[str, float],
-    simulated: bool,
     experiment_id: str,
     store: RecordStore,
     clock: Clock,
@@ -51,22 +51,38 @@ def kept_points(
         draft = open_draft(
             spec, plan, repeat_index=0, experiment_id=experiment_id, store=store, clock=clock
         )
-        draft = replace(draft, stage="load")
+        draft = replace(draft, stage="load", traffic=traffic)
+
+        def sealed(draft: Draft, outcome: Outcome) -> str:
+            kept = seal(draft, outcome, store=store, clock=clock, image_digest=image_digest)
+            return kept.run_id
 
         try:
             measured = measure(traffic)
-        except KeyboardInterrupt:
-            seal(draft, interruption(draft), store=store, clock=clock, image_digest=image_digest)
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, Interrupted):
+                draft = _with(draft, stop.measured)
+            sealed(draft, interruption(draft))
             raise
         except Exception as error:
-            ended = failure(draft, error)
-            seal(draft, ended, store=store, clock=clock, image_digest=image_digest)
+            sealed(draft, failure(draft, error))
             raise
-        draft = replace(draft, deployment=_deployment(simulated), samples=measured.samples)
-        record = seal(draft, Succeeded(), store=store, clock=clock, image_digest=image_digest)
-        return replace(measured, run_id=record.run_id)
+        if measured.samples is None:
+            why = measured.doubts[0]
+            ended = Failed(stage="load", error=why.code, message=why.message)
+            return replace(measured, run_id=sealed(draft, ended))
+        return replace(measured, run_id=sealed(_with(draft, measured), Succeeded()))
 
     return kept
+
+
+def _with(draft: Draft, measured: PointMeasured | Measured) -> Draft:
+    return replace(
+        draft,
+        deployment=_deployment(measured.simulated),
+        samples=measured.samples,
+        client=measured.client,
+    )
 
 
 def _deployment(simulated: bool) -> Deployment:

@@ -11,7 +11,7 @@ from harness.capacity.judge import Condition, backlog_growth, judged
 from harness.capacity.measure import PointMeasured
 from harness.capacity.slo import Limit
 from results.capacity import Point
-from results.measure import measure_requests
+from results.samples import RequestSamples
 from workloads.traffic.spec import (
     ClosedLoop,
     ConstantArrivals,
@@ -37,7 +37,7 @@ def salted(traffic: Traffic, seed: int, number: int) -> Traffic:
     """The same load with other prompts and arrivals, so that the prefix cache of one point does
     not help the next; a function of (seed, number)."""
     words = np.random.SeedSequence([seed, number]).generate_state(1)
-    return replace(traffic, seed=int(words[0]))
+    return replace(traffic, seed=int(words[0]), salt=f"{seed}-{number}")
 
 
 def at_rate(traffic: Traffic, rate_rps: float, duration_s: float) -> Traffic:
@@ -93,9 +93,12 @@ def point_of(
 ) -> Point:
     """What one load has shown."""
     samples, arrivals = measured.samples, traffic.arrivals
-    keep = ~samples.is_warmup
     closed = isinstance(arrivals, ClosedLoop)
-    duration_s = _duration_s(traffic, measured)
+    duration_s = _duration_s(traffic, samples)
+    keep = np.empty(0, dtype=np.bool_) if samples is None else ~samples.is_warmup
+    failed = 0 if samples is None else int((samples.error[keep] != "").sum())
+    # Users that wait for their answers cannot pile up.
+    open_samples = None if closed else samples
     return Point(
         rate_rps=None if isinstance(arrivals, ClosedLoop) else _open(traffic).rate_rps,
         num_users=arrivals.num_users if isinstance(arrivals, ClosedLoop) else None,
@@ -103,21 +106,24 @@ def point_of(
         took_s=measured.took_s,
         seed=traffic.seed,
         num_requests=int(keep.sum()),
-        num_failed=int((samples.error[keep] != "").sum()),
-        constraints=judged(samples, conditions, duration_s),
-        # Users that wait for their answers cannot pile up.
-        backlog_growth=0.0 if closed else backlog_growth(samples, duration_s),
-        measurements=measure_requests(samples, {}, 0),
+        num_failed=failed,
+        constraints=judged(samples, conditions, duration_s) if samples is not None else (),
+        backlog_growth=backlog_growth(open_samples, duration_s) if open_samples else 0.0,
+        measurements=measured.measurements,
         doubts=measured.doubts,
         client_faults=measured.client_faults,
+        load_faults=measured.load_faults,
+        simulated=measured.simulated,
         repeat=repeat,
         run_id=measured.run_id,
     )
 
 
-def _duration_s(traffic: Traffic, measured: PointMeasured) -> float:
+def _duration_s(traffic: Traffic, samples: RequestSamples | None) -> float:
     """Of the schedule; where a number of requests ends it, until the last was meant to be sent."""
     if traffic.duration_s is not None:
         return traffic.duration_s
-    intended = measured.samples.intended_s[~measured.samples.is_warmup]
+    if samples is None:
+        return 0.0
+    intended = samples.intended_s[~samples.is_warmup]
     return float(np.nanmax(intended)) if len(intended) and not np.isnan(intended).all() else 0.0

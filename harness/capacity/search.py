@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.capacity.answer import answer, client_limit
+from harness.capacity.answer import answer, spoiled_rate
 from harness.capacity.evidence import error_share, judged_rates, leans_to_fail, least_n
 from harness.capacity.forecast import Forecast, Guess
 from harness.capacity.judge import SETTLE_SHARE
@@ -118,7 +118,7 @@ class _Search:
         self.stray_passes = [r for r in passed if self.fail_rps is not None and r > self.fail_rps]
 
     def next(self) -> Action:
-        again = self._client_again()
+        again = self._spoiled_again()
         if again is not None:
             return again
         low, high = self.pass_rps, self.fail_rps
@@ -174,19 +174,21 @@ class _Search:
             "attainment, or name a lowest rate"
         )
 
-    # -- the client is no part of the answer
+    # -- what spoils a point is no part of the answer
 
-    def _client_again(self) -> Action | None:
-        """A point that the client spoiled is measured once more; spoiled twice, it is the limit."""
-        limit = client_limit(self.points, self.fail_rps)
-        if limit is not None:
-            return self.end(f"the client could not keep its own schedule at {limit:g}/s, twice")
+    def _spoiled_again(self) -> Action | None:
+        """A point that says nothing about the server is measured once more: a passing disturbance
+        is no limit. Spoiled twice in a row, it ends the search."""
+        spoiled = spoiled_rate(self.points, self.fail_rps)
+        if spoiled is not None:
+            why = next(p.faults[0] for p in reversed(self.points) if p.rate_rps == spoiled)
+            return self.end(f"two points in a row at {spoiled:g}/s are invalid: {why}")
         last = self.points[-1] if self.points else None
         if last is None or last.is_usable or last.rate_rps is None:
             return None
         if self.fail_rps is not None and last.rate_rps >= self.fail_rps:
             return None
-        return self._measure(last.rate_rps, last.duration_s, "the client was disturbed: again")
+        return self._measure(last.rate_rps, last.duration_s, "the last point was invalid: again")
 
     def _recheck(self) -> Action | None:
         """A lower rate failed and a higher one passed: look at the lower one once more."""

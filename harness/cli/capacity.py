@@ -16,33 +16,38 @@ from harness.capacity.loop import find_capacity
 from harness.capacity.points import slowest_queue_s
 from harness.capacity.search import Measure, Question, result_now
 from harness.capacity.slo import Slo, slo_of
-from harness.cli.exits import Exit, told
-from harness.cli.live import progress
-from harness.cli.load_options import (
+from harness.cli.bench import (
     Api,
     Arrival,
-    Asked,
+    Burstiness,
     Endpoint,
     Input,
     KeyEnv,
     Model,
-    NoPage,
     NoStore,
     Out,
     Output,
-    Page,
-    Picture,
     Seed,
     Timeout,
+    Tokenizer,
     Warmup,
-    asked_of,
+    Workers,
+)
+from harness.cli.exits import Exit, told
+from harness.cli.live import progress
+from harness.cli.load_options import (
+    Calibrate,
+    LoadWords,
+    NoPage,
+    Page,
+    Picture,
     duration_of,
     share_of,
 )
-from harness.cli.load_outputs import Keeping, Outputs, patient, reach, told_of
+from harness.cli.load_outputs import Keeping, Outputs, Sending, patient, reach, told_of
 from harness.cli.options import Json, Quiet, Store
 from harness.cli.output import stderr, stdout
-from harness.errors import SpecError
+from harness.errors import EngineDied, SpecError
 from results.capacity import Capacity, LoadTold, Point, RateJudged, Verdict
 from results.clock import SystemClock
 from results.units import format_interval, format_value
@@ -77,8 +82,8 @@ _STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNDECIDED: "dim"}
 
 def capacity(
     endpoint: Endpoint,
-    model: Model,
     slo: SloText,
+    model: Model = None,
     attainment: Attainment = None,
     minimum: Minimum = None,
     maximum: Maximum = None,
@@ -88,11 +93,15 @@ def capacity(
     max_points: MaxPoints = 60,
     api: Api = "completions",
     arrival: Arrival = "poisson",
+    burstiness: Burstiness = 1.0,
     input_tokens: Input = "64",
     output_tokens: Output = "64",
     warmup: Warmup = 2,
     timeout: Timeout = 120.0,
     seed: Seed = 0,
+    tokenizer: Tokenizer = None,
+    workers: Workers = 1,
+    calibrate: Calibrate = True,
     api_key_env: KeyEnv = "",
     store: Store = None,
     no_store: NoStore = False,
@@ -113,16 +122,18 @@ def capacity(
     """
     with told():
         outputs = Outputs.of(out, page, no_page, picture, as_json)
-        asked = asked_of(
-            endpoint, model, api, arrival, input_tokens, output_tokens,
-            warmup, timeout, seed, api_key_env,
+        words = LoadWords(
+            endpoint=endpoint, model=model, api=api, arrival=arrival, burstiness=burstiness,
+            input_tokens=input_tokens, output_tokens=output_tokens, warmup=warmup,
+            timeout=timeout, seed=seed, tokenizer=tokenizer, api_key_env=api_key_env,
         )  # fmt: skip
         limits = slo_of(slo)
         if attainment is not None:
             share = share_of(attainment, "--attainment", low=0.0, high=1.0)
             limits = replace(limits, attainment=share)
         question = _question(limits, minimum, maximum, tolerance, confidence, budget, max_points)
-        code = _search(asked, limits, question, outputs, Keeping(store, no_store), quiet)
+        sending, keeping = Sending(workers, calibrate), Keeping(store, no_store)
+        code = _search(words, limits, question, outputs, sending, keeping, quiet)
     raise typer.Exit(code)
 
 
@@ -159,13 +170,24 @@ def _question(
 
 
 def _search(
-    asked: Asked, slo: Slo, question: Question, outputs: Outputs, keeping: Keeping, quiet: bool
+    words: LoadWords,
+    slo: Slo,
+    question: Question,
+    outputs: Outputs,
+    sending: Sending,
+    keeping: Keeping,
+    quiet: bool,
 ) -> Exit:
-    clock = SystemClock()
+    clock, ask = SystemClock(), words.ask()
     points: list[Point] = []
-    stopped = False
-    with progress(stderr(), clock, quiet) as shown:
-        ends = reach(asked, slo, name="capacity", keeping=keeping, clock=clock, shown=shown)
+    code: Exit | None = None
+    with (
+        progress(stderr(), clock, quiet) as shown,
+        reach(
+            words, ask, slo, name="capacity",
+            keeping=keeping, sending=sending, clock=clock, shown=shown,
+        ) as reached,
+    ):  # fmt: skip
 
         def begin(next_one: Measure) -> None:
             spent_s = sum(p.took_s for p in points)
@@ -179,18 +201,21 @@ def _search(
             found = find_capacity(
                 question,
                 conditions_of(slo.limits, slo.attainment),
-                patient(asked.traffic, slo),
-                ends.measure,
+                patient(ask.traffic, slo),
+                reached.measure,
                 points=points,
                 begin=begin,
             )
         except KeyboardInterrupt:
-            stopped = True
+            code = Exit.INTERRUPTED
             found = result_now(question, points, "stopped by the user")
-    told_ = told_of(asked, slo, ends.simulated, sys.argv[1:])
-    _tell(told_, found, points, outputs, ends.search_id)
-    if stopped:
-        return Exit.INTERRUPTED
+        except EngineDied as error:
+            code = Exit.INFRASTRUCTURE
+            found = result_now(question, points, str(error))
+    head = told_of(reached, ask, slo, points, sys.argv[1:])
+    _tell(head, found, points, outputs, reached.search_id)
+    if code is not None:
+        return code
     return Exit.OK if found.is_conclusive else Exit.INVALID
 
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from harness.bench.ask import Ask
+from harness.bench.preflight import look
 from harness.capacity.keep import kept_points
-from harness.capacity.measure import MeasurePoint, PointMeasured, look, measure_endpoint_once
+from harness.capacity.measure import MeasurePoint, point_measurer
 from harness.capacity.points import patience_s
 from harness.capacity.slo import Slo
-from harness.cli.load_options import Asked, length_words
+from harness.cli.live import Shown
+from harness.cli.load_options import LoadWords
 from harness.cli.options import store_of
-from harness.cli.output import print_json
+from harness.cli.output import json_text, print_json
 from harness.errors import HarnessError, SpecError
-from harness.progress import Progress
+from harness.load.fleet import Pulse
 from harness.settings import read_settings
 from reports.model import Plot, Report
-from results.capacity import LoadTold
+from results.capacity import LoadTold, Point
 from results.clock import Clock
 from results.record import new_run_id
-from workloads.traffic.spec import Traffic
+from workloads.base import ServerTarget
+from workloads.traffic.spec import FixedLength, Length, Traffic
 
 _PICTURES = (".svg", ".png")
 
@@ -36,43 +39,80 @@ class Keeping(NamedTuple):
     no_store: bool
 
 
+class Sending(NamedTuple):
+    """With how many senders, calibrated or not."""
+
+    workers: int
+    calibrate: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
+class Reached:
     """An endpoint that was looked at, and how a point of it is measured."""
 
+    base_url: str
+    model: str
     measure: MeasurePoint
-    simulated: bool
     search_id: str  # ties the records of one search together
 
 
+@contextmanager
 def reach(
-    asked: Asked, slo: Slo | None, *, name: str, keeping: Keeping, clock: Clock, shown: Progress
-) -> Endpoints:
-    """Look whether the endpoint answers. Raises DeploymentError when it does not."""
+    words: LoadWords,
+    ask: Ask,
+    slo: Slo | None,
+    *,
+    name: str,
+    keeping: Keeping,
+    sending: Sending,
+    clock: Clock,
+    shown: Shown,
+) -> Iterator[Reached]:
+    """Look whether the endpoint answers; its senders live until the context is left.
+
+    Raises EndpointUnreachable or SpecError, and StoreUnwritable before anything is sent.
+    """
+    if sending.workers < 1:
+        raise SpecError(f"--workers {sending.workers}: at least one has to send")
     search_id = new_run_id(clock.now_utc())
     store = None if keeping.no_store else store_of(keeping.store)
     if store is not None:
         store.prepare()
-    shown.phase("endpoint", f"looking at {asked.target.base_url}")
-    simulated = look(asked.target, asked.traffic.api)
-
-    def measure(traffic: Traffic) -> PointMeasured:
-        return measure_endpoint_once(asked.target, traffic, on_progress=shown.advance, clock=clock)
-
-    if store is None:
-        return Endpoints(measure=measure, simulated=simulated, search_id=search_id)
-    kept = kept_points(
-        measure,
-        asked.target,
-        name=name,
-        slo={limit.metric: limit.limit_s for limit in slo.limits} if slo else {},
-        simulated=simulated,
-        experiment_id=search_id,
-        store=store,
-        clock=clock,
-        image_digest=read_settings().image_digest,
+    shown.phase("endpoint", f"looking at {words.endpoint}")
+    key_env = words.api_key_env
+    found = look(words.endpoint, words.model, words.api, api_key=ask.api_key, api_key_env=key_env)
+    target = ServerTarget(
+        base_url=found.base_url,
+        model=found.model,
+        api_key_env=key_env,
+        vocab_size=ask.vocab_size,
     )
-    return Endpoints(measure=kept, simulated=simulated, search_id=search_id)
+
+    def beat(pulse: Pulse) -> None:
+        shown.note(f"{pulse.rate_rps:.1f}/s done, {pulse.num_failed} failed")
+
+    with point_measurer(
+        target,
+        workers=sending.workers,
+        calibrate=sending.calibrate,
+        shown=shown,
+        on_pulse=beat,
+        clock=clock,
+    ) as measure:
+        if store is not None:
+            measure = kept_points(
+                measure,
+                target,
+                name=name,
+                slo=slo.per_request if slo else {},
+                experiment_id=search_id,
+                store=store,
+                clock=clock,
+                image_digest=read_settings().image_digest,
+            )
+        yield Reached(
+            base_url=found.base_url, model=found.model, measure=measure, search_id=search_id
+        )
 
 
 def patient(traffic: Traffic, slo: Slo) -> Traffic:
@@ -80,24 +120,35 @@ def patient(traffic: Traffic, slo: Slo) -> Traffic:
     return replace(traffic, request_timeout_s=patience_s(slo.limits, traffic))
 
 
-def told_of(asked: Asked, slo: Slo | None, simulated: bool, words: Sequence[str]) -> LoadTold:
+def told_of(
+    reached: Reached, ask: Ask, slo: Slo | None, points: Sequence[Point], command: Sequence[str]
+) -> LoadTold:
     """The head of a document and of a page."""
-    traffic = asked.traffic
+    traffic = ask.traffic
     return LoadTold(
-        endpoint=asked.target.base_url,
-        model=asked.target.model,
-        evidence="simulated" if simulated else "measured",
+        endpoint=reached.base_url,
+        model=reached.model,
+        evidence="simulated" if any(p.simulated for p in points) else "measured",
         slo=slo.text if slo else "",
         traffic={
             "api": traffic.api,
             "arrivals": traffic.arrivals.kind,
-            "prompt_tokens": length_words(traffic.prompt_tokens),
-            "output_tokens": length_words(traffic.output_tokens),
+            "prompt_tokens": _length_words(traffic.prompt_tokens),
+            "output_tokens": _length_words(traffic.output_tokens),
             "warmup": traffic.num_warmup_requests,
             "seed": traffic.seed,
         },
-        command=shlex.join(["windtunnel", *words]),
+        command=shlex.join(["windtunnel", *command]),
     )
+
+
+def _length_words(length: Length) -> str:
+    """``64`` or ``uniform low 16 high 256``."""
+    if isinstance(length, FixedLength):
+        return str(length.tokens)
+    values = asdict(length)
+    kind = values.pop("kind")
+    return " ".join([str(kind), *(f"{name} {value}" for name, value in values.items())])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +204,8 @@ class Outputs:
     def tell(self, schema: str, body: Mapping[str, Any]) -> bool:
         """Write and print the document as asked; whether it was printed."""
         if self.out is not None:
-            document = {"schema": schema, **body}
-            text = json.dumps(document, indent=2, allow_nan=False, default=str)
             with _writing(self.out, "--out"):
-                self.out.write_text(text + "\n", encoding="utf-8")
+                self.out.write_text(json_text(schema, body) + "\n", encoding="utf-8")
         if self.as_json:
             print_json(schema, body)
         return self.as_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -20,39 +20,42 @@ from harness.capacity.curve import (
     users_of,
 )
 from harness.capacity.document import SWEEP_SCHEMA, sweep_document
-from harness.capacity.judge import Condition, conditions_of
+from harness.capacity.judge import conditions_of
 from harness.capacity.loop import sweep as measure_loads
 from harness.capacity.slo import Slo, slo_of
-from harness.cli.exits import Exit, told
-from harness.cli.live import progress
-from harness.cli.load_options import (
+from harness.cli.bench import (
     Api,
     Arrival,
-    Asked,
+    Burstiness,
+    Duration,
     Endpoint,
     Input,
     KeyEnv,
     Model,
-    NoPage,
     NoStore,
+    NumRequests,
     Out,
     Output,
-    Page,
-    Picture,
     Seed,
+    Think,
     Timeout,
+    Tokenizer,
     Warmup,
-    asked_of,
+    Workers,
 )
-from harness.cli.load_outputs import Endpoints, Keeping, Outputs, reach, told_of
+from harness.cli.exits import Exit, told
+from harness.cli.live import progress
+from harness.cli.load_options import Calibrate, LoadWords, NoPage, Page, Picture
+from harness.cli.load_outputs import Keeping, Outputs, Reached, Sending, reach, told_of
 from harness.cli.options import Json, Quiet, Store
 from harness.cli.output import stderr, stdout
-from harness.errors import SpecError
+from harness.errors import EngineDied, SpecError
 from harness.progress import Progress
 from reports.sweep_numbers import LoadSeen, loads_seen
 from reports.sweep_words import knee_sentence
 from results.capacity import LoadTold, Point
 from results.clock import SystemClock
+from workloads.traffic.spec import Traffic
 
 _SCOUT_S = 5.0
 _DEFAULT_S = 30.0
@@ -65,13 +68,6 @@ Users = Annotated[
     str | None,
     _Opt("--concurrency", metavar="USERS", help="Closed loop: 1,8,64 or 1:256 (doubling)."),
 ]
-Think = Annotated[float, _Opt("--think-time", min=0.0, metavar="S", help="Of a user.")]
-Duration = Annotated[
-    float | None, _Opt("--duration", min=0.1, metavar="S", help="Of a point. Default: 30 s.")
-]
-NumRequests = Annotated[
-    int | None, _Opt("--num-requests", min=1, metavar="N", help="Of a point, at most.")
-]
 Repeats = Annotated[int, _Opt("--repeats", min=1, metavar="N", help="Points of each load.")]
 SloText = Annotated[
     str, _Opt("--slo", metavar="LIMITS", help="Also tell the share that meets it: see capacity.")
@@ -80,7 +76,7 @@ SloText = Annotated[
 
 def sweep(
     endpoint: Endpoint,
-    model: Model,
+    model: Model = None,
     rates: Rates = None,
     concurrency: Users = None,
     think_time: Think = 0.0,
@@ -90,11 +86,15 @@ def sweep(
     slo: SloText = "",
     api: Api = "completions",
     arrival: Arrival = "poisson",
+    burstiness: Burstiness = 1.0,
     input_tokens: Input = "64",
     output_tokens: Output = "64",
     warmup: Warmup = 2,
     timeout: Timeout = 120.0,
     seed: Seed = 0,
+    tokenizer: Tokenizer = None,
+    workers: Workers = 1,
+    calibrate: Calibrate = True,
     api_key_env: KeyEnv = "",
     store: Store = None,
     no_store: NoStore = False,
@@ -115,18 +115,32 @@ def sweep(
     """
     with told():
         outputs = Outputs.of(out, page, no_page, picture, as_json)
-        asked = asked_of(
-            endpoint, model, api, arrival, input_tokens, output_tokens,
-            warmup, timeout, seed, api_key_env,
+        words = LoadWords(
+            endpoint=endpoint, model=model, api=api, arrival=arrival, burstiness=burstiness,
+            input_tokens=input_tokens, output_tokens=output_tokens, warmup=warmup,
+            timeout=timeout, seed=seed, tokenizer=tokenizer, api_key_env=api_key_env,
         )  # fmt: skip
-        asked = replace(asked, traffic=replace(asked.traffic, num_requests=num_requests))
         if duration is None and num_requests is None:
             duration = _DEFAULT_S
-        code = _sweep(
-            asked, _loads(rates, concurrency), slo_of(slo) if slo else None, repeats,
-            duration, think_time, outputs, Keeping(store, no_store), quiet,
+        shape = _Shape(
+            loads=_loads(rates, concurrency), repeats=repeats, duration_s=duration,
+            num_requests=num_requests, think_s=think_time,
         )  # fmt: skip
+        sending, keeping = Sending(workers, calibrate), Keeping(store, no_store)
+        limits = slo_of(slo) if slo else None
+        code = _sweep(words, shape, limits, outputs, sending, keeping, quiet)
     raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """What every load of the sweep is like. ``loads`` (): they are found by scouting."""
+
+    loads: tuple[Load, ...]
+    repeats: int
+    duration_s: float | None
+    num_requests: int | None
+    think_s: float
 
 
 def _loads(rates: str | None, concurrency: str | None) -> tuple[Load, ...]:
@@ -141,53 +155,58 @@ def _loads(rates: str | None, concurrency: str | None) -> tuple[Load, ...]:
 
 
 def _sweep(
-    asked: Asked,
-    loads: tuple[Load, ...],
+    words: LoadWords,
+    shape: _Shape,
     slo: Slo | None,
-    repeats: int,
-    duration_s: float | None,
-    think_s: float,
     outputs: Outputs,
+    sending: Sending,
     keeping: Keeping,
     quiet: bool,
 ) -> Exit:
-    clock = SystemClock()
+    clock, ask = SystemClock(), words.ask(num_requests=shape.num_requests)
     conditions = conditions_of(slo.limits, slo.attainment) if slo else ()
     points: list[Point] = []
-    stopped = False
-    with progress(stderr(), clock, quiet) as shown:
-        ends = reach(asked, slo, name="sweep", keeping=keeping, clock=clock, shown=shown)
+    code: Exit | None = None
+    with (
+        progress(stderr(), clock, quiet) as shown,
+        reach(
+            words, ask, slo, name="sweep",
+            keeping=keeping, sending=sending, clock=clock, shown=shown,
+        ) as reached,
+    ):  # fmt: skip
         try:
-            scouted = 0
+            loads, scouted = shape.loads, 0
             if not loads:
-                loads, scouted = _scouted(asked, ends, shown)
-            order = in_order(loads, repeats, asked.traffic.seed)
+                loads, scouted = _scouted(ask.traffic, reached, shown)
+            order = in_order(loads, shape.repeats, ask.traffic.seed)
 
             def begin(i: int, load: Load) -> None:
                 shown.phase("point", f"{load.words}, point {i + 1} of {len(order)}")
 
             measure_loads(
-                order, conditions, asked.traffic, ends.measure,
-                duration_s=duration_s, think_s=think_s, first_number=scouted,
+                order, conditions, ask.traffic, reached.measure,
+                duration_s=shape.duration_s, think_s=shape.think_s, first_number=scouted,
                 points=points, begin=begin,
             )  # fmt: skip
         except KeyboardInterrupt:
-            stopped = True
-    head = told_of(asked, slo, ends.simulated, sys.argv[1:])
-    _tell(head, points, outputs, ends.search_id)
-    if stopped:
-        return Exit.INTERRUPTED
-    return Exit.OK if all(p.is_usable for p in points) else Exit.INVALID
+            code = Exit.INTERRUPTED
+        except EngineDied as error:
+            code = Exit.INFRASTRUCTURE
+            stderr().print(f"windtunnel: {error}", markup=False, soft_wrap=True)
+    head = told_of(reached, ask, slo, points, sys.argv[1:])
+    _tell(head, points, outputs, reached.search_id)
+    if code is not None:
+        return code
+    return Exit.OK if points and all(p.is_usable for p in points) else Exit.INVALID
 
 
-def _scouted(asked: Asked, ends: Endpoints, shown: Progress) -> tuple[tuple[Load, ...], int]:
+def _scouted(traffic: Traffic, reached: Reached, shown: Progress) -> tuple[tuple[Load, ...], int]:
     """Rates up to where the server falls behind, and how many points it took to find them."""
     found: list[Point] = []
-    conditions: tuple[Condition, ...] = ()
     while (rate := next_scout(found)) is not None:
         shown.phase("scout", f"does the server keep up with {rate:g}/s?")
         measure_loads(
-            [Load(rate_rps=rate)], conditions, asked.traffic, ends.measure,
+            [Load(rate_rps=rate)], (), traffic, reached.measure,
             duration_s=_SCOUT_S, think_s=0.0, first_number=len(found),
             points=found, begin=lambda _i, _load: None,
         )  # fmt: skip
@@ -216,7 +235,7 @@ def _tell(head: LoadTold, points: Sequence[Point], outputs: Outputs, search_id: 
         return
     console.print(knee_sentence(knee, loads), markup=False, soft_wrap=True)
     console.print(_table(loads))
-    for fault in dict.fromkeys(f for load in loads for f in load.client_faults):
+    for fault in dict.fromkeys(f for load in loads for f in load.faults):
         console.print(fault, style="yellow", markup=False, soft_wrap=True)
     if path is not None:
         console.print(f"page  {path}", markup=False, soft_wrap=True)
@@ -247,6 +266,6 @@ def _table(loads: Sequence[LoadSeen]) -> Table:
             cells.append(load.attainment().words("ratio"))
         state = "falls behind" if load.behind else "" if load.is_users else "keeps up"
         if not load.usable:
-            state = "client-limited"
+            state = "invalid"
         table.add_row(load.words, *cells, f"{load.num_requests:,}", f"{load.num_failed:,}", state)
     return table

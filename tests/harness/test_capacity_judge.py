@@ -27,7 +27,7 @@ from harness.capacity.judge import (
 )
 from harness.capacity.measure import PointMeasured
 from harness.capacity.points import at_rate, patience_s, point_of, salted, slowest_queue_s
-from harness.capacity.slo import PRESETS, Limit, slo_of
+from harness.capacity.slo import Limit, slo_of
 from harness.errors import SpecError
 from results.capacity import ConstraintSeen, Point, Verdict, falls_behind, growth_of
 from results.record import Doubt
@@ -287,6 +287,7 @@ def test_every_point_has_prompts_and_arrivals_of_its_own() -> None:
     assert a.intended_s[5] != b.intended_s[5]
     assert loads[0].arrivals == PoissonArrivals(rate_rps=50.0)
     assert loads[0].duration_s == 4.0
+    assert len({load.salt for load in loads}) == 20
 
 
 def test_requests_are_waited_for_well_past_their_limits() -> None:
@@ -312,7 +313,9 @@ def test_a_point_tells_the_client_from_the_server() -> None:
     samples = samples_of(np.full(100, 0.1), 10.0, failed=(50, 51))
     server = Doubt(code="failed_requests", message="2 of 100", invalidates=True)
     client = Doubt(code="client_late", message="late by 9 ms", invalidates=True)
-    measured = PointMeasured(samples=samples, doubts=(server,), took_s=12.0, run_id="r1")
+    measured = PointMeasured(
+        samples=samples, doubts=(server,), took_s=12.0, run_id="r1", simulated=True
+    )
     seen = point_of(measured, traffic, conditions_of([TTFT], 0.99))
     assert seen.is_usable
     assert (seen.rate_rps, seen.num_users) == (10.0, None)
@@ -320,6 +323,15 @@ def test_a_point_tells_the_client_from_the_server() -> None:
     assert seen.doubts == (server,)
     spoiled = point_of(replace(measured, doubts=(server, client)), traffic, ())
     assert spoiled.client_faults == ("late by 9 ms",)
+    assert (spoiled.is_usable, spoiled.load_faults, spoiled.simulated) == (False, (), True)
+    cached = Doubt(code="unexpected_cache_hits", message="90 % hits", invalidates=True)
+    helped = point_of(replace(measured, doubts=(cached,)), traffic, ())
+    assert (helped.is_usable, helped.load_faults) == (False, ("90 % hits",))
+    slow = Doubt(code="client_too_slow", message="ceiling", invalidates=True)
+    unsent = PointMeasured(samples=None, doubts=(slow,), took_s=1.0)
+    none = point_of(unsent, traffic, conditions_of([TTFT], 0.99))
+    assert (none.num_requests, none.constraints, none.client_faults) == (0, (), ("ceiling",))
+    assert point_of(unsent, replace(traffic, duration_s=None, num_requests=5), ()).duration_s == 0
     users = replace(traffic, arrivals=ClosedLoop(num_users=4), duration_s=None, num_requests=100)
     seen = point_of(measured, users, ())
     assert (seen.rate_rps, seen.num_users) == (None, 4)
@@ -340,16 +352,18 @@ def test_limits_are_read() -> None:
 def test_presets_are_known() -> None:
     chat = slo_of("chat")
     assert chat.attainment == 0.9
+    assert chat.text == "chat"
     assert {limit.metric for limit in chat.limits} == {"ttft_s", "tpot_s"}
     # loadgen/mlperf.conf, in milliseconds
     server = slo_of("mlperf-llama2-70b-server")
     assert [limit.limit_s for limit in server.limits] == [2.0, 0.2]
     assert all(limit.share == 0.99 for limit in server.limits)
-    assert {"code-completion", "summarisation"} <= set(PRESETS)
+    assert slo_of("ttft=1s,attainment=95%").attainment == 0.95
+    assert slo_of("ttft_p99=1s,ttft=2s").per_request == {"ttft_s": 1.0}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "ttft", "ttft=5", "ttft=0ms", "itl=5ms", "chatty", "ttft_p0=1s"]
+    "text", ["", "ttft", "ttft=5", "ttft=0ms", "itl_p99=5ms", "e2e_mean=1s", "chatty", "ttft_p0=1s"]
 )
 def test_what_is_no_limit_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="--slo"):

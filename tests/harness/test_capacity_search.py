@@ -265,11 +265,22 @@ def test_the_clients_limit_is_no_failure_of_the_server() -> None:
     question = Question(shares=(0.99,), budget_s=600.0)
     found, points = search(question, spoiled_above(20.0, step_server(1000.0)))
     assert found.kind is CapacityKind.CLIENT_LIMITED
-    assert found.client_limit_rps == 32.0
+    assert found.spoiled_rps == 32.0
     assert found.failed_rps is None
     assert not any(r.verdict is Verdict.FAIL for r in found.rates)
     assert [p.rate_rps for p in points[-2:]] == [32.0, 32.0]
     assert not found.is_conclusive
+
+
+def test_a_load_that_was_not_the_one_asked_for_ends_the_search() -> None:
+    def measure(asked: Measure) -> Point:
+        return replace(step_server(77.0)(asked), load_faults=("the prefix cache helped",))
+
+    found, points = search(Question(shares=(0.99,), budget_s=600.0), measure)
+    assert found.kind is CapacityKind.INVALID
+    assert len(points) == 2
+    assert found.faults == ("the prefix cache helped",)
+    assert "the prefix cache helped" in found.why
 
 
 def test_a_client_disturbed_once_is_measured_again() -> None:
@@ -294,7 +305,7 @@ def test_a_client_limit_above_a_rate_that_failed_does_not_matter() -> None:
 
     found, _ = search(Question(shares=(0.99,), budget_s=3600.0), measure)
     assert found.kind is CapacityKind.FOUND
-    assert found.client_limit_rps is None
+    assert found.spoiled_rps is None
 
 
 def test_a_higher_rate_that_passes_makes_the_lower_one_be_measured_again() -> None:

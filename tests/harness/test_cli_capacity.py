@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from harness.bench.preflight import Found
 from harness.capacity.measure import PointMeasured
 from harness.cli import load_outputs
 from harness.cli.app import app
-from harness.errors import DeploymentError
+from harness.errors import EndpointUnreachable, EngineDied
+from harness.progress import Progress
+from results.measure import measure_requests
 from results.record import Doubt
 from results.samples import RequestSamples
 from workloads.base import ServerTarget
@@ -38,18 +42,28 @@ class Server:
         self.calls: list[Traffic] = []
         self.spoil: Callable[[Traffic], bool] = lambda _: False
         self.stop_at = -1
+        self.stop_by: BaseException = KeyboardInterrupt()
 
-    def measure(
-        self, target: ServerTarget, traffic: Traffic, *, on_progress: Any, clock: Any
-    ) -> PointMeasured:
+    @contextmanager
+    def measurer(self, target: ServerTarget, *, shown: Progress, **_: Any) -> Iterator[Any]:
+        self.target = target
+        yield lambda traffic: self.measure(traffic, shown)
+
+    def measure(self, traffic: Traffic, shown: Progress) -> PointMeasured:
         if len(self.calls) == self.stop_at:
-            raise KeyboardInterrupt
+            raise self.stop_by
         self.calls.append(traffic)
         samples = self._samples(traffic)
-        on_progress(samples.num_requests, samples.num_requests, 1.0)
+        shown.advance(samples.num_requests, samples.num_requests, 1.0)
         doubts = (LATE,) if self.spoil(traffic) else ()
         took_s = float(samples.done_s.max()) if samples.num_requests else 0.0
-        return PointMeasured(samples=samples, doubts=doubts, took_s=took_s)
+        return PointMeasured(
+            samples=samples,
+            doubts=doubts,
+            took_s=took_s,
+            measurements=measure_requests(samples, {}, 0),
+            simulated=True,
+        )
 
     def _samples(self, traffic: Traffic) -> RequestSamples:
         service_s = 1.0 / self.rate_rps
@@ -86,8 +100,9 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server(rate_rps=100.0)
-    monkeypatch.setattr(load_outputs, "look", lambda target, api: True)
-    monkeypatch.setattr(load_outputs, "measure_endpoint_once", made.measure)
+    found = Found(base_url="http://server.test:8000", model="m", models=("m",))
+    monkeypatch.setattr(load_outputs, "look", lambda *_, **__: found)
+    monkeypatch.setattr(load_outputs, "point_measurer", made.measurer)
     return made
 
 
@@ -167,7 +182,7 @@ def test_the_clients_limit_is_told_and_is_no_answer(server: Server) -> None:
     assert done.exit_code == 4
     assert "the client's limit was reached at 32/s" in done.stdout
     found = document(run(*CAPACITY, "--no-page", "--json"))
-    assert (found["valid"], found["failed_rps"], found["client_limit_rps"]) == (False, None, 32.0)
+    assert (found["valid"], found["failed_rps"], found["spoiled_rps"]) == (False, None, 32.0)
 
 
 @pytest.mark.parametrize("num_points", [0, 4])
@@ -179,6 +194,17 @@ def test_ctrl_c_tells_what_is_known(server: Server, num_points: int) -> None:
     assert found["why"] == "stopped by the user"
     assert found["num_points"] == num_points
     assert len(found["rates"]) == num_points
+
+
+def test_a_server_that_goes_away_leaves_what_is_known(server: Server) -> None:
+    server.stop_at, server.stop_by = 3, EngineDied("load", "it stopped answering")
+    done = run(*CAPACITY, "--json", "--no-page")
+    assert done.exit_code == 3
+    assert (document(done)["num_points"], document(done)["why"]) == (3, "it stopped answering")
+    server.calls.clear()
+    done = run(*SWEEP, "--rates", "5,10,20,40", "--json", "--no-page")
+    assert (done.exit_code, len(document(done)["points"])) == (3, 3)
+    assert "it stopped answering" in done.stderr
 
 
 def test_points_are_kept(server: Server, tmp_path: Path) -> None:
@@ -203,9 +229,10 @@ USAGE = [
     (("capacity", *ENDPOINT, "--slo", "ttft=1s", "--attainment", "100%"), "a share between"),
     (("capacity", *ENDPOINT, "--slo", "ttft=1s", "--picture", "a.gif"), "a picture is .svg"),
     (("capacity", *ENDPOINT, "--slo", "ttft=1s", "--out", "/nowhere/a.json"), "no folder"),
-    (("capacity", *ENDPOINT, "--slo", "ttft=1s", "--api", "soap"), "completions or chat"),
-    (("capacity", *ENDPOINT, "--slo", "ttft=1s", "--arrival", "late"), "poisson, constant"),
-    (("sweep", "--endpoint", "server", "--model", "m"), "write http://HOST:PORT"),
+    (("capacity", *ENDPOINT, "--slo", "ttft=1s", "--api", "soap"), "one of completions, chat"),
+    (("capacity", *ENDPOINT, "--slo", "ttft=1s", "--arrival", "late"), "constant, poisson"),
+    (("sweep", *ENDPOINT, "--workers", "0"), "at least one has to send"),
+    (("sweep", *ENDPOINT, "--api-key-env", "NO_SUCH_KEY_HERE"), "which is not set"),
     (("sweep", *ENDPOINT, "--rates", "1", "--concurrency", "1"), "name one"),
     (("sweep", *ENDPOINT, "--rates", "fast"), "no number"),
     (("sweep", *ENDPOINT, "--input-tokens", "9:3"), "no length"),
@@ -222,8 +249,8 @@ def test_words_that_mean_nothing_are_usage(server: Server, words: Any, said: str
 
 
 def test_nobody_there_is_infrastructure(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    def nobody(target: ServerTarget, api: str) -> bool:
-        raise DeploymentError("startup", "nobody answers")
+    def nobody(*_: Any, **__: Any) -> Found:
+        raise EndpointUnreachable("nobody answers")
 
     monkeypatch.setattr(load_outputs, "look", nobody)
     for words in (CAPACITY, ("sweep", *ENDPOINT, "--no-store")):
@@ -287,7 +314,7 @@ def test_a_sweep_that_the_client_spoiled_is_invalid(server: Server) -> None:
     server.spoil = lambda t: getattr(t.arrivals, "rate_rps", 0.0) > 30.0
     done = run(*SWEEP, "--rates", "20,40")
     assert done.exit_code == 4
-    assert "client-limited" in done.stdout
+    assert "invalid" in done.stdout
     assert "the client itself was late" in done.stdout
 
 

@@ -178,9 +178,14 @@ def texts(row: Sequence[Cell]) -> list[str]:
             "Undecided: no rate was decided; the budget of 600 s is spent.",
         ),
         (
+            "invalid",
+            {"capacity_rps": None, "spoiled_rps": 8.0, "faults": ("90 % hits",)},
+            "Not known; at 8/s the load was not the one asked for: 90 % hits.",
+        ),
+        (
             "client_limited",
-            {"failed_rps": None, "client_limit_rps": 64.0},
-            "Not known; at least 24 requests/s; the client's limit was reached at 64/s",
+            {"failed_rps": None, "spoiled_rps": 64.0, "faults": ("late",)},
+            "Not known, at least 24 requests/s; the client's limit was reached at 64/s, give it a",
         ),
     ],
 )
@@ -188,7 +193,7 @@ def test_the_answer_is_a_sentence(kind: str, changes: dict[str, object], said: s
     told = capacity_sentence(capacity(CapacityKind(kind), **changes))
     assert told.startswith(said)
     guessed = changes.get("estimate_rps", 37.0) is not None and kind not in (
-        "found", "below", "at_least", "client_limited",
+        "found", "below", "at_least", "client_limited", "invalid",
     )  # fmt: skip
     assert ("near 37/s; that is a guess" in told) is guessed
 
@@ -223,7 +228,7 @@ def test_what_the_client_spoiled_is_in_no_number_and_is_told() -> None:
     number = load.number("achieved_rate")
     assert (number.value, number.reason) == (None, "late by 9 ms")
     report = sweep_report(TOLD, [spoiled], Knee(load=None, rule="r", why="w"))
-    assert texts(table_of(report, "loads").rows[0])[-1] == "client-limited"
+    assert texts(table_of(report, "loads").rows[0])[-1] == "invalid"
     assert "client_late: late by 9 ms" in render_html(report)
     (both,) = loads_seen([spoiled, point(12.0, repeat=1)])
     assert both.number("achieved_rate").value == pytest.approx(12.2)
