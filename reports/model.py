@@ -167,6 +167,7 @@ class Report:
 
     title: str
     sentence: str
+    kind: str = "run report"
     badges: tuple[Badge, ...] = ()
     banners: tuple[Paragraph, ...] = ()
     sections: tuple[Section, ...] = field(default_factory=tuple)

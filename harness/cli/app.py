@@ -21,6 +21,8 @@ COMMANDS = {
     "plan": "plan:plan",
     "run": "run:run",
     "bench": "bench:bench",
+    "capacity": "capacity:capacity",
+    "sweep": "sweep:sweep",
     "report": "report:report",
     "selftest": "selftest:selftest",
     "import": "interop:import_",

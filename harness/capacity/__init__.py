@@ -1,0 +1,1 @@
+"""How much load a server takes: the capacity search, the latency–throughput curve."""
