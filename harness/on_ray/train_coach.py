@@ -109,7 +109,7 @@ class TrainCoach:
             rank: getattr(failure, "health_check_failure", failure)
             for rank, failure in sorted(failures.items())
         }
-        if any(isinstance(d, ray.exceptions.ActorUnavailableError) for d in deaths.values()):
+        if any(isinstance(d, ray.exceptions.RayActorError) for d in deaths.values()):
             self._await_verdict(node_ids, train_group.SILENT_RANK_S)
         lost = train_group.dead_nodes(node_ids)
         if lost:
@@ -128,10 +128,11 @@ class TrainCoach:
         return Ending("controller", f"Ray Train failed: {first_lines(str(error))}", lines)
 
     def _await_verdict(self, node_ids: tuple[str, ...], patience_s: float) -> None:
-        """Return once a node or a worker is known to be dead.
+        """Return once it is known whether a worker's process is gone or its whole node.
 
-        Ray calls an actor unavailable as soon as its process no longer answers. Whether that
-        process or its whole node is gone it knows only some health checks later.
+        Ray calls an actor unavailable, or dead, as soon as its process no longer answers; that its
+        node is gone it knows only some health checks later. A node that takes no connection is on
+        its way there.
         """
         from harness.on_ray import train_group
 
@@ -139,8 +140,8 @@ class TrainCoach:
             workers = list(self._workers)
         clock = SystemClock()
         deadline_s = clock.monotonic_s() + patience_s
-        while clock.monotonic_s() < deadline_s:
-            if train_group.dead_nodes(node_ids) or any(_is_dead(w) for w in workers):
+        while clock.monotonic_s() < deadline_s and not train_group.dead_nodes(node_ids):
+            if train_group.all_take_connections(node_ids) and any(map(_is_dead, workers)):
                 return
             clock.sleep(0.2)
 

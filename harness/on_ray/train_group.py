@@ -18,6 +18,7 @@ Written against ray 2.60 (pinned); ``tests/harness/test_train_actor.py`` fails w
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup
 
 POLL_S = 0.25  # how often the ranks are asked how they are
+CONNECT_S = 2.0
 SILENT_RANK_S = 30.0  # Ray's own patience with a node that no longer answers, and some
 
 
@@ -182,3 +184,16 @@ def dead_nodes(node_ids: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the nodes that Ray knows to be gone, or no longer knows."""
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
     return tuple(node_id for node_id in node_ids if node_id not in alive)
+
+
+def all_take_connections(node_ids: tuple[str, ...]) -> bool:
+    """Whether the raylets of these nodes still listen, as far as a connection tells."""
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if node["NodeID"] not in node_ids:
+            continue
+        where = (node["NodeManagerAddress"], node["NodeManagerPort"])
+        try:
+            socket.create_connection(where, timeout=CONNECT_S).close()
+        except OSError:
+            return False
+    return True
