@@ -85,7 +85,10 @@ def listening() -> Iterator[Listener]:
             self.end_headers()
             self.wfile.write(body)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 256  # by default 5 connections wait to be accepted
+
+    server = Server(("127.0.0.1", 0), Handler)
     listener.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -31,7 +31,7 @@ from workloads.base import Device, Launch, Running, ServerLaunch
 from workloads.params import VllmWorkload
 from workloads.traffic.spec import Traffic
 
-SPEC = RunSpec(name="watched", workload=VllmWorkload(), traffic=a_traffic(20))
+SPEC = RunSpec(name="watched", workload=VllmWorkload(), traffic=a_traffic(60))
 
 
 class ServesSimulated:

@@ -37,7 +37,7 @@ def run(n: int = 400, **changes: object) -> RequestSamples:
 def answered_after(samples: RequestSamples, ttft_s: np.ndarray | float) -> RequestSamples:
     """``samples`` with another TTFT, and the rest of each answer a second later."""
     first = samples.intended_s + ttft_s
-    return replace(samples, first_token_s=first, done_s=first + 1.0)
+    return replace(samples, first_token_s=first, first_answer_s=first, done_s=first + 1.0)
 
 
 def offered(intended_s: np.ndarray) -> float | None:
@@ -76,7 +76,7 @@ def test_one_instant_has_no_rate() -> None:
 
 
 def test_the_first_token_of_the_answer_comes_after_the_reasoning() -> None:
-    samples = run()
+    samples = replace(run(), first_answer_s=np.full(400, np.nan))  # nothing but reasoning
     found = by_name(measure_requests(samples, {}, 0))["ttfa_s", "p50"]
     assert found.value is None and "answer token" in found.reason
     thought = replace(samples, first_answer_s=samples.first_token_s + 1.5)
