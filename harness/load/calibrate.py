@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -37,6 +36,7 @@ from results.clock import Clock, SystemClock
 from results.environment import stable_hash
 from results.samples import FloatColumn, RequestSamples
 from workloads.base import ServerTarget
+from workloads.simulated import process
 from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import (
     ClosedLoop,
@@ -64,9 +64,6 @@ MAX_FLOOR_S = 1.0
 # Bodies are made before a step and answers read after it: both are bounded, in tokens.
 _MAX_STEP_TOKENS = 100_000
 _VALID_S = 86_400.0
-_SERVER_MODULE = "workloads.simulated.golden_server"
-_ROOT = Path(__file__).resolve().parents[2]
-_WARDEN = _ROOT / "harness" / "warden.py"
 
 NoopServer = Callable[[], AbstractContextManager[str]]
 
@@ -219,35 +216,12 @@ def calibrate(fleet: Fleet, target: ServerTarget, traffic: Traffic, clock: Clock
 def noop_server() -> Iterator[str]:
     """The URL of a simulated server that answers at once, in a process of its own on this host.
 
-    It ends with the context, and with this process. Raises RuntimeError if it does not start.
+    It ends with the context, and with this process. Raises SimulatedServerDied if it does not
+    start.
     """
-    command = [sys.executable, "-m", _SERVER_MODULE, "--ttft-ms", "0", "--itl-ms", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-S", "-E", str(_WARDEN), "--grace", "0", "--", *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,  # where the module is found, installed or not
-        start_new_session=True,
-    )
-    ordinary(process.pid)  # an engine would be, too
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        url = ""
-        for line in process.stdout:
-            if " on http://" in line:
-                url = line.split()[-1]
-            if "healthy" in line:
-                break
-        else:
-            raise RuntimeError(f"the server to calibrate against did not start: {command}")
-        yield url
-    finally:
-        with suppress(BrokenPipeError):
-            process.stdin.close()  # tells the warden to end it
-        process.stdout.close()
-        process.wait()
+    with process.noop_server() as server:
+        ordinary(server.child.pid)  # an engine would be, too
+        yield server.url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

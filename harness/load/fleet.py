@@ -33,8 +33,8 @@ T = TypeVar("T")
 PROGRESS_S = 1.0
 # Between two questions whether all are done; progress is told once in PROGRESS_S.
 _POLL_S = 0.1
-# From the common decision to t = 0: every worker must have been told by then.
-LEAD_S = 0.02
+# From the common decision to t = 0: by then every worker must have been told.
+LEAD_S = 0.05
 LEAD_PER_WORKER_S = 0.005
 
 

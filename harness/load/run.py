@@ -59,9 +59,9 @@ class LoopStalls:
 @contextmanager
 def _no_collections() -> Iterator[None]:
     """The cyclic collector stands still: a full pass over a process that has loaded an engine
-    takes 100 ms and more. The load makes next to no cycles, so nothing piles up meanwhile."""
+    takes 100 ms and more. The load makes next to no cycles, so nothing piles up meanwhile. A last
+    pass belongs before the load's zero (``LoadWorker.prepare``), or the first sends wait for it."""
     was_on = gc.isenabled()
-    gc.collect()
     gc.freeze()
     gc.disable()
     try:

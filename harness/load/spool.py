@@ -18,8 +18,9 @@ from typing import IO
 
 from harness.load.wire import Exchange
 
-# Held in memory before the first byte goes to the file.
-MAX_BYTES_IN_MEMORY = 128 * 2**20
+# Held in memory before the first byte goes to the file: some seconds of a fast load. What is in the
+# file is in the kernel's cache, and is no memory of this process.
+MAX_BYTES_IN_MEMORY = 16 * 2**20
 _BLOCK_BYTES = 2**20  # one write
 # index, warm-up, intended, dispatched, written, done, bytes of error, reads, bytes of answer
 _HEAD = struct.Struct("=qBddddHII")

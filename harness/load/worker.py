@@ -10,6 +10,7 @@ Every method may be called from any thread.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import resource
 import socket
@@ -136,6 +137,7 @@ class LoadWorker:
         run.bodies.make_ahead([*mine, *_made_ahead(schedule, measured, share)])
         self._thread.run(run.warm_up(mine))
         client.max_in_flight = 0
+        gc.collect()
         return task.prepared
 
     def start(self, at_s: float) -> None:

@@ -100,8 +100,10 @@ def test_it_streams_as_vllm_does_and_counts_as_vllm_does() -> None:
     assert seen["vllm:request_success_total"] == 1
     assert seen["vllm:time_to_first_token_seconds_count"] == 1
     assert seen["vllm:inter_token_latency_seconds_count"] == 3
-    assert seen["vllm:inter_token_latency_seconds_sum"] >= 3 * 0.005
-    assert seen["vllm:e2e_request_latency_seconds_sum"] <= took_s
+    # A step that is told late makes the next one no later, so only the whole has a lower bound.
+    assert 4 * 0.005 <= seen["vllm:e2e_request_latency_seconds_sum"] <= took_s
+    gaps_s = seen["vllm:inter_token_latency_seconds_sum"]
+    assert gaps_s <= seen["vllm:e2e_request_latency_seconds_sum"]
     for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
         assert seen[f"vllm:{name}"] == 0
     assert server.engine.is_idle

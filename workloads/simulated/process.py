@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workloads.errors import SimulatedServerDied
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from workloads.base import ServerTarget
 
 _MODULE = "workloads.simulated.golden_server"
+_ROOT = Path(__file__).resolve().parents[2]
 _HOST = "127.0.0.1"
 _END_WITHIN_S = 10.0
 _ASK_WITHIN_S = 60.0
@@ -96,7 +98,13 @@ def golden_process(behaviour: Behaviour | None = None, *extra: str) -> Iterator[
     behaviour = behaviour or Behaviour()
     argv = [sys.executable, "-m", _MODULE, "--until-stdin-closes", *options_of(behaviour), *extra]
     child = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=_ROOT,  # where the module is found, installed or not
+        start_new_session=True,  # Ctrl-C is its parent's, and so is the weight of its session
     )
     try:
         yield GoldenProcess(behaviour=behaviour, port=_port_when_healthy(child), child=child)
