@@ -117,8 +117,8 @@ def capacity(
     Every point has prompts of its own. A point that the client spoiled never counts against the
     server. Ctrl-C tells what is known until then.
 
-    Examples: `windtunnel capacity --endpoint http://127.0.0.1:8000 --model m --slo chat`,
-    `windtunnel capacity --endpoint URL --model m --slo ttft_p99=500ms,tpot=50ms --budget 5m`
+    Examples: `windtunnel capacity --endpoint http://127.0.0.1:8000 --slo chat`,
+    `windtunnel capacity --endpoint URL --slo ttft_p99=500ms,tpot=50ms --budget 5m`
     """
     with told():
         outputs = Outputs.of(out, page, no_page, picture, as_json)

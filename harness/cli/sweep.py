@@ -110,8 +110,8 @@ def sweep(
     Every point has prompts of its own, and the order is shuffled by the seed, so that neither a
     cache nor a drift is taken for load. Ctrl-C tells what is known until then.
 
-    Examples: `windtunnel sweep --endpoint http://127.0.0.1:8000 --model m --rates 1:64:8`,
-    `windtunnel sweep --endpoint URL --model m --concurrency 1:256 --picture curve.svg`
+    Examples: `windtunnel sweep --endpoint http://127.0.0.1:8000 --rates 1:64:8`,
+    `windtunnel sweep --endpoint URL --concurrency 1:256 --picture curve.svg`
     """
     with told():
         outputs = Outputs.of(out, page, no_page, picture, as_json)
