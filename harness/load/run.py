@@ -28,6 +28,9 @@ REFUSES_FIELDS = (400, 422)
 PROBE_TIMEOUT_S = 30.0
 _STALL_SAMPLE_S = 0.02
 _TTFT_WEIGHT = 0.05
+# The users of a closed loop begin one after another, this far apart. All at once would measure how
+# fast a thousand requests can be written, and call it latency.
+USER_START_GAP_S = 0.001
 # A user whose request failed pauses at least this long: without it a dead server would be asked
 # thousands of times a second, each time a row.
 FAILURE_PAUSE_S = 0.5
@@ -175,8 +178,16 @@ class LoadRun:
             return math.inf
         return len(range(self.worker, count, self.num_workers))
 
+    @property
+    def _users(self) -> range:
+        """The users of a closed loop that are this share's."""
+        arrivals = self.schedule.traffic.arrivals
+        num_users = arrivals.num_users if isinstance(arrivals, ClosedLoop) else 0
+        return range(self.worker, num_users, self.num_workers)
+
     async def warm_up(self, indices: list[int]) -> None:
-        """One after another: each is meant to be sent when the one before it was answered."""
+        """One after another: each is meant to be sent when the one before it was answered. Then a
+        connection is opened for every user of a closed loop."""
         for index in indices:
             exchange = Exchange(index, read_monotonic_s(), self._message(index), is_warmup=True)
             self._open[index] = exchange
@@ -184,6 +195,7 @@ class LoadRun:
                 await self.client.send(exchange)
             finally:
                 self._keep(exchange)
+        await self.client.open_ahead(len(self._users))
 
     async def run(self, origin_s: float) -> None:
         """Send everything at its time after ``origin_s``; return when all of it is over."""
@@ -193,11 +205,10 @@ class LoadRun:
         arrivals = self.schedule.traffic.arrivals
         if isinstance(arrivals, ClosedLoop):
             self._closed = _ClosedLoopState(
-                users_left=len(range(self.worker, arrivals.num_users, self.num_workers)),
+                users_left=len(self._users),
                 think_s=arrivals.think_time_s,
                 end_s=origin_s + (self.schedule.traffic.duration_s or math.inf),
             )
-            await self.client.open_ahead(self._closed.users_left)
         with _no_collections():
             sampler = asyncio.create_task(self.stalls.sample())
             self.cpu.begin()
@@ -240,8 +251,8 @@ class LoadRun:
     def _begin(self) -> None:
         assert self._agenda is not None
         if self._closed is not None:
-            for _ in range(self._closed.users_left):
-                self._agenda.add(self.origin_s, -1)
+            for user in self._users:
+                self._agenda.add(self.origin_s + user * USER_START_GAP_S, -1)
         else:
             times_s, after = self.schedule.intended_s, self.schedule.after
             known = [i for i in self.rows if after[i] < 0]
