@@ -28,7 +28,7 @@ _ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
 _BUFFER = memoryview(bytearray(256 * 1024))
 _INTO = (_BUFFER,)
 # One connection of this many is read this way: it costs a few microseconds more a read.
-EVERY = 8
+EVERY = 32
 # A day of reads is no better known than this many.
 MAX_READS = 200_000
 

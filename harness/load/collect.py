@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,8 @@ class Unsent:
 
 def response_of(ended: Ended) -> Response:
     """``body_end`` has one entry per read, less those after the end of the response."""
-    raw, at = ended.raw, 0
-    parts = []
-    for end in ended.part_end:
-        parts.append(raw[at:end])
-        at = end
-    return body_of(parts)
+    raw, ends = memoryview(ended.raw), ended.part_end
+    return body_of(raw[start:end] for start, end in pairwise((0, *ends)))
 
 
 def read_answer(ended: Ended, response: Response, how: HowToRead) -> Reading:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import httptools
 
@@ -27,7 +28,7 @@ class _Taker:
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
-        self.num_bytes = 0
+        self.on_body = self.pieces.append  # the list's own method: one call per chunk of the answer
         self.content_type = ""
         self.has_headers = False
 
@@ -38,26 +39,22 @@ class _Taker:
     def on_headers_complete(self) -> None:
         self.has_headers = True
 
-    def on_body(self, piece: bytes) -> None:
-        self.pieces.append(piece)
-        self.num_bytes += len(piece)
 
-
-def body_of(parts: Iterable[bytes]) -> Response:
+def body_of(parts: Iterable[bytes | memoryview]) -> Response:
     """Read one response; never raises: what is no HTTP has no status and no body."""
     taker = _Taker()
     parser = httptools.HttpResponseParser(taker)
-    response = Response()
-    ends = response.body_end
+    pieces, num_pieces = taker.pieces, []
     for part in parts:
         try:
             parser.feed_data(part)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            ends.append(taker.num_bytes)
+            num_pieces.append(len(pieces))
             break
-        ends.append(taker.num_bytes)
+        num_pieces.append(len(pieces))
+    ends = list(accumulate(map(len, pieces), initial=0))
+    response = Response(body=b"".join(pieces), body_end=[ends[n] for n in num_pieces])
     if taker.has_headers:
         response.status = parser.get_status_code()
         response.content_type = taker.content_type
-    response.body = b"".join(taker.pieces)
     return response

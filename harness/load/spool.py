@@ -14,6 +14,7 @@ import threading
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import IO
 
 from harness.load.wire import Exchange
@@ -45,10 +46,7 @@ class Ended:
 
 def pack(x: Exchange) -> bytes:
     error = x.error.encode(errors="replace")[:2000]
-    ends, at = array("I"), 0
-    for part in x.parts:
-        at += len(part)
-        ends.append(at)
+    ends = array("I", accumulate(map(len, x.parts)))
     head = _HEAD.pack(
         x.index,
         x.is_warmup,
@@ -58,7 +56,7 @@ def pack(x: Exchange) -> bytes:
         x.done_s,
         len(error),
         len(ends),
-        at,
+        ends[-1] if ends else 0,
     )
     return b"".join((head, error, array("d", x.read_s).tobytes(), ends.tobytes(), *x.parts))
 

@@ -22,7 +22,7 @@ from results.clock import read_monotonic_s
 
 # A response beyond this is cut off as a failure; in a stream of 300-byte chunks, 200,000 tokens.
 MAX_RESPONSE_BYTES = 64 * 2**20
-_END_OF_CHUNKS = b"\r\n\r\n"
+_CR = 13
 
 
 class Exchange:
@@ -141,10 +141,11 @@ class Connection(asyncio.Protocol):
         exchange.read_s.append(read_monotonic_s())
         exchange.parts.append(data)
         exchange.num_bytes += len(data)
+        # A chunked response ends in CR LF CR LF; a read of less may hold a part of that.
         if (
             not self._is_chunked
-            or data[-4:] == _END_OF_CHUNKS
             or len(data) < 4
+            or data[-4] == _CR
             or exchange.num_bytes > MAX_RESPONSE_BYTES
         ):
             self._look(exchange)
