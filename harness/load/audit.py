@@ -23,10 +23,7 @@ from results.clock import read_realtime_s
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; the control message has the same number
 _TIMESPEC = struct.Struct("@ll")
 _ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
-# One for all: what was read is copied out at once. A new one of that size for each read would be
-# mapped and unmapped by the kernel each time.
-_BUFFER = memoryview(bytearray(256 * 1024))
-_INTO = (_BUFFER,)
+_BUFFER_BYTES = 256 * 1024
 # One connection of this many is read this way: it costs a few microseconds more a read.
 EVERY = 32
 # A day of reads is no better known than this many.
@@ -34,9 +31,12 @@ MAX_READS = 200_000
 
 
 class Lateness:
-    """The lag of each audited read, in seconds."""
+    """The lag of each audited read of one event loop, in seconds, and the loop's reading buffer:
+    what was read is copied out at once, and a new one of that size for each read would be mapped
+    and unmapped by the kernel each time."""
 
     def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._lag_s = array("d")
 
     def add(self, lag_s: float) -> None:
@@ -100,7 +100,7 @@ class StampedSocket:
 
     def _readable(self) -> None:
         try:
-            num_bytes, stamps, _, _ = self._sock.recvmsg_into(_INTO, _ROOM)
+            num_bytes, stamps, _, _ = self._sock.recvmsg_into((self._lateness.buffer,), _ROOM)
         except BlockingIOError:
             return
         except OSError as error:
@@ -113,7 +113,7 @@ class StampedSocket:
             seen_s = read_realtime_s()
             whole_s, ns = _TIMESPEC.unpack_from(stamps[0][2])
             self._lateness.add(seen_s - whole_s - ns * 1e-9)
-        self._connection.data_received(bytes(_BUFFER[:num_bytes]))
+        self._connection.data_received(bytes(self._lateness.buffer[:num_bytes]))
 
     def _writable(self) -> None:
         try:

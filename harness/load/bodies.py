@@ -9,13 +9,13 @@ latter two an answer may end before the length asked for.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 
 from workloads.base import ServerTarget
@@ -66,7 +66,7 @@ def api_path(api: str) -> str:
 
 def _encode(model: str, api: str, prompt: Any, fields: dict[str, Any]) -> bytes:
     asked = {"messages" if api == "chat" else "prompt": prompt}
-    return json.dumps({"model": model, **asked, **fields}, separators=(",", ":")).encode()
+    return msgspec.json.encode({"model": model, **asked, **fields})
 
 
 def probe_body(

@@ -30,7 +30,7 @@ _STALL_SAMPLE_S = 0.02
 _TTFT_WEIGHT = 0.05
 # The users of a closed loop begin one after another, this far apart. All at once would measure how
 # fast a thousand requests can be written, and call it latency.
-USER_START_GAP_S = 0.001
+USER_START_GAP_S = 0.00025
 # A user whose request failed pauses at least this long: without it a dead server would be asked
 # thousands of times a second, each time a row.
 FAILURE_PAUSE_S = 0.5

@@ -42,6 +42,8 @@ SIMULATED = "simulated"
 # One connection per request in flight; the usual soft limit of 1,024 files is too few for that.
 _MAX_OPEN_FILES = 65536
 _TICK_S = 1.0
+# Bodies made before a closed loop that only the clock ends: a fraction of a millisecond for ten.
+_LEAST_AHEAD, _MOST_AHEAD = 1_000, 16_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,11 +272,16 @@ class LoadWorker:
 
 
 def _made_ahead(schedule: Schedule, measured: list[int], share: Share) -> list[int]:
-    """The rows whose bodies are made before the load; of an open-ended one, the first thousand."""
-    if not isinstance(schedule.traffic.arrivals, ClosedLoop):
+    """The rows whose bodies are made before the load; of an open-ended one, as many as its users
+    would send if every answer took half a second."""
+    arrivals = schedule.traffic.arrivals
+    if not isinstance(arrivals, ClosedLoop):
         return measured
     warmup, count = schedule.traffic.num_warmup_requests, schedule.traffic.num_requests
-    numbers = range(share.worker, 1000 if count is None else count, share.num_workers)
+    if count is None:
+        seconds = schedule.traffic.duration_s or 0.0
+        count = min(_MOST_AHEAD, max(_LEAST_AHEAD, int(arrivals.num_users * seconds / 0.5)))
+    numbers = range(share.worker, count, share.num_workers)
     return [warmup + n for n in numbers]
 
 
