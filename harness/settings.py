@@ -62,5 +62,14 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
 
 
 def secret(name: str) -> str | None:
-    """The value of the variable a spec names for its API key; None where it is not set or empty."""
-    return (os.environ.get(name) or None) if name else None
+    """The value of the variable a spec names for its API key; None where it is not set or empty.
+
+    Raises SpecError, without the value, for one that no header can hold.
+    """
+    value = (os.environ.get(name) or None) if name else None
+    if value is not None and not (value.isascii() and value.isprintable()):
+        raise SpecError(
+            f"the key in ${name} holds a line break or another character that no HTTP header takes; "
+            "look for a stray carriage return at its end"
+        )
+    return value

@@ -93,7 +93,12 @@ def arrivals_of(
     *, rate: float | None, concurrency: int | None, kind: str, burstiness: float, think_s: float
 ) -> Arrivals:
     """Open loop at ``rate``, or ``concurrency`` users that each wait for their answer."""
-    if (rate is None) == (concurrency is None):
+    if rate is not None and concurrency is not None:
+        raise SpecError(
+            f"--rate {rate:g} and --concurrency {concurrency} exclude each other: an open loop sends "
+            "at its rate, a closed one when its users are answered"
+        )
+    if rate is None and concurrency is None:
         raise SpecError(
             "say how much load: either --rate R (requests/s, whatever the server does) or "
             "--concurrency N (users that each wait for their answer)"

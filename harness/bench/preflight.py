@@ -18,6 +18,7 @@ from harness.errors import EndpointUnreachable, SpecError
 from harness.load.bodies import api_path
 from harness.load.client import MODELS_PATH
 from harness.load.wire import root_url
+from harness.progress import Progress
 
 TIMEOUT_S = 10.0
 MAX_SHOWN_MODELS = 12
@@ -83,9 +84,24 @@ def look(
     return Found(base_url=base, model=model, models=models)
 
 
+def tell_unlisted(found: Found, progress: Progress) -> None:
+    """Say so where the server answers for a model that it does not list."""
+    if found.models and found.model not in found.models:
+        progress.phase(
+            "endpoint",
+            f"{found.base_url} answers for {found.model!r}, and lists only {_shown(found.models)}",
+        )
+
+
 def base_of(url: str) -> str:
-    """The URL that ends before ``/v1``. Raises SpecError for what is no URL of a server."""
+    """The URL that ends before ``/v1``. Raises SpecError for what is no URL of a server, without
+    repeating a secret that may be in it."""
     parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise SpecError(
+            "--endpoint holds a user, a password, a query or a fragment; give http://HOST:PORT alone "
+            "and name the variable that holds the key with --api-key-env"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         hint = f"; did you mean http://{url}?" if "://" not in url and url else ""
         raise SpecError(f"--endpoint {url!r} is no http(s) URL{hint}")

@@ -19,14 +19,14 @@ def answer(
     tolerance: float,
     confidence: float,
     max_rps: float | None,
-    lowest_rps: float,
+    min_rps: float | None,
 ) -> Capacity:
     """``passed``: the highest rate that passed below ``failed``, the lowest that failed."""
     spoiled = spoiled_rate(points, failed)
     last = next((p for p in reversed(points) if p.rate_rps == spoiled), None)
     binding, attainment = binding_constraint(rates, failed)
     return Capacity(
-        kind=_kind(passed, failed, tolerance, max_rps, lowest_rps, last if spoiled else None),
+        kind=_kind(passed, failed, tolerance, max_rps, min_rps, last if spoiled else None),
         capacity_rps=passed,
         failed_rps=failed,
         estimate_rps=estimate_rps,
@@ -53,7 +53,7 @@ def _kind(
     failed: float | None,
     tolerance: float,
     max_rps: float | None,
-    lowest_rps: float,
+    min_rps: float | None,
     spoiled: Point | None,
 ) -> CapacityKind:
     if passed is not None and failed is not None:
@@ -63,7 +63,8 @@ def _kind(
         return CapacityKind.AT_LEAST
     if spoiled is not None:
         return CapacityKind.CLIENT_LIMITED if spoiled.client_faults else CapacityKind.INVALID
-    if failed is not None and failed <= lowest_rps * (1 + 1e-9):
+    # Where no lowest rate was named it is the budget that goes no lower, and that decides nothing.
+    if failed is not None and min_rps is not None and failed <= min_rps * (1 + 1e-9):
         return CapacityKind.BELOW
     return CapacityKind.UNDECIDED
 

@@ -49,6 +49,7 @@ def rates_of(text: str) -> tuple[float, ...]:
             raise SpecError(f"--rates {text!r}: write LOW:HIGH:COUNT, for example 1:64:8")
         low, high = (_number(p, text, "--rates") for p in parts[:2])
         count = int(_number(parts[2], text, "--rates")) if len(parts) == 3 else _NUM_AUTO
+        _check_count(count, f"--rates {text!r}")
         rates = tuple(float(f"{r:.3g}") for r in np.geomspace(low, high, max(count, 1)))
     return _checked(rates, f"--rates {text!r}")
 
@@ -70,6 +71,7 @@ def users_of(text: str) -> tuple[int, ...]:
             if len(parts) == 3
             else math.floor(math.log2(high / low)) + 1
         )
+        _check_count(count, f"--concurrency {text!r}")
         users = [float(round(u)) for u in np.geomspace(low, high, count)]
         if len(parts) == 2:
             users = [low * 2.0**k for k in range(count)]
@@ -87,9 +89,13 @@ def _number(part: str, text: str, option: str) -> float:
 
 def _checked(loads: tuple[float, ...], option: str) -> tuple[float, ...]:
     found = tuple(sorted(set(loads)))
-    if len(found) > _MAX_LOADS:
-        raise SpecError(f"{option} names {len(found)} loads; at most {_MAX_LOADS} are measured")
+    _check_count(len(found), option)
     return found
+
+
+def _check_count(count: int, option: str) -> None:
+    if count > _MAX_LOADS:
+        raise SpecError(f"{option} names {count} loads; at most {_MAX_LOADS} are measured")
 
 
 def in_order(loads: Sequence[Load], repeats: int, seed: int) -> tuple[Load, ...]:

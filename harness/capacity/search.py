@@ -149,7 +149,7 @@ class _Search:
             tolerance=self.q.tolerance,
             confidence=self.q.confidence,
             max_rps=self.q.max_rps,
-            lowest_rps=self.q.lowest_rps,
+            min_rps=self.q.min_rps,
         )
 
     def _estimate(self) -> float | None:

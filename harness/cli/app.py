@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from harness import __version__
-from harness.cli.exits import interrupt_on_sigterm
+from harness.cli.exits import Exit, interrupt_on_sigterm
 
 # name → where it is, as module:attribute under harness.cli, in the order of --help
 COMMANDS = {
@@ -92,4 +92,7 @@ def __dir__() -> list[str]:
 def main() -> None:
     interrupt_on_sigterm()
     word = next((w for w in sys.argv[1:] if not w.startswith("-")), "")
-    app_with(word if word in COMMANDS or word in GROUPS else "")()
+    try:
+        app_with(word if word in COMMANDS or word in GROUPS else "")()
+    except KeyboardInterrupt:  # before a command could take it: the imports of one take a second
+        sys.exit(Exit.INTERRUPTED)

@@ -17,13 +17,14 @@ from harness.bench.measure import (
     Measured,
     measure_endpoint,
 )
-from harness.bench.preflight import Found, look
+from harness.bench.preflight import Found, look, tell_unlisted
 from harness.cli.exits import Exit, told
 from harness.cli.live import Shown, progress
 from harness.cli.options import Json, Quiet, Store, store_of
-from harness.cli.output import json_text, print_json, stderr, stdout
+from harness.cli.output import check_writable, print_json, stderr, stdout, write_document
 from harness.errors import SpecError
 from harness.load.fleet import Pulse
+from harness.load.local_workers import check_workers
 from harness.settings import read_settings
 from results.clock import Clock, SystemClock
 from results.errors import StoreUnwritable
@@ -163,8 +164,7 @@ def _bench(
     as_json: bool,
 ) -> Exit:
     ask, clock = ask_of(words), SystemClock()
-    if workers < 1:
-        raise SpecError(f"--workers {workers}: at least one has to send")
+    check_workers(workers)
     _check_writable(store_url, out)
     begun = _begin(clock) if store_url else None
     with progress(stderr(), clock, quiet) as shown:
@@ -176,12 +176,18 @@ def _bench(
             api_key=ask.api_key,
             api_key_env=words.api_key_env,
         )
+        tell_unlisted(found, shown)
         measured = _measure(ask, words, found, workers, calibrating, clock, shown)
-        record = None
+        record, unkept = None, None
         if begun is not None:
-            record = _keep(ask, words, found, measured, begun, store_url, clock)
-            measured = replace(measured, doubts=record.doubts)  # with those about the host
+            try:
+                record = _keep(ask, words, found, measured, begun, store_url, clock)
+                measured = replace(measured, doubts=record.doubts)  # with those about the host
+            except StoreUnwritable as error:
+                unkept = error  # the numbers are there, and are told first
     _print(measured, ask, found, record, out, as_json)
+    if unkept is not None:
+        raise unkept
     if measured.ending is Ending.INTERRUPTED:
         return Exit.INTERRUPTED
     return Exit.OK if measured.valid else Exit.INVALID
@@ -221,12 +227,13 @@ def _measure(
         )
     except Interrupted as stopped:
         return stopped.measured
+    except ValueError as error:  # more users than this process may open connections for
+        raise SpecError(str(error)) from None
 
 
 def _check_writable(store_url: str, out: Path | None) -> None:
     """Before the load: afterwards it would be too late to say so."""
-    if out is not None and not out.resolve().parent.is_dir():
-        raise SpecError(f"--out {out}: there is no folder {out.resolve().parent}")
+    check_writable("--out", out)
     if store_url and "://" not in store_url:
         try:
             Path(store_url).mkdir(parents=True, exist_ok=True)
@@ -264,6 +271,7 @@ def _keep(
         ),
         traffic=ask.traffic,
         slo=ask.limits,
+        tags={"slo": words.slo} if words.slo else {},  # with its percentiles, as it was asked
     )
     return keep(
         spec,
@@ -290,10 +298,11 @@ def _print(
         "model": found.model,
         **bench_document(measured, ask.slo, record.run_id if record else ""),
     }
-    if out is not None:
-        out.write_text(json_text(SCHEMA, body) + "\n")
     if as_json:
         print_json(SCHEMA, body)
+    if out is not None:
+        write_document(out, "--out", SCHEMA, body)
+    if as_json:
         return
     from harness.cli.bench_tables import bench_tables
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -44,7 +44,15 @@ from harness.cli.load_options import (
     duration_of,
     share_of,
 )
-from harness.cli.load_outputs import Keeping, Outputs, Sending, patient, reach, told_of
+from harness.cli.load_outputs import (
+    Keeping,
+    Outputs,
+    Sending,
+    Written,
+    patient,
+    reach,
+    told_of,
+)
 from harness.cli.options import Json, Quiet, Store
 from harness.cli.output import stderr, stdout
 from harness.errors import EngineDied, SpecError
@@ -222,17 +230,23 @@ def _search(
 def _tell(
     head: LoadTold, found: Capacity, points: Sequence[Point], outputs: Outputs, search_id: str
 ) -> None:
-    path = None
+    written = Written()
     if points and (not outputs.no_page or outputs.picture is not None):
         from reports.plots_sweep import attainment_plot
         from reports.sweep_report import capacity_report
 
-        if not outputs.no_page:
-            path = outputs.write_page(capacity_report(head, found, points), search_id)
-        outputs.write_picture(lambda: attainment_plot(found, "attainment"))
-    body = {**capacity_document(head, found, points), "report": str(path) if path else None}
-    if outputs.tell(CAPACITY_SCHEMA, body):
-        return
+        written = outputs.write(
+            lambda: capacity_report(head, found, points),
+            lambda: attainment_plot(found, "attainment"),
+            search_id,
+        )
+    body = {**capacity_document(head, found, points), "report": written.report}
+    if not outputs.tell(CAPACITY_SCHEMA, body):
+        _print(head, found, points, written)
+    written.complain()
+
+
+def _print(head: LoadTold, found: Capacity, points: Sequence[Point], written: Written) -> None:
     from reports.sweep_words import capacity_sentence
 
     console = stdout()
@@ -241,10 +255,19 @@ def _tell(
     console.print(capacity_sentence(found), markup=False, soft_wrap=True)
     for sentence in found.violations:
         console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+    for sentence in _not_counted(points):
+        console.print(sentence, style="yellow", markup=False, soft_wrap=True)
     if found.rates:
         console.print(_table(found.rates))
-    if path is not None:
-        console.print(f"page  {path}", markup=False, soft_wrap=True)
+    written.print_on(console)
+
+
+def _not_counted(points: Sequence[Point]) -> Iterator[str]:
+    """The points that cost time and say nothing about the server, each with its reason."""
+    for p in points:
+        if not p.is_usable and p.rate_rps is not None:
+            why = "; ".join(p.faults) or "invalid"
+            yield f"not counted: {p.rate_rps:g}/s for {p.took_s:.0f} s: {why}"
 
 
 def _table(rates: Sequence[RateJudged]) -> Table:

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from rich.console import Console
+
 from harness.bench.ask import Ask
-from harness.bench.preflight import look
+from harness.bench.preflight import look, tell_unlisted
 from harness.capacity.keep import kept_points
 from harness.capacity.measure import MeasurePoint, point_measurer
 from harness.capacity.points import patience_s
@@ -18,9 +20,10 @@ from harness.capacity.slo import Slo
 from harness.cli.live import Shown
 from harness.cli.load_options import LoadWords
 from harness.cli.options import store_of
-from harness.cli.output import json_text, print_json
+from harness.cli.output import check_writable, print_json, write_document, writing
 from harness.errors import HarnessError, SpecError
 from harness.load.fleet import Pulse
+from harness.load.local_workers import check_workers
 from harness.settings import read_settings
 from reports.model import Plot, Report
 from results.capacity import LoadTold, Point
@@ -72,8 +75,7 @@ def reach(
 
     Raises EndpointUnreachable or SpecError, and StoreUnwritable before anything is sent.
     """
-    if sending.workers < 1:
-        raise SpecError(f"--workers {sending.workers}: at least one has to send")
+    check_workers(sending.workers)
     search_id = new_run_id(clock.now_utc())
     store = None if keeping.no_store else store_of(keeping.store)
     if store is not None:
@@ -81,6 +83,7 @@ def reach(
     shown.phase("endpoint", f"looking at {words.endpoint}")
     key_env = words.api_key_env
     found = look(words.endpoint, words.model, words.api, api_key=ask.api_key, api_key_env=key_env)
+    tell_unlisted(found, shown)
     target = ServerTarget(
         base_url=found.base_url,
         model=found.model,
@@ -152,6 +155,29 @@ def _length_words(length: Length) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What came of the page and the picture."""
+
+    page: Path | None = None
+    picture: Path | None = None
+    failed: HarnessError | None = None
+
+    @property
+    def report(self) -> str | None:
+        return str(self.page) if self.page else None
+
+    def print_on(self, console: Console) -> None:
+        for name, path in (("page", self.page), ("picture", self.picture)):
+            if path is not None:
+                console.print(f"{name}  {path}", markup=False, soft_wrap=True)
+
+    def complain(self) -> None:
+        """Raise what went wrong, after everything else was told."""
+        if self.failed is not None:
+            raise self.failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
     """What is written beside the tables, and where. ``page`` None: under our own reports."""
 
@@ -174,48 +200,49 @@ class Outputs:
         if picture is not None and picture.suffix not in _PICTURES:
             raise SpecError(f"--picture {picture}: a picture is {' or '.join(_PICTURES)}")
         for option, path in (("--out", out), ("--page", page), ("--picture", picture)):
-            if path is not None and not path.resolve().parent.is_dir():
-                raise SpecError(f"{option} {path}: there is no folder {path.resolve().parent}")
+            check_writable(option, path)
         return cls(out=out, page=page, no_page=no_page, picture=picture, as_json=as_json)
 
-    def write_page(self, report: Report, search_id: str) -> Path:
-        """Returns the page's absolute path. Raises HarnessError when it cannot be written."""
+    def write(
+        self, report: Callable[[], Report], draw: Callable[[], Plot | None], search_id: str
+    ) -> Written:
+        """The page and the picture, as far as they can be written: the document and the tables,
+        which cost the load, are told whatever becomes of these."""
+        page, picture = None, None
+        try:
+            if not self.no_page:
+                page = self._write_page(report(), search_id)
+            picture = self._write_picture(draw)
+        except HarnessError as error:
+            return Written(page=page, picture=picture, failed=error)
+        return Written(page=page, picture=picture)
+
+    def _write_page(self, report: Report, search_id: str) -> Path:
         from reports.html import render_html
 
         name = f"{report.kind.split()[0]}-{search_id}.html"
         place = self.page or read_settings().reports_dir / name
-        with _writing(place, "--page"):
+        with writing(place, "--page"):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(render_html(report), encoding="utf-8")
         return place.resolve()
 
-    def write_picture(self, draw: Callable[[], Plot | None]) -> None:
-        """Where one was asked for. Raises HarnessError when there is nothing to draw."""
+    def _write_picture(self, draw: Callable[[], Plot | None]) -> Path | None:
         if self.picture is None:
-            return
+            return None
         from reports.picture import write_picture
 
         plot = draw()
         if plot is None:
             raise HarnessError(f"--picture {self.picture}: no point left anything to draw")
-        with _writing(self.picture, "--picture"):
+        with writing(self.picture, "--picture"):
             write_picture(plot, self.picture)
+        return self.picture.resolve()
 
     def tell(self, schema: str, body: Mapping[str, Any]) -> bool:
-        """Write and print the document as asked; whether it was printed."""
-        if self.out is not None:
-            with _writing(self.out, "--out"):
-                self.out.write_text(json_text(schema, body) + "\n", encoding="utf-8")
+        """Print and write the document as asked; whether it was printed."""
         if self.as_json:
             print_json(schema, body)
+        if self.out is not None:
+            write_document(self.out, "--out", schema, body)
         return self.as_json
-
-
-@contextmanager
-def _writing(path: Path, option: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HarnessError(
-            f"cannot write {path}: {error.strerror or error}; name another with {option}"
-        ) from None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from harness.errors import HarnessError, SpecError
 
 from results.record import RunRecord
 
@@ -25,7 +30,50 @@ def stderr() -> Console:
 
 def print_json(schema: str, body: Mapping[str, Any]) -> None:
     """One document: ``{"schema": "windtunnel.<what>/<version>", …}``. Refuses NaN and infinity."""
-    print(json_text(schema, body))  # noqa: T201
+    try:
+        print(json_text(schema, body), flush=True)  # noqa: T201
+    except OSError as error:
+        # Python would try once more at exit, and say so in its own way.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise HarnessError(
+            f"standard output could not be written: {error.strerror or error}"
+        ) from None
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Before the load: afterwards it would be too late. Raises SpecError."""
+    if path is None:
+        return
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise SpecError(f"{option} {path}: there is no folder {folder}")
+    if path.is_dir():
+        raise SpecError(f"{option} {path}: is a folder; name a file in it")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise SpecError(f"{option} {path}: may not be written")
+
+
+@contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """Raises HarnessError, which names the path and the option, for an OSError within."""
+    try:
+        yield
+    except OSError as error:
+        raise HarnessError(
+            f"cannot write {path}: {error.strerror or error}; name another with {option}"
+        ) from None
+
+
+def write_document(path: Path, option: str, schema: str, body: Mapping[str, Any]) -> None:
+    """The document as a file, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path, option):
+        try:
+            draft.write_text(json_text(schema, body) + "\n", encoding="utf-8")
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
 
 
 def json_text(schema: str, body: Mapping[str, Any]) -> str:

@@ -46,7 +46,15 @@ from harness.cli.bench import (
 from harness.cli.exits import Exit, told
 from harness.cli.live import progress
 from harness.cli.load_options import Calibrate, LoadWords, NoPage, Page, Picture
-from harness.cli.load_outputs import Keeping, Outputs, Reached, Sending, reach, told_of
+from harness.cli.load_outputs import (
+    Keeping,
+    Outputs,
+    Reached,
+    Sending,
+    Written,
+    reach,
+    told_of,
+)
 from harness.cli.options import Json, Quiet, Store
 from harness.cli.output import stderr, stdout
 from harness.errors import EngineDied, SpecError
@@ -215,18 +223,27 @@ def _scouted(traffic: Traffic, reached: Reached, shown: Progress) -> tuple[tuple
 
 def _tell(head: LoadTold, points: Sequence[Point], outputs: Outputs, search_id: str) -> None:
     knee = knee_of(points) if points else None
-    path = None
     loads = loads_seen(points)
+    written = Written()
     if knee is not None and (not outputs.no_page or outputs.picture is not None):
         from reports.plots_sweep import latency_curve
         from reports.sweep_report import sweep_report
 
-        if not outputs.no_page:
-            path = outputs.write_page(sweep_report(head, points, knee), search_id)
-        outputs.write_picture(lambda: latency_curve(loads, "ttft_s", "curve", knee=knee.load))
-    body = {**sweep_document(head, points, knee), "report": str(path) if path else None}
-    if outputs.tell(SWEEP_SCHEMA, body):
-        return
+        at = knee.load
+        written = outputs.write(
+            lambda: sweep_report(head, points, knee),
+            lambda: latency_curve(loads, "ttft_s", "curve", knee=at),
+            search_id,
+        )
+    body = {**sweep_document(head, points, knee), "report": written.report}
+    if not outputs.tell(SWEEP_SCHEMA, body):
+        _print(head, knee, loads, written)
+    written.complain()
+
+
+def _print(
+    head: LoadTold, knee: Knee | None, loads: Sequence[LoadSeen], written: Written
+) -> None:
     console = stdout()
     mark = "  [simulated]" if head.evidence == "simulated" else ""
     console.print(f"sweep of {head.model}{mark}", markup=False, style="bold")
@@ -237,8 +254,7 @@ def _tell(head: LoadTold, points: Sequence[Point], outputs: Outputs, search_id: 
     console.print(_table(loads))
     for fault in dict.fromkeys(f for load in loads for f in load.faults):
         console.print(fault, style="yellow", markup=False, soft_wrap=True)
-    if path is not None:
-        console.print(f"page  {path}", markup=False, soft_wrap=True)
+    written.print_on(console)
 
 
 def _table(loads: Sequence[LoadSeen]) -> Table:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from harness.errors import WorkerDied
+from harness.errors import SpecError, WorkerDied
 from harness.load.clocks import ClockReading, boot_id
 from harness.load.fleet import Fleet, Look, Worker
 from harness.load.priority import together_first
@@ -29,6 +29,7 @@ from workloads.traffic.spec import Traffic
 
 _ENTRY = "harness.load.worker_process"
 _END_S = 5.0
+MAX_WORKERS_PER_CORE = 8
 
 
 class Seat:
@@ -190,6 +191,16 @@ class ProcessWorker:
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def check_workers(num_workers: int) -> None:
+    """Raises SpecError for a number of workers that nobody has a use for."""
+    most = MAX_WORKERS_PER_CORE * num_cores()
+    if not 1 <= num_workers <= most:
+        raise SpecError(
+            f"--workers {num_workers}: 1 to {most} can send here, {MAX_WORKERS_PER_CORE} for each "
+            "core of this process; each is an event loop that fills one"
+        )
 
 
 def local_fleet(

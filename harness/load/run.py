@@ -31,6 +31,8 @@ _TTFT_WEIGHT = 0.05
 # The users of a closed loop begin one after another, this far apart. All at once would measure how
 # fast a thousand requests can be written, and call it latency.
 USER_START_GAP_S = 0.00025
+# So many of their connections are opened before; more would take seconds.
+MAX_OPEN_AHEAD = 4096
 # A user whose request failed pauses at least this long: without it a dead server would be asked
 # thousands of times a second, each time a row.
 FAILURE_PAUSE_S = 0.5
@@ -195,7 +197,7 @@ class LoadRun:
                 await self.client.send(exchange)
             finally:
                 self._keep(exchange)
-        await self.client.open_ahead(len(self._users))
+        await self.client.open_ahead(int(min(len(self._users), self._quota, MAX_OPEN_AHEAD)))
 
     async def run(self, origin_s: float) -> None:
         """Send everything at its time after ``origin_s``; return when all of it is over."""

@@ -22,7 +22,8 @@ from harness.load.wire import Exchange
 # Held in memory before the first byte goes to the file: some seconds of a fast load. What is in the
 # file is in the kernel's cache, and is no memory of this process.
 MAX_BYTES_IN_MEMORY = 16 * 2**20
-_BLOCK_BYTES = 2**20  # one write
+# One write. The writer may share its core with the loop: larger ones would hold it up for longer.
+_BLOCK_BYTES = 2**17
 # index, warm-up, intended, dispatched, written, done, bytes of error, reads, bytes of answer
 _HEAD = struct.Struct("=qBddddHII")
 _READ_BYTES = 4 * 2**20
@@ -127,7 +128,7 @@ class Spool:
             self._await_writer()
 
     def read(self) -> Iterator[Ended]:
-        """The exchanges put so far; those of the last MiB only after ``flush``."""
+        """The exchanges put so far; those of the last block only after ``flush``."""
         for packed in list(self._held):
             found = unpack(packed)
             assert found is not None

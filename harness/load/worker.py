@@ -41,6 +41,7 @@ from workloads.traffic.spec import ClosedLoop, Traffic
 SIMULATED = "simulated"
 # One connection per request in flight; the usual soft limit of 1,024 files is too few for that.
 _MAX_OPEN_FILES = 65536
+_OTHER_FILES = 100
 _TICK_S = 1.0
 # Bodies made before a closed loop that only the clock ends: a fraction of a millisecond for ten.
 _LEAST_AHEAD, _MOST_AHEAD = 1_000, 16_000
@@ -102,6 +103,7 @@ class LoadWorker:
         Raises ValueError for traffic of which no schedule can be made, or a URL that is none.
         """
         self._drop()
+        _check_users(traffic, share)
         schedule = build_schedule(traffic, target.vocab_size)
         rows = [int(i) for i in schedule.rows_of(share.worker, share.num_workers)]
         warmup = [i for i in range(schedule.num_requests) if schedule.is_warmup[i]]
@@ -292,6 +294,20 @@ def _prompt_counter(schedule: Schedule) -> Callable[[int], int]:
     if traffic.api == "chat" or (traffic.sends_text and schedule.tokenizer is None):
         return lambda _: -1
     return lambda index: -1 if schedule.earlier_turns(index) else schedule.shape(index)[0]
+
+
+def _check_users(traffic: Traffic, share: Share) -> None:
+    """Raises ValueError where a share's users need more connections than this process may open."""
+    if not isinstance(traffic.arrivals, ClosedLoop):
+        return
+    users = len(range(share.worker, traffic.arrivals.num_users, share.num_workers))
+    wanted = users if traffic.num_requests is None else min(users, traffic.num_requests)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and wanted + _OTHER_FILES > limit:
+        raise ValueError(
+            f"{wanted} users of one worker need as many connections, and this process may open "
+            f"{limit} files: ask for fewer users or more workers, or raise the limit (ulimit -n)"
+        )
 
 
 def allow_many_files() -> None:

@@ -178,8 +178,8 @@ def test_closed_loop_has_no_more_in_flight_than_users(think_time_s: float) -> No
     assert most_at_once(server) == users
     assert driver.last_report is not None
     assert driver.last_report.max_in_flight == users
-    # The first request of each user is intended for the start, a quarter of a millisecond after the one before;
-    # every other one for an answer of someone plus the time to think.
+    # The first request of each user is intended for the start, a quarter of a millisecond after the
+    # one before; every other one for an answer of someone plus the time to think.
     intended, done = s.intended_s[2:], s.done_s[2:]
     np.testing.assert_allclose(np.sort(intended)[:users], np.arange(users) * 2.5e-4, atol=1e-9)
     for at_s in np.sort(intended)[users:]:

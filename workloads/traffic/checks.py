@@ -36,6 +36,9 @@ from workloads.traffic.spec import (
     UniformTime,
 )
 
+# More than any model's context: a mistyped length, of which no prompt should be made.
+MAX_TOKENS = 10_000_000
+
 Path = tuple[str | int, ...]  # of a value within the traffic: ("arrivals", "segments", 0)
 
 
@@ -185,7 +188,7 @@ def _stop(traffic: Traffic, wrong: list[Fault]) -> Faults:
 
 def _length(length: Length, path: Path) -> Faults:
     if isinstance(length, FixedLength):
-        yield from _numbers(length, path, tokens=_at_least(1))
+        yield from _numbers(length, path, tokens=_between(1, MAX_TOKENS))
         return
     if isinstance(length, EmpiricalLength):
         yield from _empirical(length, path)
@@ -193,6 +196,7 @@ def _length(length: Length, path: Path) -> Faults:
     wrong = list(_numbers(length, path, low=_at_least(1)))
     if isinstance(length, NormalLength | LognormalLength):
         wrong += _numbers(length, path, mean=_above_0, std=_above_0)
+    wrong += _numbers(length, path, high=_at_most(MAX_TOKENS))
     if length.high < length.low:
         accepted = f"at least low, which is {length.low}"
         wrong.append(Fault(path=(*path, "high"), found=length.high, accepted=accepted))
@@ -209,7 +213,7 @@ def _empirical(length: EmpiricalLength, path: Path) -> Faults:
     if not length.values:
         yield Fault(path=(*path, "values"), found=[], accepted="at least one length")
     for i, tokens in enumerate(length.values):
-        yield from _number(tokens, (*path, "values", i), _at_least(1))
+        yield from _number(tokens, (*path, "values", i), _between(1, MAX_TOKENS))
     for i, weight in enumerate(length.weights):
         yield from _number(weight, (*path, "weights", i), _at_least(0))
     if length.weights and len(length.weights) != len(length.values):
@@ -301,6 +305,10 @@ def _above_0(value: float) -> str:
 
 def _at_least(low: float) -> Rule:
     return lambda value: "" if math.isfinite(value) and value >= low else f"at least {low:g}"
+
+
+def _at_most(high: int) -> Rule:
+    return lambda value: "" if value <= high else f"at most {high}"
 
 
 def _between(low: int, high: int) -> Rule:
