@@ -69,7 +69,7 @@ def secret(name: str) -> str | None:
     value = (os.environ.get(name) or None) if name else None
     if value is not None and not (value.isascii() and value.isprintable()):
         raise SpecError(
-            f"the key in ${name} holds a line break or another character that no HTTP header takes; "
-            "look for a stray carriage return at its end"
+            f"the key in ${name} holds a line break or another character that no HTTP header "
+            "takes; look for a stray carriage return at its end"
         )
     return value

@@ -95,8 +95,8 @@ def arrivals_of(
     """Open loop at ``rate``, or ``concurrency`` users that each wait for their answer."""
     if rate is not None and concurrency is not None:
         raise SpecError(
-            f"--rate {rate:g} and --concurrency {concurrency} exclude each other: an open loop sends "
-            "at its rate, a closed one when its users are answered"
+            f"--rate {rate:g} and --concurrency {concurrency} exclude each other: an open loop "
+            "sends at its rate, a closed one when its users are answered"
         )
     if rate is None and concurrency is None:
         raise SpecError(

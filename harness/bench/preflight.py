@@ -99,8 +99,8 @@ def base_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise SpecError(
-            "--endpoint holds a user, a password, a query or a fragment; give http://HOST:PORT alone "
-            "and name the variable that holds the key with --api-key-env"
+            "--endpoint holds a user, a password, a query or a fragment; give http://HOST:PORT "
+            "alone and name the variable that holds the key with --api-key-env"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         hint = f"; did you mean http://{url}?" if "://" not in url and url else ""

@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console
 
 from harness.errors import HarnessError, SpecError
-
 from results.record import RunRecord
 
 # Tables keep their width when they go to a file, so that nothing is folded or lost.

@@ -61,7 +61,7 @@ from harness.errors import EngineDied, SpecError
 from harness.progress import Progress
 from reports.sweep_numbers import LoadSeen, loads_seen
 from reports.sweep_words import knee_sentence
-from results.capacity import LoadTold, Point
+from results.capacity import Knee, LoadTold, Point
 from results.clock import SystemClock
 from workloads.traffic.spec import Traffic
 
@@ -241,9 +241,7 @@ def _tell(head: LoadTold, points: Sequence[Point], outputs: Outputs, search_id: 
     written.complain()
 
 
-def _print(
-    head: LoadTold, knee: Knee | None, loads: Sequence[LoadSeen], written: Written
-) -> None:
+def _print(head: LoadTold, knee: Knee | None, loads: Sequence[LoadSeen], written: Written) -> None:
     console = stdout()
     mark = "  [simulated]" if head.evidence == "simulated" else ""
     console.print(f"sweep of {head.model}{mark}", markup=False, style="bold")
