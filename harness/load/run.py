@@ -33,6 +33,7 @@ _TTFT_WEIGHT = 0.05
 USER_START_GAP_S = 0.00025
 # So many of their connections are opened before; more would take seconds.
 MAX_OPEN_AHEAD = 4096
+MAX_OPEN_AHEAD_OF_A_RATE = 512
 # A user whose request failed pauses at least this long: without it a dead server would be asked
 # thousands of times a second, each time a row.
 FAILURE_PAUSE_S = 0.5
@@ -188,8 +189,8 @@ class LoadRun:
         return range(self.worker, num_users, self.num_workers)
 
     async def warm_up(self, indices: list[int]) -> None:
-        """One after another: each is meant to be sent when the one before it was answered. Then a
-        connection is opened for every user of a closed loop."""
+        """One after another: each is meant to be sent when the one before it was answered. Then
+        the connections are opened that the load begins with."""
         for index in indices:
             exchange = Exchange(index, read_monotonic_s(), self._message(index), is_warmup=True)
             self._open[index] = exchange
@@ -197,7 +198,16 @@ class LoadRun:
                 await self.client.send(exchange)
             finally:
                 self._keep(exchange)
-        await self.client.open_ahead(int(min(len(self._users), self._quota, MAX_OPEN_AHEAD)))
+        await self.client.open_ahead(self._num_open_ahead())
+
+    def _num_open_ahead(self) -> int:
+        """One connection for every user of a closed loop, or for every request of an open one's
+        first second: opening them takes the loop as long as ten chunks take, and would be in the
+        latencies of those requests alone."""
+        if isinstance(self.schedule.traffic.arrivals, ClosedLoop):
+            return int(min(len(self._users), self._quota, MAX_OPEN_AHEAD))
+        times_s = self.schedule.intended_s
+        return min(sum(1 for i in self.rows if times_s[i] < 1.0), MAX_OPEN_AHEAD_OF_A_RATE)
 
     async def run(self, origin_s: float) -> None:
         """Send everything at its time after ``origin_s``; return when all of it is over."""
