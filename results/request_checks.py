@@ -23,6 +23,8 @@ MAX_DISPATCH_LAG_S = 0.005
 MAX_DISPATCH_LAG_SHARE_OF_TTFT = 0.05
 # Of the requests that the schedule wanted sent by its end, this many must have been.
 MIN_SENT_SHARE = 0.99
+# A TTFT that grows by this factor over the run is a queue that grows, not a latency.
+MAX_TTFT_GROWTH = 2.0
 # Above this share of failed requests the rest is a sample of survivors.
 MAX_ERROR_SHARE = 0.01
 # A deaf loop spoils every time stamp that falls into the stall: a p99 stands no more than this.
@@ -277,4 +279,18 @@ def _steadiness(samples: RequestSamples, m: RequestMetrics) -> Iterable[Doubt]:
         yield Doubt(
             code="no_steady_state",
             message=f"no steady state: {state.why}; the numbers depend on how long one measures",
+        )
+        return
+    # What is steady after a while may still have grown all the way there: the numbers are of the
+    # whole window, and a queue that only begins to level off is none to measure by.
+    ttft = m.ttft_s[~np.isnan(m.ttft_s)]
+    third = len(ttft) // 3
+    if third < MIN_ANSWERED // 2:
+        return
+    first, last = float(np.median(ttft[:third])), float(np.median(ttft[-third:]))
+    if first > 0 and last / first > MAX_TTFT_GROWTH:
+        yield Doubt(
+            code="no_steady_state",
+            message=f"the median TTFT grew from {first:.3g} s in the first third to {last:.3g} s in "
+            "the last: the server did not keep up; the numbers depend on how long one measures",
         )

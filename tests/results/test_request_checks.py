@@ -12,6 +12,7 @@ from results.checks import doubts_of
 from results.client import Calibration, ClientReport, WorkerReport
 from results.request_checks import Expected
 from results.samples import RequestSamples
+from results.testing import make_requests
 
 
 def sound(n: int = 400, rate: float = 100.0) -> RequestSamples:
@@ -186,3 +187,30 @@ def test_few_answers_are_doubted_and_no_steady_state_is_no_fault() -> None:
     run = sound()
     grown = replace(run, first_token_s=run.intended_s + 0.05 * (1 + 2 * run.intended_s))
     assert codes(grown) == {"no_steady_state": False}
+
+
+def test_a_short_overload_is_seen_as_a_queue_that_grows() -> None:
+    """Two servers of 0.17 s each are asked 15/s, and keep 11.8/s: after 5 s a queue of seconds."""
+    n = 75
+    arrivals_s, free_s = np.arange(n) / 15.0, [0.0, 0.0]
+    first_s = []
+    for arrival_s in arrivals_s:
+        slot = int(np.argmin(free_s))
+        free_s[slot] = max(free_s[slot], arrival_s) + 0.17
+        first_s.append(free_s[slot] - 0.07)
+    samples = make_requests(n)
+    first = np.array(first_s)
+    events = (first[:, None] + np.array([0.0, 0.02, 0.04, 0.07])).ravel()
+    samples = replace(
+        samples,
+        intended_s=arrivals_s,
+        dispatched_s=arrivals_s + 1e-4,
+        written_s=arrivals_s + 2e-4,
+        first_byte_s=first,
+        first_token_s=first,
+        first_answer_s=first,
+        done_s=first + 0.07,
+        event_s=events,
+    )
+    assert first[-1] - arrivals_s[-1] > 1.0
+    assert codes(samples)["no_steady_state"] is False
