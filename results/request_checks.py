@@ -291,6 +291,6 @@ def _steadiness(samples: RequestSamples, m: RequestMetrics) -> Iterable[Doubt]:
     if first > 0 and last / first > MAX_TTFT_GROWTH:
         yield Doubt(
             code="no_steady_state",
-            message=f"the median TTFT grew from {first:.3g} s in the first third to {last:.3g} s in "
-            "the last: the server did not keep up; the numbers depend on how long one measures",
+            message=f"the median TTFT grew from {first:.3g} s in the first third to {last:.3g} s "
+            "in the last: the server did not keep up; the numbers depend on how long one measures",
         )
