@@ -6,7 +6,7 @@ happens — a refusal, a crash, an interrupt — is sealed as data before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
@@ -24,9 +24,11 @@ from harness.telemetry.beside import on_load_axis, watch_over
 from harness.telemetry.sampling import DEFAULT_INTERVAL_S
 from results.clock import Clock
 from results.errors import StoreUnwritable
+from results.measurement import Measurement, of_group
 from results.prices import PriceTable
 from results.record import Failed, Outcome, RunRecord, Succeeded, new_run_id
 from results.samples import RequestSamples, Samples
+from results.stopping import Stop, StopRule, decide_across
 from results.store import RecordStore
 from workloads.base import Device, Launch, Workload
 from workloads.registry import workload_for
@@ -49,10 +51,13 @@ class RunContext:
     telemetry_interval_s: float = DEFAULT_INTERVAL_S
 
 
-def run_spec(spec: RunSpec, context: RunContext) -> Iterator[RunRecord]:
+def run_spec(
+    spec: RunSpec, context: RunContext, until: Sequence[StopRule] = ()
+) -> Iterator[RunRecord]:
     """Run ``spec`` ``num_repeats`` times and yield each record once it is sealed.
 
     Stops after the first failed run: what failed once would only fail again, at the same price.
+    With ``until`` it also stops once the valid runs so far meet every rule.
     Raises StoreUnwritable when nothing can be kept, KeyboardInterrupt (after sealing) when asked
     to stop; every other trouble is in the record.
     """
@@ -70,10 +75,16 @@ def run_spec(spec: RunSpec, context: RunContext) -> Iterator[RunRecord]:
         if spec.redeploy
         else [range(spec.num_repeats)]
     )
+    valid: list[tuple[Measurement, ...]] = []
     for group in groups:
         for record in _run_group(plan, group, experiment_id, context):
             yield record
             if isinstance(record.outcome, Failed):
+                return
+            if isinstance(record.outcome, Succeeded):
+                valid.append(of_group(record.measurements))
+            if until and isinstance(decision := decide_across(until, valid), Stop):
+                context.progress.phase("enough", decision.reason)
                 return
 
 

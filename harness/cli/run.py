@@ -25,13 +25,17 @@ from harness.cli.output import print_json, record_document, stderr, stdout
 from harness.cli.report import write_report
 from harness.cli.session import deployer, price_table
 from harness.cli.tables import run_tables
+from harness.errors import SpecError
 from harness.progress import Progress
 from harness.runner import RunContext, run_spec
 from harness.settings import read_settings
+from harness.spec import RunSpec
 from harness.specfile import read_specs
 from results.clock import SystemClock
+from results.errors import InvalidStopRule, UnknownMetric
 from results.lost import seal_lost
 from results.record import RunRecord
+from results.stopping import MIN_RUNS, StopRule, parse_until
 
 
 def run(
@@ -41,6 +45,14 @@ def run(
     pools: Pools = None,
     prices: Prices = None,
     store: Store = None,
+    until: Annotated[
+        str,
+        typer.Option(
+            "--until",
+            metavar="RULES",
+            help="Repeat until the runs agree so well, at most num_repeats times: 'ttft_p99 ±5%'.",
+        ),
+    ] = "",
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -49,10 +61,12 @@ def run(
 
     Examples: `windtunnel run examples/quickstart.yaml`,
     `windtunnel run examples/serving-poisson.yaml --set traffic.arrivals.rate_rps=2`,
-    `windtunnel run examples/gpu-fallback.yaml --pools examples/pools-two.yaml`
+    `windtunnel run examples/gpu-fallback.yaml --pools examples/pools-two.yaml`,
+    `windtunnel run examples/endpoint.yaml --set num_repeats=10 --until 'ttft_p50 ±5%'`
     """
     with told():
         specs = read_specs(str(spec), override or [])
+        rules = _rules(until, specs)
         kept = store_of(store)
         kept.prepare()
         clock = SystemClock()
@@ -69,10 +83,27 @@ def run(
                     prices=price_table(prices),
                     telemetry_interval_s=read_settings().telemetry_interval_s,
                 )
-                records = [r for one in specs for r in run_spec(one, context)]
+                records = [r for one in specs for r in run_spec(one, context, rules)]
         page = write_report(records, kept, command=_command(spec, override)) if report else None
         _print(records, page, as_json)
     raise typer.Exit(exit_code(records))
+
+
+def _rules(until: str, specs: Sequence[RunSpec]) -> tuple[StopRule, ...]:
+    """Raises SpecError for words that are no rules, and for specs that never get far enough."""
+    if not until:
+        return ()
+    try:
+        rules = parse_until(until)
+    except (InvalidStopRule, UnknownMetric) as error:
+        raise SpecError(str(error)) from None
+    for spec in specs:
+        if spec.num_repeats < MIN_RUNS:
+            raise SpecError(
+                f"--until needs {MIN_RUNS} runs to tell how much they differ; {spec.name} has "
+                f"num_repeats {spec.num_repeats}: give the most you want, --set num_repeats=10"
+            )
+    return rules
 
 
 def _tell_lost(lost: Sequence[RunRecord], shown: Progress) -> None:

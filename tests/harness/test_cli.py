@@ -190,3 +190,20 @@ def test_virtual_pools_go_with_a_local_ray_only(windtunnel: Any) -> None:
     )
     assert done.exit_code == 2
     assert "--ray local" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--until", "ttft_p99 ±"), "ttft_p99 ±"),
+        (("--until", "nonsense ±5%"), "nonsense"),
+        (("--until", "ttft_p50 ±5%"), "num_repeats 1: give the most you want"),
+    ],
+)
+def test_a_rule_to_stop_by_is_checked_before_anything_starts(
+    windtunnel: Any, words: tuple[str, ...], says: str
+) -> None:
+    root = Path(__file__).parents[2]
+    done = windtunnel("run", str(root / "examples" / "endpoint.yaml"), *words, "--quiet")
+    assert done.exit_code == 2
+    assert says in done.stderr

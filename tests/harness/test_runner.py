@@ -23,6 +23,7 @@ from results.prices import PriceTable
 from results.record import Failed, Invalid, Placement, RunRecord, Succeeded
 from results.samples import Samples
 from results.startup import PhaseSource, StartupPhase, StartupTimeline
+from results.stopping import parse_until
 from results.testing import EPOCH, FakeClock, FakeRecordStore, make_requests
 from workloads.base import Device, Launch, RemoteServer, Running
 from workloads.params import VllmWorkload
@@ -159,7 +160,9 @@ def run(
     seeds_seen: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., list[RunRecord]]:
-    def do(*script: Any, spec: RunSpec = SPEC, prices: PriceTable | None = None) -> list[RunRecord]:
+    def do(
+        *script: Any, spec: RunSpec = SPEC, prices: PriceTable | None = None, until: str = ""
+    ) -> list[RunRecord]:
         workload = ScriptedWorkload(list(script), seeds_seen)
         monkeypatch.setattr(harness.runner, "workload_for", lambda params: workload)
         context = RunContext(
@@ -170,7 +173,7 @@ def run(
             models_dir="models",
             prices=prices,
         )
-        return list(run_spec(spec, context))
+        return list(run_spec(spec, context, parse_until(until) if until else ()))
 
     return do
 
@@ -337,3 +340,27 @@ def test_tables_that_do_not_fit_leave_a_record_without_them(
     (record,) = sealed(store)
     assert isinstance(record.outcome, Failed)
     assert (record.outcome.stage, record.outcome.error) == ("store", "store_unwritable")
+
+
+@pytest.mark.parametrize("redeploy", [True, False])
+def test_runs_that_agree_are_enough(run: Any, store: FakeRecordStore, redeploy: bool) -> None:
+    spec = replace(SPEC, num_repeats=9, redeploy=redeploy)
+    alike = [make_requests(60, seed=1)] * 9
+    assert len(run(*alike, spec=spec, until="ttft_p50 ±5%")) == 3
+    assert len(sealed(store)) == 3
+
+
+def test_runs_that_differ_are_all_made(run: Any) -> None:
+    """Medians of about 0.1, 0.2, 0.3 … s: no nine of them pin a mean down to 5 %."""
+    spec = replace(SPEC, num_repeats=9)
+    base = make_requests(60, seed=1)
+    unlike = [
+        replace(
+            base,
+            first_token_s=base.first_token_s + k / 10,
+            first_answer_s=base.first_answer_s + k / 10,
+            done_s=base.done_s + k / 10,
+        )
+        for k in range(9)
+    ]
+    assert len(run(*unlike, spec=spec, until="ttft_p50 ±5%")) == 9
