@@ -195,11 +195,13 @@ def num_cores() -> int:
 
 def check_workers(num_workers: int) -> None:
     """Raises SpecError for a number of workers that nobody has a use for."""
+    if num_workers < 1:
+        raise SpecError(f"--workers {num_workers}: at least one has to send")
     most = MAX_WORKERS_PER_CORE * num_cores()
-    if not 1 <= num_workers <= most:
+    if num_workers > most:
         raise SpecError(
-            f"--workers {num_workers}: 1 to {most} can send here, {MAX_WORKERS_PER_CORE} for each "
-            "core of this process; each is an event loop that fills one"
+            f"--workers {num_workers}: at most {most} can send here, {MAX_WORKERS_PER_CORE} for "
+            "each core of this process; each is an event loop that fills one"
         )
 
 
