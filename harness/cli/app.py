@@ -6,6 +6,7 @@ request before all of them together would have been imported.
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -96,3 +97,7 @@ def main() -> None:
         app_with(word if word in COMMANDS or word in GROUPS else "")()
     except KeyboardInterrupt:  # before a command could take it: the imports of one take a second
         sys.exit(Exit.INTERRUPTED)
+    except SystemExit as leaving:
+        if leaving.code == Exit.INTERRUPTED:  # another Ctrl-C now would end us in the middle of it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise

@@ -52,8 +52,6 @@ def told() -> Iterator[None]:
         _say(error)
         raise typer.Exit(Exit.INFRASTRUCTURE) from None
     except KeyboardInterrupt:
-        # Another one now would end us in the middle of leaving.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("windtunnel: stopped; nothing was left running", file=sys.stderr)  # noqa: T201
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
