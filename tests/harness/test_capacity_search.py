@@ -207,13 +207,24 @@ def test_a_wider_tolerance_takes_fewer_points() -> None:
 def test_nothing_passes() -> None:
     question = Question(shares=(0.99,), budget_s=600.0)
     found, points = search(question, step_server(0.0))
-    assert found.kind is CapacityKind.BELOW
+    # It is the budget that goes no lower, and a budget is no answer.
+    assert found.kind is CapacityKind.UNDECIDED
+    assert not found.is_conclusive
     assert found.capacity_rps is None
     assert found.failed_rps == pytest.approx(573 / 600, rel=0.02)
     assert "do not fit into 600 s" in found.why
     assert found.binding == "ttft"
     assert found.binding_attainment == 0.0
     assert len(points) <= 6
+
+
+def test_nothing_passes_down_to_the_lowest_rate_allowed() -> None:
+    question = Question(shares=(0.99,), budget_s=600.0, min_rps=4.0)
+    found, _ = search(question, step_server(0.0))
+    assert found.kind is CapacityKind.BELOW
+    assert found.is_conclusive
+    assert found.capacity_rps is None
+    assert found.failed_rps == 4.0
 
 
 def test_everything_passes_up_to_the_highest_rate_allowed() -> None:
