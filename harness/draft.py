@@ -25,7 +25,8 @@ from results.client import ClientReport
 from results.clock import Clock
 from results.environment import Environment, environment_hash
 from results.lost import this_process
-from results.measure import measure_cost, measure_startup, measure_steps
+from results.measure import measure_cost, measure_startup
+from results.measure_steps import StepContext, measure_steps
 from results.measurement import Measurement
 from results.record import (
     Doubt,
@@ -43,6 +44,7 @@ from results.store import OpenRun, RecordStore
 from results.telemetry import Telemetry
 from results.telemetry_doubts import doubts_of_telemetry, shares_prefixes
 from results.telemetry_measure import measure_telemetry
+from workloads.simulated.accelerators import ACCELERATORS
 from workloads.traffic.spec import Traffic
 
 LOG_TAIL_LINES = 40
@@ -241,7 +243,7 @@ def _measurements(
     load = (
         measure_load(samples, draft.client, slo, chips)
         if isinstance(samples, RequestSamples)
-        else measure_steps(samples, chips)
+        else measure_steps(samples, _step_context(deployment, chips))
     )
     cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
     server = (
@@ -250,6 +252,27 @@ def _measurements(
         else ()
     )
     return (*measure_startup(startup, why), *load, *server, *cost)
+
+
+def _step_context(deployment: Deployment, num_chips: int) -> StepContext:
+    """What rank 0 said of its model, and the peak of the chips where the one table has it."""
+    facts = deployment.resolved
+    chip = ACCELERATORS.get(deployment.placement.accelerator) if num_chips else None
+    if not num_chips:
+        why = "no accelerator chips"
+    elif chip is None:
+        why = f"no table has the peak of {deployment.placement.accelerator}"
+    elif facts.get("precision") != "bfloat16":
+        chip, why = None, "the table's peaks are of bfloat16, and another precision was used"
+    else:
+        why = ""
+    return StepContext(
+        num_chips=num_chips,
+        flops_per_token=facts.get("flops_per_token"),
+        peak_flops_per_chip=chip.flops if chip else None,
+        why_no_peak=why,
+        checkpoint_restore_s=tuple(facts.get("checkpoint_restore_s", ())),
+    )
 
 
 def _doubts(

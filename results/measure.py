@@ -14,7 +14,7 @@ import numpy as np
 from results.distributions import distribution, gap_distribution, shared, single
 from results.gaps import chunk_gaps, gap_pools, token_gaps
 from results.measurement import Measurement
-from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples, StepSamples
+from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples
 from results.serial import share
 from results.startup import StartupTimeline
 
@@ -275,47 +275,6 @@ def _goodput(m: RequestMetrics, slo: Mapping[str, float], group: str) -> tuple[M
         single("goodput_token_rate", tokens, n, why, group),
         shared("slo_attainment", share(good[m.order]), n, group),
     )
-
-
-def measure_steps(samples: StepSamples, num_chips: int) -> tuple[Measurement, ...]:
-    """All training measurements of one run. A step is as long as its slowest rank; throughput is
-    all ranks' tokens over the longest rank's span, so that pauses between steps count."""
-    keep = ~samples.is_warmup
-    steps = np.unique(samples.step[keep])
-    none = "no step was measured"
-    slowest = np.array([samples.duration_s[keep & (samples.step == s)].max() for s in steps])
-    spans = [_span_s(samples, keep & (samples.rank == r)) for r in np.unique(samples.rank[keep])]
-    longest = max(spans, default=0.0)
-    n = len(steps)
-    rate = _per_s(float(samples.num_tokens[keep].sum()), longest)
-    loss = float(samples.loss[keep & (samples.step == steps[-1])].mean()) if n else None
-    loss_reason = none if loss is None else ""
-    if loss is not None and not np.isfinite(loss):
-        loss, loss_reason = None, "the loss is not a finite number"
-    known = samples.memory_bytes[samples.memory_bytes >= 0]
-    per_chip = rate / num_chips if rate is not None and num_chips else None
-    return (
-        *distribution("step_time_s", slowest, none),
-        single("training_throughput", rate, n, "" if rate is not None else none),
-        single(
-            "training_throughput_per_chip",
-            per_chip,
-            n,
-            "" if per_chip is not None else (none if num_chips else "no accelerator chips"),
-        ),
-        single("final_loss", loss, n, loss_reason),
-        single(
-            "peak_memory_bytes",
-            float(known.max()) if len(known) else None,
-            n,
-            "" if len(known) else "no rank could tell its memory",
-        ),
-    )
-
-
-def _span_s(samples: StepSamples, rows: BoolColumn) -> float:
-    start = samples.start_s[rows]
-    return float((start + samples.duration_s[rows]).max() - start.min()) if len(start) else 0.0
 
 
 def measure_startup(startup: StartupTimeline | None, why_none: str) -> tuple[Measurement, ...]:

@@ -287,6 +287,53 @@ _DECLARED = (
         "training throughput / chips; none where there is no accelerator",
     ),
     _metric(
+        "mfu",
+        Unit.RATIO,
+        _HIGHER,
+        Area.TRAINING,
+        "model FLOPs per second / peak FLOPs per second of the chips; the FLOPs follow from the "
+        "model's shape, causal attention halved; none where the peak is not known",
+        high=1.0,
+    ),
+    _metric(
+        "data_stall_share",
+        Unit.RATIO,
+        _LOWER,
+        Area.TRAINING,
+        "time that ranks waited for their input / time of all their steps",
+        high=1.0,
+    ),
+    _metric(
+        "communication_share",
+        Unit.RATIO,
+        _LOWER,
+        Area.TRAINING,
+        "time in which ranks did nothing but communicate / time of all their steps; what overlaps "
+        "with computing is not in it",
+        high=1.0,
+    ),
+    _metric(
+        "optimizer_time_s",
+        _S,
+        _LOWER,
+        Area.TRAINING,
+        "the optimizer's update of one step on one rank",
+    ),
+    _metric(
+        "checkpoint_save_s",
+        _S,
+        _LOWER,
+        Area.TRAINING,
+        "a checkpoint asked for → the training goes on, slowest rank",
+    ),
+    _metric(
+        "checkpoint_restore_s",
+        _S,
+        _LOWER,
+        Area.TRAINING,
+        "a checkpoint's files found → model and optimizer hold it, slowest rank",
+    ),
+    _metric(
         "final_loss",
         Unit.NATS,
         _LOWER,

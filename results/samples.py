@@ -146,6 +146,23 @@ class StepSamples:
     loss: FloatColumn  # (n,) cross-entropy in nats
     memory_bytes: IntColumn  # (n,) peak so far; −1: not known
     is_warmup: BoolColumn  # (n,)
+    # Columns below may be missing in old tables; each then says "not known" (NaN), or attempt 0.
+    # comm_s: the part of the step in which the rank did nothing but communicate: what overlaps
+    # with computing is not in it. optimizer_s: the part of it that the optimizer's update took.
+    # checkpoint_s: saving after the step, which duration_s does not count; 0: nothing was saved.
+    # attempt: 0 until the job was restarted for the first time.
+    comm_s: FloatColumn = _left_out()  # (n,)
+    optimizer_s: FloatColumn = _left_out()  # (n,)
+    checkpoint_s: FloatColumn = _left_out()  # (n,)
+    attempt: IntColumn = _left_out()  # (n,)
+
+    def __post_init__(self) -> None:
+        n = self.num_rows
+        for name in ("comm_s", "optimizer_s", "checkpoint_s"):
+            if len(getattr(self, name)) == 0:
+                object.__setattr__(self, name, np.full(n, np.nan))
+        if len(self.attempt) == 0:
+            object.__setattr__(self, "attempt", np.zeros(n, dtype=np.int64))
 
     @property
     def num_rows(self) -> int:
@@ -156,8 +173,10 @@ class StepSamples:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> StepSamples:
+        """The inverse of ``to_table``; tolerant of older and newer programs' columns."""
         table = table.combine_chunks()
-        return cls(**{f.name: table.column(f.name).to_numpy() for f in fields(cls)})
+        known = {f.name for f in fields(cls)} & set(table.column_names)
+        return cls(**{name: table.column(name).to_numpy() for name in known})
 
 
 Samples = RequestSamples | StepSamples

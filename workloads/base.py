@@ -5,6 +5,7 @@ A workload never places anything. ``launch`` returns a value; the deployer start
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,10 +97,18 @@ class TrainStep(NamedTuple):
     loss: float
     memory_bytes: int
     is_warmup: bool
+    comm_s: float = math.nan
+    optimizer_s: float = math.nan
+    checkpoint_s: float = math.nan
+    attempt: int = 0
 
 
 class TrainFacts(NamedTuple):
-    """What a rank says of itself once, at its end: JSON-like."""
+    """What a rank says of itself: JSON-like. Said again, it adds to what was said before.
+
+    Names that are read by others: ``num_steps``; ``flops_per_token`` with ``flops_rule``, which
+    MFU needs; ``comm_method``, how ``comm_s`` was found; ``checkpoint_restore_s``; ``packages``.
+    """
 
     values: Mapping[str, Any]
 

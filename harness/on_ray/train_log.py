@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from harness.on_ray.train_news import RankNews
 from results.samples import StepSamples
 from results.startup import PhaseSource, StartupPhase
 from workloads.base import TrainFacts, TrainPhase, TrainStep
+
+# A step's fields are the columns of StepSamples, less the rank.
+_COLUMNS = get_type_hints(TrainStep)
 
 
 class TrainLog:
@@ -103,18 +106,11 @@ class TrainLog:
             ((step, rank) for rank, steps in enumerate(self._steps) for step in steps),
             key=lambda row: (row[0].step, row[1]),
         )
-        steps = [step for step, _ in rows]
-        return StepSamples(
-            step=np.array([s.step for s in steps], dtype=np.int64),
-            rank=np.array([rank for _, rank in rows], dtype=np.int64),
-            start_s=np.array([s.start_s for s in steps], dtype=np.float64),
-            duration_s=np.array([s.duration_s for s in steps], dtype=np.float64),
-            data_wait_s=np.array([s.data_wait_s for s in steps], dtype=np.float64),
-            num_tokens=np.array([s.num_tokens for s in steps], dtype=np.int64),
-            loss=np.array([s.loss for s in steps], dtype=np.float64),
-            memory_bytes=np.array([s.memory_bytes for s in steps], dtype=np.int64),
-            is_warmup=np.array([s.is_warmup for s in steps], dtype=np.bool_),
-        )
+        columns = {
+            name: np.array([getattr(step, name) for step, _ in rows], dtype=dtype)
+            for name, dtype in _COLUMNS.items()
+        }
+        return StepSamples(rank=np.array([rank for _, rank in rows], dtype=np.int64), **columns)
 
     def incomplete(self) -> str:
         """Which ranks did not report each of their steps exactly once; "" when all did."""

@@ -25,7 +25,8 @@ from results.environment import (
     environment_hash,
     stable_hash,
 )
-from results.measure import measure_requests, measure_startup, measure_steps
+from results.measure import measure_requests, measure_startup
+from results.measure_steps import StepContext, measure_steps
 from results.record import (
     Doubt,
     Evidence,
@@ -279,7 +280,10 @@ def training_run(index: int = 0, *, samples: StepSamples | None = None, **change
         resolved=TRAIN_RESOLVED,
         environment_hash=environment_hash(environment(), TRAIN_RESOLVED),
         startup=timeline,
-        measurements=(*measure_startup(timeline, ""), *measure_steps(samples, 0)),
+        measurements=(
+            *measure_startup(timeline, ""),
+            *measure_steps(samples, StepContext(num_chips=0)),
+        ),
         doubts=doubts_of(samples, environment(), placement()),
     )
     full = replace(full, **changes)

@@ -10,11 +10,10 @@ from results.measure import (
     measure_cost,
     measure_requests,
     measure_startup,
-    measure_steps,
     request_metrics,
 )
 from results.measurement import Measurement
-from results.samples import RequestSamples, StepSamples
+from results.samples import RequestSamples
 from results.startup import PhaseSource, StartupPhase, StartupTimeline
 
 
@@ -102,38 +101,6 @@ def test_no_answered_request_is_a_reason_not_a_zero() -> None:
     assert got["ttft_s", "mean"].value is None
     assert "no request was answered" in got["ttft_s", "mean"].reason
     assert got["error_share", "value"].value == 1.0
-
-
-def steps(**changes: object) -> StepSamples:
-    """Two ranks, three steps, the first a warm-up."""
-    columns: dict[str, object] = {
-        "step": np.array([0, 1, 2, 0, 1, 2]),
-        "rank": np.array([0, 0, 0, 1, 1, 1]),
-        "start_s": np.array([0.0, 5.0, 6.0, 0.0, 5.0, 6.5]),
-        "duration_s": np.array([5.0, 1.0, 1.0, 5.0, 1.5, 1.0]),
-        "data_wait_s": np.zeros(6),
-        "num_tokens": np.full(6, 100),
-        "loss": np.array([5.0, 4.0, 3.0, 5.0, 4.0, 3.2]),
-        "memory_bytes": np.array([-1, 10, 12, -1, 11, 13]),
-        "is_warmup": np.array([True, False, False, True, False, False]),
-    }
-    return StepSamples(**(columns | changes))  # type: ignore[arg-type]
-
-
-def test_a_step_is_as_long_as_its_slowest_rank() -> None:
-    got = by_name(measure_steps(steps(), num_chips=2))
-    assert got["step_time_s", "mean"].value == pytest.approx((1.5 + 1.0) / 2)
-    # 400 tokens over rank 1's span 5.0 → 7.5.
-    assert got["training_throughput", "value"].value == pytest.approx(400 / 2.5)
-    assert got["training_throughput_per_chip", "value"].value == pytest.approx(400 / 2.5 / 2)
-    assert got["final_loss", "value"].value == pytest.approx(3.1)
-    assert got["peak_memory_bytes", "value"].value == 13
-
-
-def test_an_infinite_loss_is_no_number() -> None:
-    got = by_name(measure_steps(steps(loss=np.full(6, np.inf)), num_chips=0))
-    assert got["final_loss", "value"].value is None
-    assert "finite" in got["final_loss", "value"].reason
 
 
 def test_unattributed_is_what_no_phase_covers() -> None:
