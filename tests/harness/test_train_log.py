@@ -25,7 +25,9 @@ def news(rank: int, sent_s: float, *events: TrainEvent, round_trip_s: float = 0.
 
 
 def step(number: int) -> TrainStep:
-    return TrainStep(number, float(number), 0.5, 0.1, 64, 5.0 - number, 10, number == 0)
+    return TrainStep(
+        number, float(number), 0.5, 0.1, 64, 5.0 - number, 10, number == 0, 0.2, 0.01, 0.0
+    )
 
 
 def test_a_ranks_clock_is_placed_by_its_fastest_message() -> None:
