@@ -121,7 +121,8 @@ def ensure_model(models_dir: str | Path, model: MadeModel) -> str:
 
 
 def _recipe(shape: ModelShape, seed: int) -> dict[str, Any]:
-    return {"maker": _MAKER, "shape": asdict(shape), "seed": seed}
+    sizes = {name: value for name, value in asdict(shape).items() if value is not None}
+    return {"maker": _MAKER, "shape": sizes, "seed": seed}
 
 
 def _made_before(target: Path, shape: ModelShape, seed: int) -> MadeModelInfo | None:

@@ -25,15 +25,17 @@ class ModelShape:
     num_kv_heads: int
     max_position_embeddings: int
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    head_dim: int | None = None  # None: hidden_size / num_heads, as Llama has it
 
     def __post_init__(self) -> None:
         sizes = {name: value for name, value in asdict(self).items() if name != "dtype"}
         for name, value in sizes.items():
-            if value < 1:
+            if value is not None and value < 1:
                 raise ModelError(f"{name} = {value}; it must be at least 1")
         if self.dtype not in ITEM_BYTES:
             raise ModelError(f"dtype = {self.dtype!r}; accepted: {', '.join(ITEM_BYTES)}")
-        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
+        whole = self.head_dim is not None or self.hidden_size % self.num_heads == 0
+        if not whole or self.head_size % 2:
             raise ModelError(
                 f"hidden_size = {self.hidden_size} over num_heads = {self.num_heads} "
                 "must give a whole, even head size"
@@ -51,7 +53,7 @@ class ModelShape:
 
     @property
     def head_size(self) -> int:
-        return self.hidden_size // self.num_heads
+        return self.head_dim or self.hidden_size // self.num_heads
 
     @property
     def num_parameters(self) -> int:
@@ -65,13 +67,13 @@ class ModelShape:
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of the model, by its Hugging Face name, in the order it is stored."""
         hidden, inner = self.hidden_size, self.intermediate_size
-        kv = self.num_kv_heads * self.head_size
+        query, kv = self.num_heads * self.head_size, self.num_kv_heads * self.head_size
         of_layer: dict[str, tuple[int, ...]] = {
             "input_layernorm": (hidden,),
-            "self_attn.q_proj": (hidden, hidden),
+            "self_attn.q_proj": (query, hidden),
             "self_attn.k_proj": (kv, hidden),
             "self_attn.v_proj": (kv, hidden),
-            "self_attn.o_proj": (hidden, hidden),
+            "self_attn.o_proj": (hidden, query),
             "post_attention_layernorm": (hidden,),
             "mlp.gate_proj": (inner, hidden),
             "mlp.up_proj": (inner, hidden),

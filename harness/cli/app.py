@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": "bench:bench",
     "capacity": "capacity:capacity",
     "sweep": "sweep:sweep",
+    "tune": "tune:tune",
     "report": "report:report",
     "selftest": "selftest:selftest",
     "import": "interop:import_",
@@ -31,6 +32,7 @@ COMMANDS = {
 }
 GROUPS = {
     "runs": "runs:app",
+    "study": "study:app",
     "store": "store:app",
     "model": "model:app",
     "spec": "spec:app",

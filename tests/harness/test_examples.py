@@ -12,6 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from harness.cli.tune import read_study
 from harness.plan import make_plan
 from harness.plan_view import describe_plan
 from harness.pools import Capacity, Inventory, NodePool
@@ -21,9 +22,9 @@ from workloads.params import MadeModel, TorchWorkload, VllmWorkload
 from workloads.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted(
-    path for path in (ROOT / "examples").glob("*.yaml") if not path.name.startswith("pools-")
-)
+ALL = sorted((ROOT / "examples").glob("*.yaml"))
+STUDIES = [path for path in ALL if path.name.startswith("study-")]
+EXAMPLES = [path for path in ALL if not path.name.startswith(("pools-", "study-"))]
 GIB = 1 << 30
 
 
@@ -77,7 +78,15 @@ def test_an_example_is_read_planned_and_described(path: Path) -> None:
         assert seen.at_most_s > (made.measuring_s or 0.0)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.name)
+def test_a_study_is_read_with_its_run(path: Path) -> None:
+    made = read_study(path)
+    assert made.base.name
+    assert made.space.branches()
+    assert made.wish.bounds
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *STUDIES], ids=lambda p: p.name)
 def test_every_line_of_an_example_that_matters_is_explained(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# ")

@@ -60,7 +60,14 @@ ACCELERATORS: Mapping[str, Accelerator] = {
 
 
 def _llama(
-    vocab_size: int, hidden: int, inner: int, layers: int, heads: int, kv_heads: int, context: int
+    vocab_size: int,
+    hidden: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    context: int,
+    head_dim: int | None = None,
 ) -> ModelShape:
     return ModelShape(
         vocab_size=vocab_size,
@@ -70,11 +77,14 @@ def _llama(
         num_heads=heads,
         num_kv_heads=kv_heads,
         max_position_embeddings=context,
+        head_dim=head_dim,
     )
 
 
 MODELS: Mapping[str, ModelShape] = {
     **PRESETS,
+    "qwen3-8b": _llama(151936, 4096, 12288, 36, 32, 8, 40960),
+    "qwen3-32b": _llama(151936, 5120, 25600, 64, 64, 8, 40960, head_dim=128),
     "mistral-7b": _llama(32768, 4096, 14336, 32, 32, 8, 32768),
     "llama-3.1-8b": _llama(128256, 4096, 14336, 32, 32, 8, 131072),
     "llama-3.1-70b": _llama(128256, 8192, 28672, 80, 64, 8, 131072),

@@ -7,8 +7,8 @@ parts, one after another, as engines run them:
   max(2·P·tokens + 2·H·sampled over the chips' FLOP/s, weight bytes over their bandwidth), where P
   are the parameters of the layers and H those of the output head;
 - attention, limited by arithmetic or by reading the keys and values:
-  max(4·hidden·layers·pairs over FLOP/s, KV bytes over bandwidth), where pairs counts each query
-  with each position that it sees (causal attention, counted exactly);
+  max(4·heads·head size·layers·pairs over FLOP/s, KV bytes over bandwidth), where pairs counts each
+  query with each position that it sees (causal attention, counted exactly);
 - two all-reduces a layer under tensor parallelism, each moving 2·(n−1)/n of the activations over
   every chip's link (the lower bound that ring all-reduce meets: Patarasuk & Yuan, 2009).
 
@@ -53,10 +53,14 @@ class Roofline:
         return max(self.pair_s, self.kv_read_s)
 
 
-def kv_bytes_per_token(model: ModelShape, tensor_parallel_size: int = 1) -> int:
-    """Of all layers, on one chip. With fewer KV heads than chips, heads are kept several times."""
+def kv_bytes_per_token(
+    model: ModelShape, tensor_parallel_size: int = 1, item_bytes: int | None = None
+) -> int:
+    """Of all layers, on one chip. With fewer KV heads than chips, heads are kept several times.
+    ``item_bytes``: of one number in the cache; None: of the model's own type."""
     heads = max(1, model.num_kv_heads // tensor_parallel_size)
-    return 2 * model.num_layers * heads * model.head_size * ITEM_BYTES[model.dtype]
+    item = ITEM_BYTES[model.dtype] if item_bytes is None else item_bytes
+    return 2 * model.num_layers * heads * model.head_size * item
 
 
 def roofline(
@@ -67,21 +71,30 @@ def roofline(
     compute_efficiency: float = 1.0,
     memory_efficiency: float = 1.0,
     overhead_s: float = 0.0,
+    weight_bytes: float | None = None,
+    kv_bytes: int | None = None,
+    flops_factor: float = 1.0,
 ) -> Roofline:
-    """The bound of ``model`` on ``tensor_parallel_size`` chips. Efficiencies are shares of peak."""
+    """The bound of ``model`` on ``tensor_parallel_size`` chips. Efficiencies are shares of peak.
+
+    ``weight_bytes`` and ``kv_bytes``: of one weight and of one number in the cache, where they are
+    quantised; None: of the model's own type. ``flops_factor``: the arithmetic's peak over that of
+    bfloat16 (2 for 8-bit matrices on chips that multiply them).
+    """
     n, item = tensor_parallel_size, ITEM_BYTES[model.dtype]
     head = model.vocab_size * model.hidden_size
     # Of the embedding only the rows of the step's own tokens are read: nothing beside the rest.
     read = model.num_parameters - head
-    flops = n * chip.flops * compute_efficiency
+    flops = n * chip.flops * compute_efficiency * flops_factor
+    attention_flops = n * chip.flops * compute_efficiency  # is not quantised
     memory = chip.memory_bytes_per_s * memory_efficiency  # of one chip: each reads its own part
     reduced = 2 * model.num_layers * model.hidden_size * item
     return Roofline(
-        weights_s=read * item / n / memory,
+        weights_s=read * (item if weight_bytes is None else weight_bytes) / n / memory,
         token_s=2 * (read - head) / flops,
         sampled_s=2 * head / flops,
-        pair_s=4 * model.hidden_size * model.num_layers / flops,
-        kv_read_s=kv_bytes_per_token(model, n) / memory,
+        pair_s=4 * model.num_heads * model.head_size * model.num_layers / attention_flops,
+        kv_read_s=kv_bytes_per_token(model, n, kv_bytes) / memory,
         all_reduce_s=reduced * 2 * (n - 1) / n / chip.link_bytes_per_s,
         overhead_s=overhead_s,
     )

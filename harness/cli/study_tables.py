@@ -1,0 +1,254 @@
+"""How a study reads: one line a trial while it goes on, tables and a document at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from harness.cli.tables import facts
+from results.metrics import metric
+from results.units import format_value
+from tuners.goals import Goal, Reading, Wish
+from tuners.loop import Budget, Evaluated, Found, Phase, Trial, failures_by_kind
+from tuners.outcome import Crashed, Measured, Transient, Unusable
+from tuners.remeasure import Candidate, Gain
+from tuners.space import Config, Value
+
+
+def describe_config(config: Config) -> str:
+    """Knobs by their last word; those left to the engine are not named."""
+    words = [f"{p.rpartition('.')[2]}={_text(v)}" for p, v in config.items() if v is not None]
+    return " ".join(words) or "the engine's own defaults"
+
+
+def _text(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def trial_line(trial: Trial, wish: Wish, trials: Sequence[Trial], budget: Budget) -> str:
+    """``trial 5 of 30 (search) max-num-seqs=8: 96 tokens/s, kept its limits; best 101 …``."""
+    of = f"trial {trial.number} of {budget.num_trials} ({trial.phase})"
+    head = "measured again" if trial.phase is Phase.REMEASURE else of
+    head = f"{head} {describe_config(trial.config)}"
+    return f"{head}: {outcome_words(trial.evaluated, wish)}; {_so_far(wish, trials)}"
+
+
+def outcome_words(evaluated: Evaluated, wish: Wish) -> str:
+    match evaluated.outcome:
+        case Measured(reading=reading):
+            broken = _broken(reading, wish)
+            kept = f"breaks {', '.join(broken)}" if broken else "keeps its limits"
+            return f"{goal_words(reading, wish)}, {kept if wish.bounds else 'measured'}"
+        case Crashed(kind=kind):
+            return f"failed: {kind}"
+        case Transient(message=message):
+            return f"infrastructure: {message.splitlines()[0][:80]}"
+        case Unusable(reasons=reasons):
+            return f"invalid: {'; '.join(reasons)[:120]}"
+
+
+def goal_words(reading: Reading, wish: Wish) -> str:
+    return ", ".join(_valued(goal, reading.goals[goal.name]) for goal in wish.goals)
+
+
+def _valued(goal: Goal, value: float) -> str:
+    statistic = "" if goal.statistic == "value" else f" {goal.statistic}"
+    return f"{goal.metric}{statistic} {format_value(value, metric(goal.metric).unit)}"
+
+
+def _broken(reading: Reading, wish: Wish) -> list[str]:
+    return [
+        f"{bound.name} ({format_value(reading.bounds[bound.name], metric(bound.metric).unit)})"
+        for bound in wish.bounds
+        if bound.slack(reading.bounds[bound.name]) > 0
+    ]
+
+
+def _so_far(wish: Wish, trials: Sequence[Trial]) -> str:
+    best, baseline = best_of(wish, trials), baseline_of(trials)
+    kept = sum(_keeps(t, wish) for t in trials if t.phase is not Phase.BASELINE)
+    counted = sum(t.phase is not Phase.BASELINE for t in trials)
+    words = [f"{kept} of {counted} keep the limits"] if counted else []
+    if best is not None:
+        words.append(f"best {goal_words(best, wish)}{_gain(best, baseline, wish)}")
+    failed = failures_by_kind(trials)
+    if failed:
+        words.append("failed: " + ", ".join(f"{n} {kind}" for kind, n in failed.items()))
+    return "; ".join(words) or "the baseline comes first"
+
+
+def _keeps(trial: Trial, wish: Wish) -> bool:
+    outcome = trial.evaluated.outcome
+    return isinstance(outcome, Measured) and outcome.reading.keeps(wish)
+
+
+def best_of(wish: Wish, trials: Sequence[Trial]) -> Reading | None:
+    kept = [
+        t.evaluated.outcome.reading
+        for t in trials
+        if isinstance(t.evaluated.outcome, Measured) and t.evaluated.outcome.reading.keeps(wish)
+    ]
+    return max(kept, key=lambda reading: wish.score(reading.goals), default=None)
+
+
+def baseline_of(trials: Sequence[Trial]) -> Reading | None:
+    for trial in trials:
+        if trial.phase is Phase.BASELINE and isinstance(trial.evaluated.outcome, Measured):
+            return trial.evaluated.outcome.reading
+    return None
+
+
+def _gain(reading: Reading, baseline: Reading | None, wish: Wish) -> str:
+    """Against the baseline, of the first goal."""
+    if baseline is None:
+        return ""
+    name = wish.goals[0].name
+    if baseline.goals[name] <= 0:
+        return ""
+    return f" ({reading.goals[name] / baseline.goals[name] - 1:+.1%} of the baseline)"
+
+
+def found_tables(name: str, wish: Wish, found: Found) -> Iterator[Any]:
+    """Every trial, the candidates measured again, and the answer."""
+    yield f"\n[bold]{name}[/bold]  stopped: {found.stopped_by}"
+    yield trial_table(wish, found.trials)
+    if found.judged:
+        yield "\nmeasured again"
+        yield _judged_table(wish, found)
+    yield ""
+    yield facts(_answer(wish, found))
+
+
+def trial_table(wish: Wish, trials: Sequence[Trial]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("trial", "phase", "configuration", "outcome", "run"):
+        table.add_column(column)
+    for trial in trials:
+        table.add_row(
+            str(trial.number),
+            str(trial.phase),
+            describe_config(trial.config),
+            outcome_words(trial.evaluated, wish),
+            ", ".join(trial.evaluated.run_ids) or "–",
+        )
+    return table
+
+
+def _judged_table(wish: Wish, found: Found) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("configuration", "runs", "goal, mean", "keeps its limits next time", "verdict"):
+        table.add_column(column)
+    for candidate, judged in found.judged:
+        chance = f"{judged.probability:.3f}" if judged.probability == judged.probability else "–"
+        table.add_row(
+            describe_config(candidate.config),
+            str(len(candidate.fresh)),
+            goal_words(mean_reading(candidate), wish) if candidate.fresh else "–",
+            chance if wish.bounds else "no limits",
+            str(judged.verdict),
+        )
+    return table
+
+
+def mean_reading(candidate: Candidate) -> Reading:
+    """Of the fresh runs alone."""
+    n = len(candidate.fresh)
+    return Reading(
+        goals={k: sum(r.goals[k] for r in candidate.fresh) / n for k in candidate.fresh[0].goals},
+        bounds={
+            k: sum(r.bounds[k] for r in candidate.fresh) / n for k in candidate.fresh[0].bounds
+        },
+    )
+
+
+def _answer(wish: Wish, found: Found) -> list[tuple[str, str]]:
+    lines = [("foreseen", f"{found.num_foreseen} refused before they were paid for")]
+    spent = found.spent
+    cost = f", {spent.usd:.2f} USD" if spent.usd is not None else ""
+    lines.append(
+        ("spent", f"{spent.wall_s:.0f} s of runs, {spent.chip_hours:.3g} chip-hours{cost}")
+    )
+    if found.winner is None:
+        return [*lines, ("winner", f"none: {found.why_none}")]
+    mean, runs = mean_reading(found.winner), len(found.winner.fresh)
+    lines += [
+        ("winner", describe_config(found.winner.config)),
+        ("measured", f"{goal_words(mean, wish)}, the mean of {runs} fresh runs"),
+    ]
+    return [*lines, ("gain", _gain_words(found.gain))]
+
+
+def _gain_words(found: Gain | None) -> str:
+    if found is None:
+        return "not known: the baseline could not be measured beside it"
+    interval = (
+        f" (95 %: {found.low - 1:+.1%} … {found.high - 1:+.1%})"
+        if found.low is not None and found.high is not None
+        else ", one pair: no interval"
+    )
+    pairs = f"{found.num_pairs} pairs with the baseline"
+    return f"{found.ratio - 1:+.1%}{interval}, {pairs} measured beside it"
+
+
+def found_document(name: str, wish: Wish, found: Found) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "name": name,
+        "stopped_by": found.stopped_by,
+        "trials": [
+            {
+                "number": t.number,
+                "phase": str(t.phase),
+                "branch": t.branch,
+                "config": dict(t.config),
+                "run_ids": list(t.evaluated.run_ids),
+                "from_memory": t.evaluated.from_memory,
+                **outcome_document(t.evaluated, wish),
+            }
+            for t in found.trials
+        ],
+        "num_foreseen": found.num_foreseen,
+        "failures": dict(failures_by_kind(found.trials)),
+        "remeasured": [
+            {
+                "config": dict(candidate.config),
+                "verdict": str(judged.verdict),
+                "probability": judged.probability
+                if judged.probability == judged.probability
+                else None,
+                "by_bound": dict(judged.by_bound),
+                "runs": [
+                    {"goals": dict(r.goals), "bounds": dict(r.bounds)} for r in candidate.fresh
+                ],
+            }
+            for candidate, judged in found.judged
+        ],
+        "winner": dict(found.winner.config) if found.winner else None,
+        "gain": asdict(found.gain) if found.gain else None,
+        "why_none": found.why_none,
+        "spent": {
+            "wall_s": found.spent.wall_s,
+            "chip_hours": found.spent.chip_hours,
+            "usd": found.spent.usd,
+        },
+    }
+
+
+def outcome_document(evaluated: Evaluated, wish: Wish) -> dict[str, Any]:
+    match evaluated.outcome:
+        case Measured(reading=reading):
+            return {
+                "outcome": "measured",
+                "goals": dict(reading.goals),
+                "bounds": dict(reading.bounds),
+                "keeps": reading.keeps(wish),
+            }
+        case Crashed(kind=kind, message=message):
+            return {"outcome": "failed", "kind": str(kind), "message": message}
+        case Transient(message=message):
+            return {"outcome": "infrastructure", "message": message}
+        case Unusable(reasons=reasons):
+            return {"outcome": "invalid", "reasons": list(reasons)}

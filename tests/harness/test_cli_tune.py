@@ -1,0 +1,158 @@
+"""``windtunnel tune``: knobs become runs, runs are remembered, a study goes on, errors named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import tune as command
+from harness.cli.app import app
+from harness.cli.exits import Exit
+from harness.cli.tune_runs import configured, fingerprint
+from harness.errors import SpecError
+from harness.fake_deployer import FakeDeployer
+from harness.specfile import read_specs
+from results.store_files import FileStore
+from tuners.loop import Phase
+
+RUN = """
+name: varied
+workload: {kind: simulated, model: tiny-llama, accelerator: H100, engine_args: {max-num-seqs: 4}}
+traffic:
+  arrivals: {kind: closed, num_users: 2}
+  prompt_tokens: {kind: fixed, tokens: 8}
+  output_tokens: {kind: fixed, tokens: 4}
+  num_requests: 40
+  duration_s: 20
+"""
+STUDY = """
+name: small-study
+spec: run.yaml
+knobs:
+  - {path: workload.engine_args.max-num-seqs, values: [null, 1]}
+goals: [output_throughput]
+slo: ttft_p50=5s
+budget: {num_trials: 3}
+sampler: random
+top: 1
+max_repeats: 1
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "run.yaml").write_text(RUN)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    monkeypatch.setenv("WINDTUNNEL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WINDTUNNEL_STORE", str(tmp_path / "store"))
+    return tmp_path
+
+
+def test_a_knob_left_to_the_engine_is_taken_out(files: Path) -> None:
+    (base,) = read_specs(str(files / "run.yaml"))
+    path = "workload.engine_args.max-num-seqs"
+    assert configured(base, {path: 16}).workload.engine_args == {"max-num-seqs": 16}  # type: ignore[union-attr]
+    assert configured(base, {path: None}).workload.engine_args == {}  # type: ignore[union-attr]
+    assert configured(base, {}) == base
+    assert configured(base, {"workload.tensor_parallel_size": 2}).workload.tensor_parallel_size == 2  # type: ignore[union-attr]
+    with pytest.raises(SpecError, match="tensor_parallel"):
+        configured(base, {"workload.tensor_paralel_size": 2})
+
+
+def test_a_fingerprint_is_of_what_was_asked(files: Path) -> None:
+    (base,) = read_specs(str(files / "run.yaml"))
+    same = replace(base, name="other", tags={"who": "me"}, num_repeats=3)
+    assert fingerprint(same) == fingerprint(base)
+    assert fingerprint(configured(base, {"workload.engine_args.max-num-seqs": 8})) != fingerprint(
+        base
+    )
+
+
+def invoke(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_a_dry_run_starts_nothing(files: Path) -> None:
+    result = invoke("tune", str(files / "study.yaml"), "--dry-run", "--json")
+    assert result.exit_code == Exit.OK, result.output
+    plan = json.loads(result.stdout)
+    assert plan["schema"] == "windtunnel.tune-plan/1"
+    assert plan["branches"] == [{"name": "", "knobs": 1, "configurations": 2}]
+    assert plan["forecast"][0]["fit"] == 2
+    assert not (files / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("spec: run.yaml", "spec: none.yaml"), "none.yaml"),
+        (("max-num-seqs, values", "max-num-seqs, value"), "did you mean values"),
+        (("workload.engine_args.max-num-seqs", "workload.engineargs.x"), "engine_args"),
+    ],
+)
+def test_bad_input_is_named(files: Path, change: tuple[str, str], says: str) -> None:
+    path = files / "study.yaml"
+    path.write_text(STUDY.replace(*change))
+    result = invoke("tune", str(path), "--dry-run")
+    assert result.exit_code == Exit.USAGE
+    assert says in result.stderr
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def fake(*_: object) -> Iterator[FakeDeployer]:
+        yield FakeDeployer()
+
+    monkeypatch.setattr(command, "deployer", fake)
+
+
+def test_a_run_that_never_shows_what_is_wanted_ends_the_study_at_once(
+    files: Path, without_ray: None
+) -> None:
+    (files / "run.yaml").write_text(RUN.replace("num_requests: 40", "num_requests: 5"))
+    result = invoke("tune", str(files / "study.yaml"), "--quiet")
+    assert result.exit_code == Exit.USAGE
+    assert "n = 5; needs at least 20" in result.stderr
+    assert len(list(FileStore(str(files / "store")).scan().records)) == 1
+
+
+def test_a_study_runs_remembers_and_goes_on(files: Path, without_ray: None) -> None:
+    """On real (simulated-engine) servers, without Ray."""
+    study = str(files / "study.yaml")
+    first = invoke("tune", study, "--json", "--quiet")
+    found = json.loads(first.stdout)
+    assert found["schema"] == "windtunnel.tune/1"
+    phases = [t["phase"] for t in found["trials"]]
+    assert phases[0] == Phase.BASELINE
+    assert len(phases) == 3
+    kept = list(FileStore(str(files / "store")).scan().records)
+    assert {r.name for r in kept} == {"small-study"}
+    assert {r.evidence for r in kept} == {"simulated"}
+
+    listed = json.loads(invoke("study", "list", "--json").stdout)["studies"]
+    assert [(s["name"], s["num_runs"]) for s in listed] == [("small-study", len(kept))]
+    shown = json.loads(invoke("study", "show", "small-study", "--json").stdout)
+    assert [r["run_ids"][0] for r in shown["runs"]] == [r.run_id for r in kept]
+    assert shown["bounds"] == {"ttft_s_p50": 5.0}
+    people = invoke("study", "show", "small-study")
+    assert all(r.run_id in people.stdout for r in kept)
+    wrong = invoke("study", "show", "small-studi")
+    assert wrong.exit_code == Exit.USAGE
+    assert "did you mean small-study" in wrong.stderr
+
+    again = invoke("tune", study, "--json", "--quiet")
+    assert again.exit_code == Exit.USAGE
+    assert "--resume goes on" in again.stderr
+    resumed = invoke("tune", study, "--json", "--quiet", "--resume")
+    document = json.loads(resumed.stdout)
+    assert [t["run_ids"] for t in document["trials"]] == [t["run_ids"] for t in found["trials"]]
+    after = [r.run_id for r in FileStore(str(files / "store")).scan().records]
+    assert after == [r.run_id for r in kept]  # not one run was made again

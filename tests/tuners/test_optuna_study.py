@@ -1,0 +1,116 @@
+"""The Optuna searcher under the seam's contract, in memory and on a journal file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tuners.errors import NoSampler, StudyError
+from tuners.goals import Bound, Reading, Wish
+from tuners.optuna_study import WORKS, OptunaSearcher, sampler_named, storage_at
+from tuners.outcome import Crashed, FailureKind, Measured
+from tuners.search import SAMPLERS, Searcher
+from tuners.space import Branch
+from tuners.testing import SearcherContract
+
+
+def searcher(
+    branch: Branch, wish: Wish, storage: optuna.storages.BaseStorage | None = None
+) -> OptunaSearcher:
+    sampler = sampler_named("random", seed=1, num_trials=20)
+    return OptunaSearcher(branch, wish, name="s", sampler=sampler, storage=storage)
+
+
+class TestInMemory(SearcherContract):
+    @pytest.fixture
+    def made(self, branch: Branch, wish: Wish) -> Searcher:
+        return searcher(branch, wish)
+
+
+class TestOnAFile(SearcherContract):
+    @pytest.fixture
+    def made(self, branch: Branch, wish: Wish, tmp_path: Path) -> Searcher:
+        return searcher(branch, wish, storage_at(str(tmp_path / "studies" / "s.journal")))
+
+
+def measured(goal: float, ttft_s: float) -> Measured:
+    reading = Reading(goals={"output_throughput": goal}, bounds={"ttft_s_p99": ttft_s})
+    return Measured(reading=reading)
+
+
+CRASH = Crashed(kind=FailureKind.OOM_AT_LOAD, message="out of memory", severity=0.5)
+
+
+def test_a_crash_is_a_completed_trial_that_violates_what_it_violated(
+    branch: Branch, wish: Wish
+) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    ours = searcher(branch, wish, storage)
+    first, good, bad = ours.ask(), ours.ask(), ours.ask()
+    ours.tell(first.number, CRASH)  # before anything was measured: it waits
+    assert _states(storage) == ["RUNNING", "RUNNING", "RUNNING"]
+    ours.tell(good.number, measured(100.0, 0.4))
+    ours.tell(bad.number, measured(40.0, 0.9))
+    crash = optuna.load_study(study_name="s", storage=storage).trials[first.number]
+    assert crash.state is TrialState.COMPLETE
+    assert crash.constraints[WORKS] == 0.5
+    assert crash.values == [100.0]  # the worst that was seen when it could be told
+    assert crash.user_attrs["why"]["kind"] == "oom_at_load"
+    study = optuna.load_study(study_name="s", storage=storage)
+    assert study.best_trial.number == good.number  # the crash and the violation are not feasible
+    names = [list(trial.constraints) for trial in study.trials]
+    assert names == [["ttft_s_p99", WORKS]] * 3  # a Gaussian process needs one order
+
+
+def _states(storage: optuna.storages.BaseStorage) -> list[str]:
+    return [t.state.name for t in optuna.load_study(study_name="s", storage=storage).trials]
+
+
+def test_another_process_sees_what_a_dead_one_left_open(
+    branch: Branch, wish: Wish, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s.journal")
+    first = searcher(branch, wish, storage_at(path))
+    left = first.ask()
+    first.tell(first.ask().number, measured(1.0, 0.1))
+    second = searcher(branch, wish, storage_at(path))
+    assert second.open_trials() == {left.number: left.config}
+    second.tell(left.number, measured(2.0, 0.1))
+    assert searcher(branch, wish, storage_at(path)).open_trials() == {}
+
+
+def test_another_question_under_the_same_name_is_refused(
+    branch: Branch, wish: Wish, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s.journal")
+    searcher(branch, wish, storage_at(path))
+    other = Wish(goals=wish.goals, bounds=(Bound(metric="ttft_s", statistic="p99", limit=9.0),))
+    with pytest.raises(StudyError, match="another name"):
+        searcher(branch, other, storage_at(path))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_proposes_from_the_branch(name: str, branch: Branch, wish: Wish) -> None:
+    if name in ("auto", "gp"):
+        pytest.importorskip("torch")
+    sampler = sampler_named(name, seed=0, num_trials=30, num_startup=3)
+    ours = OptunaSearcher(branch, wish, name="s", sampler=sampler)
+    for i in range(6):
+        asked = ours.ask()
+        assert branch.holds(asked.config)
+        ours.tell(asked.number, CRASH if i == 4 else measured(100.0 + i, 0.4))
+
+
+def test_auto_leaves_the_gaussian_process_where_it_is_too_slow() -> None:
+    assert isinstance(sampler_named("auto", seed=0, num_trials=1000), optuna.samplers.TPESampler)
+    with pytest.raises(NoSampler, match="grid"):
+        sampler_named("grid", seed=0, num_trials=10)
+
+
+def test_a_storage_that_is_none_is_refused_without_its_password() -> None:
+    with pytest.raises(StudyError, match="no study storage at nowhere") as refused:
+        storage_at("nosuchdb://user:secret@nowhere/db")
+    assert "secret" not in str(refused.value)

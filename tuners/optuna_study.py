@@ -1,0 +1,257 @@
+"""A ``Searcher`` on an Optuna study: the one module that imports optuna.
+
+What Optuna cannot do by itself, and is done here:
+
+- A failed trial is invisible to its samplers. A permanent failure is therefore a completed trial
+whose
+  constraint ``works`` is violated by its severity, with the worst value of each goal seen so far,
+  and with the typical slack of every other bound, about which a crash says nothing.
+- A sampler that models constraints needs each of them on every trial, in one order.
+- Its heartbeats run under ``optimize`` only; who asked and died is seen in ``open_trials``.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from tuners.errors import NoSampler, StudyError
+from tuners.goals import Wish
+from tuners.outcome import Crashed, Measured
+from tuners.search import SAMPLERS, Asked
+from tuners.space import Branch, Categorical, Config, Domain, Integers, Ordinal, Value
+
+WORKS = "works"  # the constraint that a crash violates
+_WORKS_WELL = -1.0  # its value for a trial that ran
+_CONFIG, _WHY = "config", "why"
+# Beyond this a Gaussian process costs more time than it saves trials (Optuna's own advice is 500).
+MAX_GP_TRIALS = 300
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class OptunaSearcher:
+    """One branch of a space, one Optuna study. See ``tuners.search`` for the contract."""
+
+    def __init__(
+        self,
+        branch: Branch,
+        wish: Wish,
+        *,
+        name: str,
+        sampler: optuna.samplers.BaseSampler,
+        storage: BaseStorage | None = None,
+    ) -> None:
+        self._branch, self._wish = branch, wish
+        self._distributions = {knob.path: distribution(knob.domain) for knob in branch.knobs}
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=storage or InMemoryStorage(),
+            sampler=sampler,
+            directions=["maximize" if g.maximize else "minimize" for g in wish.goals],
+            load_if_exists=True,
+        )
+        with _experimental():
+            self._study.set_metric_names([goal.name for goal in wish.goals])
+        self._refuse_another_question()
+
+    def ask(self) -> Asked:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the sampler's optimiser, about its own steps
+            trial = self._study.ask(self._distributions)
+        config = self._config_of(trial.params)
+        trial.set_user_attr(_CONFIG, dict(config))
+        return Asked(number=trial.number, config=config)
+
+    def tell(self, number: int, outcome: Measured | Crashed) -> None:
+        """A crash before the first measurement waits for one: until then nothing is worse."""
+        trial = self._open(number)
+        if isinstance(outcome, Measured):
+            slacks = outcome.reading.slacks(self._wish)
+            values = [outcome.reading.goals[goal.name] for goal in self._wish.goals]
+            self._complete(trial, values, {**slacks, WORKS: _WORKS_WELL})
+            self._tell_waiting()
+        else:
+            crash = {"kind": str(outcome.kind), "severity": outcome.severity}
+            trial.set_user_attr(_WHY, {**crash, "message": outcome.message[:2000]})
+            if self._measured():
+                self._tell_crash(trial, outcome.severity)
+
+    def forget(self, number: int, why: str) -> None:
+        trial = self._open(number)
+        trial.set_user_attr(_WHY, {"message": why[:2000]})
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def want(self, configs: Sequence[Config]) -> None:
+        for config in configs:
+            if not self._branch.holds(config):
+                raise StudyError(f"{dict(config)} is not a configuration of {self._branch.name!r}")
+            self._study.enqueue_trial(self._params_of(config), skip_if_exists=True)
+
+    def open_trials(self) -> Mapping[int, Config]:
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return {
+            trial.number: self._config_of(trial.params)
+            for trial in running
+            if _WHY not in trial.user_attrs
+        }
+
+    # ---- telling ----
+
+    def _open(self, number: int) -> optuna.Trial:
+        trials = self._study.get_trials(deepcopy=False)
+        if number >= len(trials) or number not in self.open_trials():
+            raise StudyError(f"trial {number} of {self._study.study_name} is not open")
+        return optuna.Trial(self._study, trials[number]._trial_id)
+
+    def _complete(
+        self, trial: optuna.Trial, values: Sequence[float], constraints: Mapping[str, float]
+    ) -> None:
+        for name in (*(bound.name for bound in self._wish.bounds), WORKS):
+            trial.set_constraint(name, constraints[name])
+        self._study.tell(trial, list(values))
+
+    def _tell_crash(self, trial: optuna.Trial, severity: float) -> None:
+        ran = self._measured()
+        seen = np.array([t.values for t in ran])
+        worst = [
+            float(column.min() if goal.maximize else column.max())
+            for goal, column in zip(self._wish.goals, seen.T, strict=True)
+        ]
+        typical = {
+            bound.name: float(np.median([t.constraints[bound.name] for t in ran]))
+            for bound in self._wish.bounds
+        }
+        self._complete(trial, worst, {**typical, WORKS: severity})
+
+    def _tell_waiting(self) -> None:
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            why = trial.user_attrs.get(_WHY)
+            if why is not None:
+                held = optuna.Trial(self._study, trial._trial_id)
+                self._tell_crash(held, float(why["severity"]))
+
+    def _measured(self) -> list[FrozenTrial]:
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial for trial in done if trial.constraints.get(WORKS, 0.0) < 0]
+
+    # ---- configurations and Optuna's parameters ----
+
+    def _config_of(self, params: Mapping[str, Any]) -> dict[str, Value]:
+        free = {
+            knob.path: knob.domain.values[params[knob.path]]
+            if isinstance(knob.domain, Ordinal)
+            else params[knob.path]
+            for knob in self._branch.knobs
+            if knob.path in params
+        }
+        return {**self._branch.fixed, **free}
+
+    def _params_of(self, config: Config) -> dict[str, Any]:
+        return {
+            knob.path: knob.domain.values.index(config[knob.path])
+            if isinstance(knob.domain, Ordinal)
+            else config[knob.path]
+            for knob in self._branch.knobs
+        }
+
+    def _refuse_another_question(self) -> None:
+        """A study kept in a storage answers one question; another under its name is refused."""
+        asked = json.dumps(
+            {
+                "knobs": {path: repr(d) for path, d in sorted(self._distributions.items())},
+                "ordinals": {
+                    k.path: list(k.domain.values)
+                    for k in self._branch.knobs
+                    if isinstance(k.domain, Ordinal)
+                },
+                "bounds": [[b.name, b.limit, b.margin] for b in self._wish.bounds],
+                "goals": [goal.name for goal in self._wish.goals],
+            },
+            sort_keys=True,
+        )
+        kept = self._study.user_attrs.get("question")
+        if kept is not None and kept != asked:
+            raise StudyError(
+                f"a study {self._study.study_name} is kept already, with other knobs, goals or "
+                "bounds; give this one another name, or the old question"
+            )
+        self._study.set_user_attr("question", asked)
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Optuna warns that these may change; its version is pinned, and its contract tested."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """An ordinal becomes the places of its values: 0 … n − 1."""
+    if isinstance(domain, Ordinal):
+        return IntDistribution(0, len(domain.values) - 1)
+    if isinstance(domain, Categorical):
+        return CategoricalDistribution(domain.values)
+    if isinstance(domain, Integers):
+        return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+    return FloatDistribution(domain.low, domain.high, log=domain.log)
+
+
+def sampler_named(
+    name: str, *, seed: int, num_trials: int, num_startup: int = 10
+) -> optuna.samplers.BaseSampler:
+    """``auto``: a Gaussian process with constraints up to 300 trials where torch is installed, TPE
+    otherwise. Raises NoSampler."""
+    if name == "auto":
+        name = "gp" if num_trials <= MAX_GP_TRIALS and find_spec("torch") else "tpe"
+    samplers = optuna.samplers
+    match name:
+        case "gp":
+            if find_spec("torch") is None:
+                raise NoSampler("the sampler gp needs torch, which is not installed; or take tpe")
+            return samplers.GPSampler(
+                seed=seed, n_startup_trials=num_startup, warn_independent_sampling=False
+            )
+        case "tpe":
+            return samplers.TPESampler(seed=seed, n_startup_trials=num_startup)
+        case "nsga2":
+            return samplers.NSGAIISampler(seed=seed, population_size=20)
+        case "random":
+            return samplers.RandomSampler(seed=seed)
+        case "sobol":
+            with _experimental():
+                return samplers.QMCSampler(
+                    seed=seed, scramble=True, warn_independent_sampling=False
+                )
+    raise NoSampler(f"no sampler is called {name!r}; there are: {', '.join(SAMPLERS)}")
+
+
+def storage_at(url: str) -> BaseStorage:
+    """A path is a journal file, which many processes of one machine may share; ``sqlite:///``,
+    ``postgresql://`` and ``mysql://`` a database for a team. Raises StudyError."""
+    if "://" not in url:
+        path = Path(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return RDBStorage(url)
+    except Exception as error:  # of SQLAlchemy, or of the driver that the URL names
+        raise StudyError(f"no study storage at {url.split('@')[-1]}: {error}") from error
