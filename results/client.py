@@ -13,7 +13,8 @@ class WorkerReport:
     """One sender: one process with one event loop.
 
     ``clock_offset_s`` was added to its times to bring them onto the driver's monotonic clock;
-    ``clock_resolution_s`` bounds the error of that (0 where both share one clock).
+    ``clock_resolution_s`` bounds the error of that (0 where both share one clock). ``node_id`` is
+    Ray's, "" for a sender without Ray.
     """
 
     worker: int
@@ -24,6 +25,7 @@ class WorkerReport:
     mean_loop_stall_s: float
     clock_offset_s: float = 0.0
     clock_resolution_s: float = 0.0
+    node_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

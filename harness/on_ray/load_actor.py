@@ -1,16 +1,17 @@
 """The actors that send the load, and their stand-in on the driver's side.
 
-A few long-lived actors on one node, each with one event loop; never a task per request. The first
+A few long-lived actors per node, each with one event loop; never a task per request. The first
 takes no CPU of the plan's bundles and starts while the server starts, so that it costs no time;
-more are hired where the calibration asks for them and the node has CPUs left. The columns come
-back through Ray's object store as Arrow tables.
+more are hired where the calibration asks for them and a node has CPUs left (``load_places``). The
+columns come back through Ray's object store as Arrow tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,8 @@ from harness.load.fleet import Fleet, Look, Pulse
 from harness.load.local_workers import Seat
 from harness.load.priority import go_first
 from harness.load.worker import Prepared, Share, WorkerResult
+from harness.on_ray.inventory import free_by_node
+from harness.on_ray.load_places import WORKER_CPUS, next_node
 from harness.on_ray.orphans import end_with_raylet
 from harness.startup import anchor
 from results.client import ClientReport
@@ -123,6 +126,10 @@ class LoadActor:
     def result(self) -> WorkerResult:
         return self._seat.result()
 
+    def where(self) -> str:
+        """The id of the node that this actor stands on."""
+        return str(ray.get_runtime_context().get_node_id())
+
     def open_noop_server(self) -> str:
         """The URL, on this node, of a server to calibrate against."""
         return self._server.enter_context(noop_server())
@@ -132,26 +139,42 @@ class LoadActor:
 
 
 class RayWorker:
-    """A ``Worker`` of the fleet: one LoadActor, started and not waited for."""
+    """A ``Worker`` of the fleet: one LoadActor, started and not waited for.
+
+    Worker 0 has to stand on ``node_id`` and takes no CPU; the others would like to, and take one.
+    ``local`` turns a target into the one that stands for it on a node.
+    """
 
     kind = "actor"
 
     def __init__(
-        self, number: int, node_id: str, secret: Secret | None, num_cpus: float = 0.0
+        self,
+        number: int,
+        node_id: str,
+        secret: Secret | None,
+        local: Callable[[RayWorker, ServerTarget], ServerTarget],
     ) -> None:
         options: dict[str, Any] = {
-            "num_cpus": num_cpus,
+            "num_cpus": WORKER_CPUS if number else 0.0,
             "max_restarts": 0,
             "max_concurrency": NUM_THREADS,
         }
         if node_id:
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(
+                node_id, soft=number > 0
+            )
         self.label = f"load client {number}"
+        self._local = local
         # Any: Ray's own types do not know the methods of an actor made with options.
         self.actor: Any = ray.remote(LoadActor).options(**options).remote(secret)
 
+    @cached_property
+    def node_id(self) -> str:
+        """Where it came to stand; waits for its start."""
+        return str(self.ask("where"))
+
     def prepare(self, target: ServerTarget, traffic: Traffic, share: Share) -> Prepared:
-        prepared: Prepared = self.ask("prepare", target, traffic, share)
+        prepared: Prepared = self.ask("prepare", self._local(self, target), traffic, share)
         return prepared
 
     def read_clock(self) -> ClockReading:
@@ -176,7 +199,7 @@ class RayWorker:
 
     def result(self) -> WorkerResult:
         result: WorkerResult = self.ask("result")
-        return result
+        return replace(result, report=replace(result.report, node_id=self.node_id))
 
     def close(self) -> None:
         """Ends the process and every connection of it."""
@@ -202,29 +225,13 @@ class RayWorker:
             ) from error
 
 
-def choose_node(nodes: Sequence[Mapping[str, Any]], server_node_id: str) -> str:
-    """The id of the node that should send the load, or "" where any will do.
-
-    On one machine it is the server's own node. Otherwise a node without accelerators, another than
-    the server's if there is one; where all have accelerators, the server's.
-    """
-    alive = [node for node in nodes if node["Alive"]]
-    if len({node["NodeManagerAddress"] for node in alive}) <= 1:
-        return server_node_id
-    plain = [
-        node["NodeID"]
-        for node in alive
-        if not any(name == "GPU" or name.startswith("TPU") for name in node["Resources"])
-    ]
-    return next((n for n in plain if n != server_node_id), plain[0] if plain else server_node_id)
-
-
 class RemoteLoadDriver:
     """A LoadDriver whose load is sent by LoadActors.
 
     ``check`` is asked about once a second while the load runs, so that a dead server ends the load
     at once; it raises what it found. A load longer than ``deadline_s`` is DeadlineExceeded; the
-    calibration before it does not count.
+    calibration before it does not count. ``node_id``: of the first client, "" where any will do;
+    ``server_node_id``: "" for a server that is none of ours.
     """
 
     def __init__(
@@ -233,13 +240,15 @@ class RemoteLoadDriver:
         secret: Secret | None,
         clock: Clock,
         deadline_s: float,
+        server_node_id: str = "",
     ) -> None:
-        self._node_id, self._secret = node_id, secret
+        self._server_node_id, self._secret = server_node_id, secret
         self._clock = clock
         self._deadline_s = deadline_s
         self._check: Callable[[], None] = lambda: None
         self.last_report: ClientReport | None = None  # of the last ``drive``
-        self._first = RayWorker(0, node_id, secret)
+        self._noop_servers: dict[str, str] = {}  # node id → URL, while a calibration runs
+        self._first = RayWorker(0, node_id, secret, self._local)
         self._fleet = Fleet(self._hire, 1, clock=clock)
 
     def watch_over(self, check: Callable[[], None]) -> None:
@@ -318,19 +327,43 @@ class RemoteLoadDriver:
     def _hire(self, number: int) -> RayWorker | None:
         if number == 0:
             return self._first
-        free = ray.available_resources()  # type: ignore[no-untyped-call]
-        if number >= MAX_WORKERS or free.get("CPU", 0.0) < 1.0:
+        if number >= MAX_WORKERS:
             return None
-        worker = RayWorker(number, self._node_id, self._secret, num_cpus=1.0)
+        taken = [worker.node_id for worker in self._workers]
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        node_id = next_node(nodes, free_by_node(), taken, self._server_node_id)
+        if node_id is None:
+            return None
+        worker = RayWorker(number, node_id, self._secret, self._local)
         if ray.wait([worker.actor.read_clock.remote()], timeout=HIRE_S)[0]:
             return worker
         worker.close()
         return None
 
+    @property
+    def _workers(self) -> tuple[RayWorker, ...]:
+        return tuple(w for w in self._fleet.workers if isinstance(w, RayWorker))
+
     @contextmanager
     def _noop_server(self) -> Iterator[str]:
-        yield str(self._first.ask("open_noop_server"))
-        self._first.ask("close_noop_server")
+        """The URL of the one on the first client's node; ``_local`` gives others their own."""
+        try:
+            yield self._noop_url_for(self._first)
+        finally:
+            self._noop_servers.clear()
+            for worker in self._workers:
+                worker.ask("close_noop_server")
+
+    def _noop_url_for(self, worker: RayWorker) -> str:
+        """One server per node: a request to another machine would measure the network between."""
+        if worker.node_id not in self._noop_servers:
+            self._noop_servers[worker.node_id] = str(worker.ask("open_noop_server"))
+        return self._noop_servers[worker.node_id]
+
+    def _local(self, worker: RayWorker, target: ServerTarget) -> ServerTarget:
+        if target.base_url not in self._noop_servers.values():
+            return target
+        return replace(target, base_url=self._noop_url_for(worker))
 
     def _check_until(self, gives_up_s: float) -> Callable[[], None]:
         def check() -> None:

@@ -11,7 +11,8 @@ import ray
 from harness.deployment import Announce, Deployment
 from harness.errors import DeploymentError
 from harness.on_ray.ask import Ask, api_of, describe
-from harness.on_ray.load_actor import RemoteLoadDriver, Secret, SeenToken, choose_node
+from harness.on_ray.load_actor import RemoteLoadDriver, Secret, SeenToken
+from harness.on_ray.load_places import choose_node
 from harness.on_ray.node_facts import is_python
 from harness.on_ray.placement import Placed
 from harness.on_ray.server_actor import Begun
@@ -39,9 +40,12 @@ class _Up:
     actor_started_s: float
 
 
-def load_driver(stack: ExitStack, ask: Ask, node_id: str, key: Secret | None) -> RemoteLoadDriver:
+def load_driver(
+    stack: ExitStack, ask: Ask, node_id: str, key: Secret | None, server_node_id: str = ""
+) -> RemoteLoadDriver:
     """The load client's actor, started and on the stack."""
-    load = RemoteLoadDriver(node_id, key, ask.clock, ask.plan.spec.deadlines.load_s)
+    deadline_s = ask.plan.spec.deadlines.load_s
+    load = RemoteLoadDriver(node_id, key, ask.clock, deadline_s, server_node_id)
     stack.callback(load.close)
     return load
 
@@ -62,7 +66,7 @@ def serve(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
     # The client starts while the server does, and costs no time of its own.
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     load_node_id = choose_node(nodes, node.node_id)
-    load = load_driver(stack, ask, load_node_id, None)
+    load = load_driver(stack, ask, load_node_id, None, node.node_id)
     load.watch_over(server.check)
     stack.callback(ask.announce, "teardown", f"ending the server on {node.name}")
 

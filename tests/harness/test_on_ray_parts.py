@@ -9,7 +9,8 @@ from typing import Any
 
 import psutil
 
-from harness.on_ray.load_actor import Secret, choose_node
+from harness.on_ray.load_actor import Secret
+from harness.on_ray.load_places import choose_node, next_node
 from harness.on_ray.node_facts import is_python, node_facts, package_versions
 from harness.on_ray.server_handle import actor_options
 from harness.plan import Bundle
@@ -44,6 +45,38 @@ def test_elsewhere_it_comes_from_a_node_without_accelerators() -> None:
     # The server may stand on the only such node; another one is better if there is one.
     assert choose_node([gpu, plain], "p") == "p"
     assert choose_node([node("q", "10.0.0.5"), plain], "q") == "p"
+
+
+def free_of(nodes: list[dict[str, Any]], **left: float) -> dict[str, dict[str, float]]:
+    return {n["NodeID"]: {"CPU": left.get(n["NodeID"], 8.0)} for n in nodes}
+
+
+def test_more_clients_go_round_the_nodes_without_accelerators() -> None:
+    nodes = [
+        node("g", "10.0.0.1", GPU=8),
+        node("a", "10.0.0.2"),
+        node("b", "10.0.0.3"),
+        node("d", "10.0.0.4", alive=False),
+        node("head", "10.0.0.5") | {"Resources": {"memory": 1.0}},
+    ]
+    taken = ["b"]
+    for _ in range(3):
+        found = next_node(nodes, free_of(nodes), taken, "g")
+        assert found is not None
+        taken.append(found)
+    assert taken == ["b", "a", "b", "a"]
+    # A node that is full is passed over; the accelerator's CPUs are not taken in its place.
+    assert next_node(nodes, free_of(nodes, a=0.5), taken, "g") == "b"
+    assert next_node(nodes, free_of(nodes, a=0.5, b=0.0), taken, "g") is None
+
+
+def test_the_servers_node_comes_last_and_accelerators_are_better_than_nothing() -> None:
+    plain = [node("s", "10.0.0.1"), node("p", "10.0.0.2")]
+    assert next_node(plain, free_of(plain), ["p", "p", "p"], "s") == "p"
+    assert next_node(plain, free_of(plain, p=0.0), ["p", "p", "p"], "s") == "s"
+    chips = [node("g", "10.0.0.1", GPU=8), node("h", "10.0.0.2", GPU=8)]
+    assert next_node(chips, free_of(chips), ["g"], "g") == "h"
+    assert next_node([node("one", "10.0.0.1")], {"one": {"CPU": 0.0}}, ["one"], "one") is None
 
 
 def test_an_actor_takes_its_bundle_and_real_chips_only() -> None:
