@@ -40,6 +40,8 @@ from results.record import (
     new_run_id,
 )
 from results.samples import RequestSamples, Samples
+from results.slo import Slo, slo_of
+from results.slo_verdict import LimitVerdict, judge_slo
 from results.store import OpenRun, RecordStore
 from results.telemetry import Telemetry
 from results.telemetry_doubts import doubts_of_telemetry, shares_prefixes
@@ -116,11 +118,13 @@ def seal(
     environment = _environment(draft, image_digest)
     doubts: tuple[Doubt, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    limits: tuple[LimitVerdict, ...] = ()
     tables = {}
     if deployment is not None and draft.samples is not None:
         found = _doubts(draft, draft.samples, environment, deployment.placement)
         doubts = (*found, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
+        limits = judge_slo(_slo(draft), measurements)
         kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
         tables = {kind: draft.samples.to_table()}
         if draft.telemetry is not None:
@@ -152,6 +156,7 @@ def seal(
         startup=deployment.startup if deployment and draft.with_startup else None,
         client=draft.client,
         measurements=measurements,
+        slo=limits,
         doubts=doubts,
     )
     return store.seal(record, tables)
@@ -239,9 +244,8 @@ def _measurements(
     chips = 0 if placement.virtual else placement.num_chips
     startup = deployment.startup if draft.with_startup else None
     why = "the deployment was already up" if deployment.startup else "nothing was started by us"
-    slo: Mapping[str, float] = draft.open_run.spec.get("slo") or {}
     load = (
-        measure_load(samples, draft.client, slo, chips)
+        measure_load(samples, draft.client, _slo(draft).per_request, chips)
         if isinstance(samples, RequestSamples)
         else measure_steps(samples, _step_context(deployment, chips))
     )
@@ -252,6 +256,10 @@ def _measurements(
         else ()
     )
     return (*measure_startup(startup, why), *load, *server, *cost)
+
+
+def _slo(draft: Draft) -> Slo:
+    return slo_of(draft.open_run.spec.get("slo") or {})
 
 
 def _step_context(deployment: Deployment, num_chips: int) -> StepContext:

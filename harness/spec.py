@@ -39,7 +39,9 @@ class Deadlines:
     teardown_s: float = 60.0
 
 
-SLO = Mapping[str, float]  # {"ttft_s": 0.5}: a request is good when every named metric is within
+# {"ttft_s": 0.5}: a request is good when every named metric is within; {"ttft_p99_s": 0.5}: the
+# run's p99 has to be; "attainment": the share of requests that have to be good.
+SLO = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from harness.pools import CPU
 from harness.spec import Hardware, RunSpec
 from harness.spec_errors import Path, Problem, found, listed, refuse, unknown
-from results.metrics import REGISTRY, Area
+from results.slo import ATTAINMENT, SLO_KEYS, slo_faults
 from workloads import model_shape, torch_shape
 from workloads.params import EndpointWorkload, MadeModel, TorchWorkload, VllmWorkload
 from workloads.registry import Role, role_of
@@ -323,12 +323,14 @@ def _check_slo(spec: RunSpec) -> Wrong:
     if spec.slo and role_of(spec.workload) is Role.TRAINING:
         yield Problem(path=("slo",), message="limits requests, and training has none; leave it out")
         return
-    known = [m.name for m in REGISTRY.values() if m.area is Area.LATENCY]
-    for name, limit in spec.slo.items():
-        if name not in known:
-            yield Problem(path=("slo", name), message=unknown(name, known, "no latency metric"))
-        elif not (math.isfinite(limit) and limit > 0):
-            yield _wrong(("slo", name), limit, "seconds, more than 0")
+    for name, accepted in slo_faults(spec.slo).items():
+        if accepted:
+            yield _wrong(("slo", name), spec.slo[name], accepted)
+        else:
+            message = unknown(name, SLO_KEYS, "no latency metric")
+            yield Problem(path=("slo", name), message=message)
+    if set(spec.slo) == {ATTAINMENT}:
+        yield Problem(path=("slo",), message="limits nothing; accepted: at least one latency")
 
 
 # ---- helpers ----

@@ -20,6 +20,7 @@ from harness.spec_kinds import loadable_strangers, spec_shape
 from harness.spec_shape import default_of, to_mapping
 from harness.traffic_schema import TRAFFIC_DESCRIPTIONS
 from results.metrics import REGISTRY, Area
+from results.slo import SLO_KEYS
 from workloads import model_shape, torch_shape
 from workloads.params import MadeModel, TorchWorkload
 
@@ -31,7 +32,8 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "workload": "What is deployed and driven; kind says which of the workloads it is.",
         "traffic": "The load. Needed for every workload that answers requests; none for training.",
         "hardware": "One ask, or several in order of preference: the first that fits is used.",
-        "slo": "Limits per request by latency metric, in seconds, such as {ttft_s: 0.5}.",
+        "slo": "Limits in seconds: of each request by latency metric ({ttft_s: 0.5}), or of a "
+        "percentile of the run ({ttft_p99_s: 0.5}); attainment: the share of requests to be good.",
         "num_repeats": "How often the whole run is made; each is a record of its own.",
         "redeploy": "true: each repeat has its own deployment and startup. false: they share one.",
         "deadlines": "How long each part may take before the run is failed.",
@@ -120,8 +122,11 @@ def _annotated(shape: type, name: str) -> Mapping[str, Any]:
     if (shape, name) in _CHOICES:
         extra["enum"] = list(_CHOICES[shape, name])
     if (shape, name) == (RunSpec, "slo"):
-        latencies = [m.name for m in REGISTRY.values() if m.area is Area.LATENCY]
-        extra["propertyNames"] = {"enum": latencies}
+        of_run = "|".join(
+            m.name.removesuffix("_s") for m in REGISTRY.values() if m.area is Area.LATENCY
+        )
+        pattern = rf"^({of_run})_(p[0-9]{{1,2}}(\.[0-9]+)?|mean)_s$"
+        extra["propertyNames"] = {"anyOf": [{"enum": list(SLO_KEYS)}, {"pattern": pattern}]}
     return extra
 
 

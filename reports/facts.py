@@ -13,6 +13,7 @@ from reports.wording import find
 from results.measurement import Measurement, groups_of, of_group
 from results.metrics import Area, metric
 from results.record import Evidence, Failed, RunRecord
+from results.slo_verdict import Verdict
 from results.units import NOT_AVAILABLE, format_interval, format_value, metric_label
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -121,6 +122,33 @@ def _singles(record: RunRecord, names: list[str]) -> Table:
         ),
         rows=tuple(rows),
     )
+
+
+_VERDICT_TONES: Mapping[Verdict, Tone] = {
+    Verdict.MET: "good",
+    Verdict.NOT_MET: "bad",
+    Verdict.UNDECIDED: "muted",
+}
+
+
+def slo_tables(record: RunRecord) -> tuple[Table, ...]:
+    """Each limit of the SLO with what was seen of it; nothing where no limit was judged."""
+    if not record.slo:
+        return ()
+    rows = []
+    for one in record.slo:
+        unit = metric(one.metric).unit
+        seen = NOT_AVAILABLE if one.value is None else format_value(one.value, unit)
+        between = format_interval(one.low, one.high, unit)
+        verdict = Cell(text=one.verdict.words, detail=one.reason, tone=_VERDICT_TONES[one.verdict])
+        rows.append((Cell(text=one.asked), Cell(text=seen, detail=between), verdict))
+    table = Table(
+        caption="SLO",
+        columns=(Column(name="limit"), Column(name="seen", numeric=True), Column(name="verdict")),
+        rows=tuple(rows),
+        note="Met or not met only where the whole 95 % interval is on one side of the limit.",
+    )
+    return (table,)
 
 
 def _name_cell(name: str) -> Cell:

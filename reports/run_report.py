@@ -17,6 +17,7 @@ from reports.facts import (
     measurement_tables,
     placement_blocks,
     provenance,
+    slo_tables,
 )
 from reports.model import (
     Block,
@@ -185,6 +186,7 @@ def _opening(record: RunRecord, prefix: str) -> Section:
     figures = key_figures(record)
     if figures:
         blocks.append(KeyFigures(figures=figures))
+    blocks += slo_tables(record)
     return Section(key=f"{prefix}figures", heading="Key figures", blocks=tuple(blocks))
 
 

@@ -44,6 +44,7 @@ class Calibration:
 
     ``asked_rps`` is the schedule's highest rate over any second; ``ceiling_rps`` the highest rate
     at which this client kept its own schedule; the floors are what it reports for no wait at all.
+    ``busy_share`` is the share of this machine's CPU time that others took just before.
     """
 
     asked_rps: float
@@ -53,6 +54,7 @@ class Calibration:
     floor_ttft_p99_s: float | None
     duration_s: float
     num_workers: int
+    busy_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,16 @@ def _from_1(old: Document) -> Document:
     return {**old, "client": None}
 
 
-UPGRADES: Final[Mapping[int, Callable[[Document], Document]]] = {0: _from_0, 1: _from_1}
+def _from_2(old: Document) -> Document:
+    """Schema 2 judged an SLO nowhere; its verdicts are not made up afterwards."""
+    return {**old, "slo": []}
+
+
+UPGRADES: Final[Mapping[int, Callable[[Document], Document]]] = {
+    0: _from_0,
+    1: _from_1,
+    2: _from_2,
+}
 
 
 def dumps_record(record: RunRecord, write_token: str = "") -> str:

@@ -5,6 +5,7 @@ say about it is appended beside it.
 
 Schema history, newest first (one upgrade function per step in ``codec``):
 
+3  ``slo``: the verdict on every limit; a sender has a ``node_id``, a calibration a ``busy_share``
 2  ``client``: how the load client itself did; a measurement has a ``group``
 1  first released
 0  draft: ``duration_s`` was called ``wall_s``, and a doubt was its bare code
@@ -22,9 +23,10 @@ from typing import Any, Literal
 from results.client import ClientReport
 from results.environment import Environment
 from results.measurement import Measurement
+from results.slo_verdict import LimitVerdict
 from results.startup import StartupTimeline
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Evidence(StrEnum):
@@ -137,6 +139,7 @@ class RunRecord:
     startup: StartupTimeline | None = None
     client: ClientReport | None = None  # None: nothing was sent by us
     measurements: tuple[Measurement, ...] = ()
+    slo: tuple[LimitVerdict, ...] = ()  # empty: no limit was asked, or nothing was measured
     doubts: tuple[Doubt, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     schema_version: int = SCHEMA_VERSION

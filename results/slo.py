@@ -7,21 +7,27 @@ limit, however it was stated.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from results.errors import InvalidSlo
 from results.measurement import statistic_named
-from results.metrics import Unit, metric
+from results.metrics import REGISTRY, Area, Unit, metric
 
 # The share of requests that must meet every limit, where nothing else is said.
 DEFAULT_ATTAINMENT = 0.99
 
 _UNITS_S = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _VALUE = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>[a-zµ]*)")
+# As a spec has them: ``ttft_s`` of each request, ``ttft_p99_s`` of the run.
+ATTAINMENT = "attainment"
+_KEY = re.compile(r"(?P<metric>[a-z][a-z0-9_]*?)(?:_(?P<statistic>p\d{1,2}(?:\.\d+)?|mean))?_s")
 # Latencies that a single request has; a pooled gap belongs to no request.
 PER_REQUEST = ("ttft_s", "ttfa_s", "tpot_s", "ntpot_s", "e2e_s")
+# What a spec's limits may be called, with one percentile for all: any other will do too.
+SLO_KEYS = (*PER_REQUEST, "ttft_p99_s", "itl_p99_s", ATTAINMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,3 +167,55 @@ def _attainment(value: str) -> float:
     if not 0.0 < share <= 1.0:
         raise InvalidSlo(f"attainment={value}: a share above 0 and at most 1: 0.99 or 99%")
     return share
+
+
+# ---- as a spec has them ----
+
+
+def slo_faults(limits: Mapping[str, float]) -> dict[str, str]:
+    """What is wrong with a spec's limits, by key: what is accepted instead."""
+    wrong = {}
+    for key, value in limits.items():
+        if key == ATTAINMENT:
+            if not 0.0 < value <= 1.0:
+                wrong[key] = "a share above 0 and at most 1"
+        elif _limit_at(key, value) is None:
+            wrong[key] = ""
+        elif not (math.isfinite(value) and value > 0):
+            wrong[key] = "seconds, more than 0"
+    return wrong
+
+
+def slo_of(limits: Mapping[str, float]) -> Slo:
+    """``{"ttft_s": 0.5, "tpot_p99_s": 0.05, "attainment": 0.95}``: seconds, of each request or of a
+    statistic of the run. Raises InvalidSlo."""
+    for key, accepted in slo_faults(limits).items():
+        raise InvalidSlo(f"{key} = {limits[key]}: {accepted or 'no latency metric'}")
+    found = [_limit_at(k, v) for k, v in limits.items() if k != ATTAINMENT]
+    return Slo(
+        limits=tuple(limit for limit in found if limit is not None),
+        attainment=limits.get(ATTAINMENT, DEFAULT_ATTAINMENT),
+    )
+
+
+def as_limits(slo: Slo) -> dict[str, float]:
+    """``slo_of`` backwards; the source of a preset is not in it, nor is the usual attainment."""
+    found = {
+        f"{limit.metric.removesuffix('_s')}{f'_{limit.statistic}' if limit.statistic else ''}_s": (
+            limit.limit_s
+        )
+        for limit in slo.limits
+    }
+    return found if slo.attainment == DEFAULT_ATTAINMENT else {**found, ATTAINMENT: slo.attainment}
+
+
+def _limit_at(key: str, limit_s: float) -> Limit | None:
+    found = _KEY.fullmatch(key)
+    name = f"{found['metric']}_s" if found else ""
+    statistic = found["statistic"] or "" if found else ""
+    declared = REGISTRY.get(name)
+    if declared is None or declared.area is not Area.LATENCY:
+        return None
+    if not statistic and name not in PER_REQUEST:
+        return None
+    return Limit(metric=name, limit_s=limit_s, statistic=statistic)

@@ -12,7 +12,8 @@ from typing import Any
 from harness.bench.measure import Measured
 from results.measurement import Measurement, groups_of, of_group
 from results.metrics import metric
-from results.slo import Limit, Slo
+from results.slo import Slo
+from results.slo_verdict import judge_slo
 
 SCHEMA = "windtunnel.bench/1"
 METRICS = (
@@ -56,7 +57,9 @@ def bench_document(measured: Measured, slo: Slo | None = None, run_id: str = "")
             m.metric: {"unit": metric(m.metric).unit.value, "value": m.value, "reason": m.reason}
             for m in singles
         },
-        "slo": [_limit(limit, by_key) for limit in (slo.limits if slo is not None else ())],
+        "slo": [asdict(verdict) for verdict in judge_slo(slo, measured.measurements)]
+        if slo is not None
+        else [],
         "client": asdict(measured.client),
     }
 
@@ -84,19 +87,4 @@ def _metric(name: str, by_key: dict[tuple[str, str], Measurement]) -> dict[str, 
             s: [m.low, m.high] for s, m in found.items() if m.low is not None and m.high is not None
         },
         "reasons": {s: m.reason for s, m in found.items() if m.value is None},
-    }
-
-
-def _limit(limit: Limit, by_key: dict[tuple[str, str], Measurement]) -> dict[str, Any]:
-    """``met`` is null where the statistic cannot be estimated, and for a limit of each request,
-    which the SLO's attainment counts."""
-    found = by_key.get((limit.metric, limit.statistic))
-    value = found.value if found is not None else None
-    return {
-        "asked": str(limit),
-        "metric": limit.metric,
-        "statistic": limit.statistic or None,
-        "limit_s": limit.limit_s,
-        "value_s": value,
-        "met": None if value is None else value <= limit.limit_s,
     }

@@ -29,6 +29,7 @@ from harness.settings import read_settings
 from results.clock import Clock, SystemClock
 from results.errors import StoreUnwritable
 from results.metrics import Unit
+from results.slo import as_limits
 from results.units import format_value
 from workloads.base import ServerTarget
 
@@ -270,8 +271,8 @@ def _keep(
             url=found.base_url, model=found.model, api_key_env=words.api_key_env
         ),
         traffic=ask.traffic,
-        slo=ask.limits,
-        tags={"slo": words.slo} if words.slo else {},  # with its percentiles, as it was asked
+        slo=as_limits(ask.slo) if ask.slo else {},
+        tags={"slo": words.slo} if words.slo else {},  # a preset's name says where they come from
     )
     return keep(
         spec,
@@ -306,4 +307,4 @@ def _print(
         return
     from harness.cli.bench_tables import bench_tables
 
-    stdout().print(bench_tables(measured, body, record))
+    stdout().print(bench_tables(measured, body, ask.slo, record))

@@ -9,19 +9,22 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.bench.measure import Ending, Measured
-from harness.cli.tables import load_tables
+from harness.cli.tables import load_tables, slo_lines
 from results.record import RunRecord
+from results.slo import Slo
+from results.slo_verdict import judge_slo
 from results.units import format_value
 
 
 def bench_tables(
-    measured: Measured, document: Mapping[str, Any], record: RunRecord | None
+    measured: Measured, document: Mapping[str, Any], slo: Slo | None, record: RunRecord | None
 ) -> RenderableType:
     """``document`` is the JSON of the same bench."""
     parts: list[RenderableType] = [
         load_tables(_head(measured, document), measured.measurements, measured.doubts)
     ]
-    parts += [_limit(limit) for limit in document["slo"] if limit["statistic"]]
+    if slo is not None:
+        parts += slo_lines(judge_slo(slo, measured.measurements))
     parts.append(_client(measured))
     if record is not None:
         text = Text("record  ", style="dim")
@@ -47,16 +50,6 @@ def _head(measured: Measured, document: Mapping[str, Any]) -> Text:
     )
     if measured.ending is Ending.ENOUGH:
         text.append("  ended early: precise enough", style="dim")
-    return text
-
-
-def _limit(limit: Mapping[str, Any]) -> Text:
-    word = {True: "met", False: "missed", None: "not estimable"}[limit["met"]]
-    style = {True: "green", False: "yellow", None: "dim"}[limit["met"]]
-    text = Text(f"SLO {limit['asked']}: ")
-    text.append(word, style=style)
-    if limit["value_s"] is not None:
-        text.append(f" ({format_value(limit['value_s'], 's')})")
     return text
 
 

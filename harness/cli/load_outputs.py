@@ -29,6 +29,7 @@ from reports.model import Plot, Report
 from results.capacity import LoadTold, Point
 from results.clock import Clock
 from results.record import new_run_id
+from results.slo import as_limits, parse_slo
 from workloads.base import ServerTarget
 from workloads.traffic.spec import FixedLength, Length, Traffic
 
@@ -107,7 +108,7 @@ def reach(
                 measure,
                 target,
                 name=name,
-                slo=slo.per_request if slo else {},
+                slo=as_limits(parse_slo(slo.text)) if slo else {},
                 experiment_id=search_id,
                 store=store,
                 clock=clock,

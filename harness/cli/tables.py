@@ -11,6 +11,7 @@ from rich.text import Text
 from results.measurement import Measurement, groups_of, of_group
 from results.metrics import REGISTRY, Area, metric
 from results.record import Doubt, Evidence, Failed, Invalid, RunRecord
+from results.slo_verdict import LimitVerdict, Verdict
 from results.units import format_interval, format_measurement, format_value
 
 # What is said of each model or adapter of a mix; the rest is in the record.
@@ -32,6 +33,7 @@ def run_tables(record: RunRecord) -> RenderableType:
     if isinstance(record.outcome, Failed):
         parts.append(_failure(record.outcome))
     parts += _numbers(record.measurements)
+    parts += slo_lines(record.slo)
     if record.startup is not None:
         parts.append(startup_table(record))
     if record.doubts:
@@ -177,6 +179,23 @@ def _doubts(doubts: Sequence[Doubt]) -> RenderableType:
         style = "yellow" if doubt.invalidates else ""
         lines.append(Text(f"  {doubt.code}: {doubt.message}", style=style))
     return Group(*lines)
+
+
+_VERDICT_STYLE = {Verdict.MET: "green", Verdict.NOT_MET: "yellow", Verdict.UNDECIDED: "dim"}
+
+
+def slo_lines(limits: Iterable[LimitVerdict]) -> list[RenderableType]:
+    """``SLO ttft p99 ≤ 500 ms: met (412 ms, 398–433 ms)``, a line for each limit."""
+    lines: list[RenderableType] = []
+    for one in limits:
+        unit = metric(one.metric).unit
+        line = Text(f"SLO {one.asked}: ")
+        line.append(one.verdict.words, style=_VERDICT_STYLE[one.verdict])
+        seen = "" if one.value is None else format_value(one.value, unit)
+        between = format_interval(one.low, one.high, unit)
+        told = ", ".join(filter(None, (seen, between, one.reason)))
+        lines.append(line.append(f" ({told})" if told else ""))
+    return lines
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:

@@ -152,8 +152,9 @@ def test_a_look_leaves_out_what_came_after_one_that_is_not_there_yet() -> None:
 
 
 def test_the_document_has_every_metric_and_a_reason_for_each_null(server: GoldenServer) -> None:
-    measured = measure_endpoint(server.target, SHORT, calibrate=False)
-    document = bench_document(measured, parse_slo("ttft_p50=5s,ttft_p99=5s,tpot=1s"))
+    slo = parse_slo("ttft_p50=5s,ttft_p99=5s,tpot=1s")
+    measured = measure_endpoint(server.target, SHORT, slo=slo.per_request, calibrate=False)
+    document = bench_document(measured, slo)
     document = json.loads(json.dumps(document, allow_nan=False))
     assert set(document["metrics"]) == set(METRICS)
     for name, metric in document["metrics"].items():
@@ -166,8 +167,10 @@ def test_the_document_has_every_metric_and_a_reason_for_each_null(server: Golden
     assert 0 < document["achieved_rate"] <= 50.5
     assert document["evidence"] == "simulated"
     assert document["client"]["workers"][0]["num_requests"] == 32
-    assert [(s["asked"], s["met"]) for s in document["slo"]] == [
-        ("ttft p50 ≤ 5 s", True),
-        ("ttft p99 ≤ 5 s", None),
-        ("tpot ≤ 1 s", None),
+    assert [(s["asked"], s["limit"], s["verdict"]) for s in document["slo"]] == [
+        ("ttft p50 ≤ 5 s", 5.0, "met"),
+        ("ttft p99 ≤ 5 s", 5.0, "undecided"),
+        ("tpot ≤ 1 s for 99 % of the requests", 0.99, "undecided"),
     ]
+    assert document["slo"][1]["reason"] == "n = 30; needs at least 1000"
+    assert document["slo"][2]["value"] == 1.0

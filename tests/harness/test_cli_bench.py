@@ -58,7 +58,10 @@ def started(*words: str) -> subprocess.Popen[str]:
 
 def test_one_document_and_its_record(server: GoldenServer, tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    done = bench("--endpoint", server.url, *QUICK, "--no-calibrate", "--json", "--out", str(out))
+    done = bench(
+        "--endpoint", server.url, *QUICK, "--no-calibrate", "--json", "--out", str(out),
+        "--slo", "ttft_p99=500ms,e2e=1min,attainment=90%",
+    )  # fmt: skip
     document = json.loads(done.stdout)
     # Whether the client was late is this machine's business; the exit code says what the document
     # says.
@@ -81,6 +84,12 @@ def test_one_document_and_its_record(server: GoldenServer, tmp_path: Path) -> No
     assert kept["seeds"] == {"traffic.seed": 0}
     assert [a["num_rows"] for a in kept["artifacts"]] == [22]
     assert kept["outcome"]["kind"] == ("succeeded" if document["valid"] else "invalid")
+    assert kept["spec"]["slo"] == {"ttft_p99_s": 0.5, "e2e_s": 60.0, "attainment": 0.9}
+    assert kept["slo"] == document["slo"]
+    assert kept["slo"][0]["verdict"] == "undecided"
+    assert kept["slo"][0]["reason"] == "n = 20; needs at least 1000"
+    people = CliRunner().invoke(app, ["runs", "show", document["run_id"]])
+    assert "SLO ttft p99 ≤ 500 ms: undecided (n = 20" in people.stdout
 
 
 def test_a_person_gets_tables(server: GoldenServer) -> None:

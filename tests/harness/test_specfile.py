@@ -346,9 +346,12 @@ MEANT_FOR_SERVE = [
     ("traffic=null", "traffic: is missing; a workload of kind vllm is measured under one"),
     (
         "slo.ttft=1",
-        "slo.ttft: no latency metric; did you mean ttft_s? accepted: ttft_s, ttfa_s, itl_s",
+        "slo.ttft: no latency metric; did you mean ttft_s? accepted: ttft_s, ttfa_s, tpot_s",
     ),
     ("slo.goodput_rate=1", "slo.goodput_rate: no latency metric; accepted: ttft_s"),
+    ("slo.itl_s=1", "slo.itl_s: no latency metric"),  # no request has one gap
+    ("slo.attainment=2", "slo.attainment: found number 2.0; accepted: a share above 0"),
+    ("slo={attainment: 0.9}", "slo: limits nothing; accepted: at least one latency"),
     ("slo.ttft_s=0", "slo.ttft_s: found number 0.0; accepted: seconds, more than 0"),
     ("workload.tensor_parallel_size=0", "tensor_parallel_size: found integer 0; accepted: at lea"),
     ("workload.model=''", 'workload.model: found text ""; accepted: a folder, a hub id or'),

@@ -23,6 +23,7 @@ from reports.model import (
 )
 from reports.run_report import MAX_TOLD, run_report
 from results.record import Evidence, Invalid
+from results.slo_verdict import LimitVerdict, Verdict
 
 
 def sections(report: Report) -> Iterator[Section]:
@@ -48,6 +49,39 @@ def table(report: Report, caption: str) -> Table:
     (found,) = [t for t in blocks(report, Table) if t.caption == caption]
     assert isinstance(found, Table)
     return found
+
+
+def test_the_slo_is_told_with_its_verdict_and_why(serving: Any) -> None:
+    limits = (
+        LimitVerdict(
+            asked="ttft p99 ≤ 500 ms",
+            metric="ttft_s",
+            statistic="p99",
+            limit=0.5,
+            verdict=Verdict.NOT_MET,
+            value=0.72,
+            low=0.65,
+            high=0.81,
+        ),
+        LimitVerdict(
+            asked="itl p99 ≤ 20 ms",
+            metric="itl_s",
+            statistic="p99",
+            limit=0.02,
+            verdict=Verdict.UNDECIDED,
+            reason="n = 30; needs at least 1000",
+        ),
+    )
+    record = replace(serving.records[0], slo=limits)
+    report = run_report([record], serving.table)
+    shown = table(report, "SLO")
+    assert [[c.text for c in row] for row in shown.rows] == [
+        ["ttft p99 ≤ 500 ms", "720 ms", "not met"],
+        ["itl p99 ≤ 20 ms", "n/a", "undecided"],
+    ]
+    assert shown.rows[0][1].detail == "650–810 ms"
+    assert shown.rows[1][2].detail == "n = 30; needs at least 1000"
+    assert shown in report.sections[0].blocks, "beside the key figures"
 
 
 def test_a_served_run_from_the_answer_to_the_evidence(serving: Any) -> None:

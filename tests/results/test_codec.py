@@ -36,6 +36,7 @@ from results.record import (
     RunRecord,
     Succeeded,
 )
+from results.slo_verdict import LimitVerdict, Verdict
 from results.startup import PhaseSource, StartupPhase, StartupTimeline
 from results.store import OpenRun
 from results.testing import EPOCH, make_open_run, make_record, make_run_id
@@ -156,6 +157,7 @@ clients = st.builds(
             mean_loop_stall_s=finite,
             clock_offset_s=finite,
             clock_resolution_s=finite,
+            node_id=text,
         )
     ),
     origin_s=st.none() | finite,
@@ -177,7 +179,20 @@ clients = st.builds(
         floor_ttft_p99_s=st.none() | finite,
         duration_s=finite,
         num_workers=count,
+        busy_share=st.none() | finite,
     ),
+)
+limits = st.builds(
+    LimitVerdict,
+    asked=text,
+    metric=text,
+    statistic=text,
+    limit=finite,
+    verdict=st.sampled_from(Verdict),
+    value=st.none() | finite,
+    low=st.none() | finite,
+    high=st.none() | finite,
+    reason=text,
 )
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "run_id": text,
@@ -203,6 +218,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "startup": st.none() | timelines,
     "client": st.none() | clients,
     "measurements": tuples(measurements()),
+    "slo": tuples(limits),
     "doubts": tuples(st.builds(Doubt, code=text, message=text, invalidates=st.booleans())),
     "artifacts": tuples(
         st.builds(Artifact, name=text, sha256=text, num_bytes=count, num_rows=count)
@@ -382,6 +398,24 @@ def test_the_golden_of_schema_2_opens() -> None:
     assert record.client.audit is not None and record.client.audit.lag_p99_s == 0.00019
     assert record.client.calibration is not None
     assert record.client.calibration.ceiling_rps == 2000.0
+    # Nobody judged its SLO, nor looked how busy the machine was.
+    assert '"slo"' not in text and record.slo == ()
+    assert record.client.workers[0].node_id == ""
+    assert record.client.calibration.busy_share is None
+    assert loads_record(dumps_record(record)) == record
+
+
+def test_the_golden_of_schema_3_opens() -> None:
+    text = (GOLDEN / "schema-3.json").read_text()
+    record = loads_record(text)
+    p99, share = record.slo
+    assert (p99.asked, p99.verdict, p99.value) == ("ttft p99 ≤ 500 ms", Verdict.MET, 0.412)
+    assert (p99.low, p99.high, p99.limit) == (0.398, 0.433, 0.5)
+    assert share.verdict is Verdict.UNDECIDED
+    assert share.reason == "the limit is within the interval"
+    assert record.client is not None and record.client.workers[0].node_id == "ab12"
+    assert record.client.calibration is not None
+    assert record.client.calibration.busy_share == 0.03
     # What is written today is what was written then, key for key and byte for byte.
     assert dumps_record(record, json.loads(text)["write_token"]) == text
 

@@ -6,7 +6,7 @@ import pytest
 
 from results.errors import InvalidSlo, UnknownMetric
 from results.metrics import REGISTRY
-from results.slo import PER_REQUEST, PRESETS, Limit, Slo, parse_slo
+from results.slo import PER_REQUEST, PRESETS, Limit, Slo, as_limits, parse_slo, slo_of
 
 # loadgen/mlperf.conf of MLPerf Inference, milliseconds at p99: (ttft, tpot).
 MLPERF_MS = {
@@ -86,3 +86,38 @@ def test_presets_name_metrics_and_sources() -> None:
         assert slo.source and slo.limits
         assert {limit.metric for limit in slo.limits} <= set(REGISTRY)
         assert set(slo.per_request) <= set(PER_REQUEST)
+
+
+def test_a_spec_says_the_same_in_seconds() -> None:
+    said = parse_slo("ttft_p99=500ms,tpot=50ms,itl_p99.9=20ms,e2e_mean=2s,attainment=95%")
+    spec = {
+        "ttft_p99_s": 0.5,
+        "tpot_s": 0.05,
+        "itl_p99.9_s": 0.02,
+        "e2e_mean_s": 2.0,
+        "attainment": 0.95,
+    }
+    assert slo_of(spec) == said
+    assert as_limits(said) == spec
+    assert "attainment" not in as_limits(parse_slo("ttft=1s")), "the usual one is not written out"
+    for slo in PRESETS.values():
+        assert slo_of(as_limits(slo)).limits == slo.limits
+    assert slo_of({}) == Slo(limits=())
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("ttft", 1.0),
+        ("ttft_p99", 1.0),
+        ("ttft_s", 0.0),
+        ("ttft_p99_s", float("nan")),
+        ("itl_s", 1.0),  # no request has one
+        ("goodput_rate", 1.0),
+        ("attainment", 1.5),
+        ("attainment", 0.0),
+    ],
+)
+def test_what_a_spec_may_not_say(key: str, value: float) -> None:
+    with pytest.raises(InvalidSlo, match=key):
+        slo_of({"e2e_s": 1.0, key: value})
