@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import msgspec
-import numpy as np
 
 from workloads.base import ServerTarget
 from workloads.traffic.prompts import prompt_ids, prompt_text
@@ -129,26 +128,33 @@ class Bodies:
             self._file.close()
 
     def knows_ahead(self, index: int) -> bool:
-        """False for a later turn of a session: the answers before it are part of it."""
-        return not self._schedule.earlier_turns(index)
+        """False for a later turn of a session where the answers before it are part of it."""
+        return not (self._schedule.sends_answers and self._schedule.earlier_turns(index))
 
     def keep_answer(self, index: int, text: str) -> None:
         """What the server said in a turn that others will follow."""
         self._answers[index] = text
 
     def _make(self, index: int) -> bytes:
-        schedule, api = self._schedule, self._schedule.traffic.api
+        fields = self._dialect.fields(
+            self._schedule.shape(index)[1], stream=self._schedule.traffic.is_stream
+        )
+        model = self._schedule.model_of(index) or self._target.model
+        return _encode(model, self._schedule.traffic.api, self._prompt(index), fields)
+
+    def _prompt(self, index: int) -> Any:
+        """With the conversation so far."""
+        schedule = self._schedule
+        if not schedule.traffic.sends_text:
+            return schedule.conversation_ids(index).tolist()
         prompt: Any = schedule.prompt(index)
         earlier = schedule.earlier_turns(index)
-        if api == "chat":
-            prompt = [m for turn in earlier for m in self._said(turn)] + _messages(prompt)
-        elif earlier:
-            said = [t for turn in earlier for t in (schedule.prompt(turn), self._answers[turn])]
-            prompt = "\n".join([*map(str, said), str(prompt)])
-        elif isinstance(prompt, np.ndarray):
-            prompt = prompt.tolist()
-        fields = self._dialect.fields(schedule.shape(index)[1], stream=schedule.traffic.is_stream)
-        return _encode(schedule.model_of(index) or self._target.model, api, prompt, fields)
+        if schedule.traffic.api == "chat":
+            return [m for turn in earlier for m in self._said(turn)] + _messages(prompt)
+        if not earlier:
+            return prompt
+        said = [t for turn in earlier for t in (schedule.prompt(turn), self._answers[turn])]
+        return "\n".join([*map(str, said), str(prompt)])
 
     def _said(self, turn: int) -> list[dict[str, str]]:
         """A turn that is over, as messages: what was asked, and what the server answered."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from harness.load.bodies import DIALECTS, Bodies, Dialect, probe_body
@@ -16,6 +13,7 @@ from harness.load.collect import Unsent
 from harness.load.pacing import Agenda
 from harness.load.reading import Reading, read_stream, read_whole
 from harness.load.response import body_of
+from harness.load.senders import Cpu, LoopStalls, no_collections
 from harness.load.spool import Spool
 from harness.load.wire import Exchange
 from results.clock import read_monotonic_s
@@ -26,7 +24,6 @@ from workloads.traffic.spec import ClosedLoop
 # HTTP statuses by which servers refuse a field they do not know.
 REFUSES_FIELDS = (400, 422)
 PROBE_TIMEOUT_S = 30.0
-_STALL_SAMPLE_S = 0.02
 _TTFT_WEIGHT = 0.05
 # The users of a closed loop begin one after another, this far apart. All at once would measure how
 # fast a thousand requests can be written, and call it latency.
@@ -37,45 +34,6 @@ MAX_OPEN_AHEAD_OF_A_RATE = 512
 # A user whose request failed pauses at least this long: without it a dead server would be asked
 # thousands of times a second, each time a row.
 FAILURE_PAUSE_S = 0.5
-
-
-class LoopStalls:
-    """How late the event loop wakes a sleeper: what it adds to every time stamp, at worst."""
-
-    def __init__(self) -> None:
-        self._sum_s = 0.0
-        self._num = 0
-        self.max_s = 0.0
-
-    @property
-    def mean_s(self) -> float:
-        return self._sum_s / self._num if self._num else 0.0
-
-    async def sample(self) -> None:
-        """Until cancelled."""
-        while True:
-            asked_s = read_monotonic_s() + _STALL_SAMPLE_S
-            await asyncio.sleep(_STALL_SAMPLE_S)
-            late_s = max(0.0, read_monotonic_s() - asked_s)
-            self._sum_s += late_s
-            self._num += 1
-            self.max_s = max(self.max_s, late_s)
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """The cyclic collector stands still: a full pass over a process that has loaded an engine
-    takes 100 ms and more. The load makes next to no cycles, so nothing piles up meanwhile. A last
-    pass belongs before the load's zero (``LoadWorker.prepare``), or the first sends wait for it."""
-    was_on = gc.isenabled()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        if was_on:
-            gc.enable()
 
 
 async def choose_dialect(
@@ -118,22 +76,6 @@ class Counts:
 
 
 @dataclass(slots=True, kw_only=True)
-class Cpu:
-    """CPU seconds of this process over wall seconds, of the sending alone."""
-
-    begun_s: float = 0.0
-    begun_cpu_s: float = 0.0
-    share: float = 0.0
-
-    def begin(self) -> None:
-        self.begun_s, self.begun_cpu_s = read_monotonic_s(), time.process_time()
-
-    def end(self) -> None:
-        wall_s = read_monotonic_s() - self.begun_s
-        self.share = (time.process_time() - self.begun_cpu_s) / wall_s if wall_s > 0 else 0.0
-
-
-@dataclass(slots=True, kw_only=True)
 class LoadRun:
     """Rows ``rows`` of ``schedule``, sent by ``client``. Everything runs on the event loop.
 
@@ -143,7 +85,7 @@ class LoadRun:
 
     client: Client
     schedule: Schedule
-    rows: list[int]  # measured rows of this share; empty for a closed loop
+    rows: list[int]  # measured rows of this share; empty for a closed loop without sessions
     bodies: Bodies
     spool: Spool
     num_workers: int = 1
@@ -159,23 +101,32 @@ class LoadRun:
     _closed: _ClosedLoopState | None = None
     _is_stopping: bool = False
     _next_turn: dict[int, int] = field(default_factory=dict)  # of a session, by the turn before
+    _first_turns: list[int] = field(default_factory=list)  # of the sessions of a closed loop
     _num_skipped: int = 0
 
     def __post_init__(self) -> None:
-        after = self.schedule.after
+        after, traffic = self.schedule.after, self.schedule.traffic
         self._next_turn = {int(after[i]): i for i in self.rows if after[i] >= 0}
+        if isinstance(traffic.arrivals, ClosedLoop) and traffic.sessions is not None:
+            self._first_turns = [i for i in self.rows if after[i] < 0]
 
     @property
     def num_total(self) -> int:
         """Measured requests there will be; −1: only the clock knows."""
         arrivals = self.schedule.traffic.arrivals
-        if not isinstance(arrivals, ClosedLoop):
+        if not isinstance(arrivals, ClosedLoop) or self._has_sessions:
             return len(self.rows)
         return -1 if self._quota == math.inf else int(self._quota)
 
     @property
+    def _has_sessions(self) -> bool:
+        return self.schedule.traffic.sessions is not None
+
+    @property
     def _quota(self) -> float:
-        """How many requests of a closed loop are this share's."""
+        """How many requests of a closed loop are this share's; or sessions, where it holds some."""
+        if self._has_sessions:
+            return len(self._first_turns)
         count = self.schedule.traffic.num_requests
         if count is None:
             return math.inf
@@ -221,7 +172,7 @@ class LoadRun:
                 think_s=arrivals.think_time_s,
                 end_s=origin_s + (self.schedule.traffic.duration_s or math.inf),
             )
-        with _no_collections():
+        with no_collections():
             sampler = asyncio.create_task(self.stalls.sample())
             self.cpu.begin()
             try:
@@ -241,8 +192,8 @@ class LoadRun:
             return
         left = self._agenda.clear()
         if unsent_error:
-            if self._closed is None:
-                for at_s, index in left:
+            for at_s, index in left:
+                if index >= 0:  # no user who would only now take a request
                     self._skip(index, unsent_error, at_s)
             self.unsent += self._never_taken(unsent_error)
         if error:
@@ -254,11 +205,18 @@ class LoadRun:
         """The rows of a counted closed loop whose turn never came."""
         if self._closed is None or self.schedule.traffic.duration_s is not None:
             return []
-        numbers = range(self._closed.num_taken, int(self._quota))
+        firsts = [self._index_of(n) for n in range(self._closed.num_taken, int(self._quota))]
         return [
-            Unsent(index=self._index_of(n), intended_s=math.nan, is_warmup=False, error=error)
-            for n in numbers
+            Unsent(index=index, intended_s=math.nan, is_warmup=False, error=error)
+            for first in firsts
+            for index in self._with_later_turns(first)
         ]
+
+    def _with_later_turns(self, index: int) -> Iterator[int]:
+        following: int | None = index
+        while following is not None:
+            yield following
+            following = self._next_turn.get(following)
 
     def _begin(self) -> None:
         assert self._agenda is not None
@@ -275,13 +233,15 @@ class LoadRun:
         return self.client.head.post(self.bodies.take(index))
 
     def _index_of(self, number: int) -> int:
-        """The schedule's index of the ``number``-th request that this share takes."""
+        """The schedule's index of the ``number``-th request, or session, that this share takes."""
+        if self._has_sessions:
+            return self._first_turns[number]
         warmup = self.schedule.traffic.num_warmup_requests
         return warmup + number * self.num_workers + self.worker
 
     def _fire(self, index: int, intended_s: float) -> None:
         closed = self._closed
-        if closed is not None:
+        if closed is not None and index < 0:  # a user's turn to take the next
             if closed.num_taken >= self._quota:
                 closed.users_left -= 1
                 self._end_if_over()
@@ -296,12 +256,16 @@ class LoadRun:
 
     def _done(self, exchange: Exchange) -> None:
         next_turn = self._next_turn.get(exchange.index)
-        answer = _answer(exchange, self.schedule) if next_turn is not None else None
+        answer = None
+        if next_turn is not None and self.schedule.sends_answers:
+            answer = _answer(exchange, self.schedule)
         failed = self._keep(exchange)
+        goes_on = False
         if next_turn is not None:
-            self._follow(exchange, next_turn, answer)
+            failed = failed or (answer is not None and bool(answer.error))
+            goes_on = self._follow(exchange, next_turn, failed, answer)
         closed = self._closed
-        if closed is not None:
+        if closed is not None and not goes_on:
             pause_s = max(closed.think_s, FAILURE_PAUSE_S if failed else 0.0)
             next_s = exchange.done_s + pause_s
             if self._is_stopping or next_s >= closed.end_s or closed.num_taken >= self._quota:
@@ -313,24 +277,28 @@ class LoadRun:
                 self._fire(-1, next_s)
         self._end_if_over()
 
-    def _follow(self, exchange: Exchange, index: int, answer: Reading | None) -> None:
-        """The next turn of a session is meant for the answer to this one and the time to think."""
-        assert self._agenda is not None and answer is not None
-        if answer.error:
+    def _follow(self, exchange: Exchange, index: int, failed: bool, answer: Reading | None) -> bool:
+        """The next turn of a session is meant for the answer to this one and the time to think.
+        False: it will not be sent."""
+        assert self._agenda is not None
+        if failed:
             self._skip(index, "not_sent: the turn before it in its session failed")
-        elif not self._is_stopping:
+            return False
+        if self._is_stopping:
+            return False
+        if answer is not None:
             self.bodies.keep_answer(exchange.index, answer.text)
-            self._agenda.add(exchange.done_s + float(self.schedule.think_s[index]), index)
+        self._agenda.add(exchange.done_s + float(self.schedule.think_s[index]), index)
+        return True
 
     def _skip(self, index: int, error: str, intended_s: float = math.nan) -> None:
         """A request that will not be sent, and the turns that would have followed it."""
-        following: int | None = index
-        while following is not None:
+        for following in self._with_later_turns(index):
             self.unsent.append(
                 Unsent(index=following, intended_s=intended_s, is_warmup=False, error=error)
             )
             self._num_skipped += 1
-            following, intended_s = self._next_turn.get(following), math.nan
+            intended_s = math.nan
 
     def _keep(self, exchange: Exchange) -> bool:
         """Put it away; whether it looks failed, as far as can be told without reading it."""

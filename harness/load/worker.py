@@ -108,7 +108,9 @@ class LoadWorker:
         rows = [int(i) for i in schedule.rows_of(share.worker, share.num_workers)]
         warmup = [i for i in range(schedule.num_requests) if schedule.is_warmup[i]]
         is_closed = isinstance(traffic.arrivals, ClosedLoop)
-        measured = [] if is_closed else [i for i in rows if not schedule.is_warmup[i]]
+        # A closed loop takes the next number, unless its users hold sessions made in advance.
+        is_taken = is_closed and traffic.sessions is None
+        measured = [] if is_taken else [i for i in rows if not schedule.is_warmup[i]]
         head = RequestHead(target.base_url, api_path(traffic.api), self._api_key)
 
         async def meet() -> tuple[Client, Any, str]:
@@ -249,7 +251,7 @@ class LoadWorker:
             worker=task.share.worker,
             secrets=(self._api_key,) if self._api_key else (),
             model_of=run.schedule.model_of,
-            num_prompt_tokens=_prompt_counter(run.schedule),
+            num_prompt_tokens=run.schedule.num_sent_tokens,
             count_tokens=None if run.schedule.tokenizer is None else run.schedule.tokenizer.count,
         )
         origin_s = run.origin_s
@@ -277,7 +279,7 @@ def _made_ahead(schedule: Schedule, measured: list[int], share: Share) -> list[i
     """The rows whose bodies are made before the load; of an open-ended one, as many as its users
     would send if every answer took half a second."""
     arrivals = schedule.traffic.arrivals
-    if not isinstance(arrivals, ClosedLoop):
+    if measured or not isinstance(arrivals, ClosedLoop):
         return measured
     warmup, count = schedule.traffic.num_warmup_requests, schedule.traffic.num_requests
     if count is None:
@@ -285,15 +287,6 @@ def _made_ahead(schedule: Schedule, measured: list[int], share: Share) -> list[i
         count = min(_MOST_AHEAD, max(_LEAST_AHEAD, int(arrivals.num_users * seconds / 0.5)))
     numbers = range(share.worker, count, share.num_workers)
     return [warmup + n for n in numbers]
-
-
-def _prompt_counter(schedule: Schedule) -> Callable[[int], int]:
-    """Our own count of a prompt's tokens: exact for ids, and for text of a tokenizer's tokens. Not
-    known where a server adds to it (chat), and for the later turns of a session."""
-    traffic = schedule.traffic
-    if traffic.api == "chat" or (traffic.sends_text and schedule.tokenizer is None):
-        return lambda _: -1
-    return lambda index: -1 if schedule.earlier_turns(index) else schedule.shape(index)[0]
 
 
 def _check_users(traffic: Traffic, share: Share) -> None:

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,7 +21,7 @@ from harness.load.driver import HttpLoadDriver
 from results.samples import RequestSamples
 from workloads.base import ServerTarget
 from workloads.traffic.schedule import build_schedule
-from workloads.traffic.spec import ConstantArrivals, FixedLength, Sessions, Traffic
+from workloads.traffic.spec import ClosedLoop, ConstantArrivals, FixedLength, Sessions, Traffic
 
 
 def quiet(num_done: int, num_total: int, elapsed_s: float) -> None:
@@ -168,6 +169,72 @@ def test_a_turn_that_failed_takes_the_rest_of_its_session_with_it() -> None:
     expected = {0: "", 1: "http_500", 2: "not_sent"}
     assert kinds == [expected[int(t)] for t in turn]
     assert np.isnan(samples.dispatched_s[turn == 2]).all()
+
+
+def test_users_hold_one_session_after_another() -> None:
+    """Never more conversations at a time than users; a later turn waits for its answer and the
+    session's time to think, the next session for the last answer and the user's."""
+    traffic = replace(
+        conversations("chat"),
+        arrivals=ClosedLoop(num_users=2, think_time_s=0.08),
+        num_requests=17,  # five sessions of three turns, and one cut short
+    )
+    schedule = build_schedule(traffic)
+    with listening() as listener:
+        samples = drive(listener, traffic)
+    assert samples.error.tolist() == [""] * 17
+    assert samples.index.tolist() == list(range(17))
+    later = schedule.after >= 0
+    np.testing.assert_allclose(
+        samples.intended_s[later], samples.done_s[schedule.after[later]] + 0.05, atol=1e-9
+    )
+    began, ended = samples.intended_s[~later], samples.done_s[[2, 5, 8, 11, 14, 16]]
+    assert began[:2] == pytest.approx([0.0, 0.00025], abs=1e-6)
+    for start_s in began[2:]:
+        assert np.min(np.abs(ended + 0.08 - start_s)) < 1e-9, "not after any session's end"
+        assert np.sum((began < start_s) & (ended >= start_s)) < 2
+    assert {len(body["messages"]) for body in listener.measured} == {1, 3, 5}
+
+
+def test_a_user_goes_on_after_a_session_that_failed() -> None:
+    traffic = replace(conversations("chat"), arrivals=ClosedLoop(num_users=1), num_requests=6)
+    with listening() as listener:
+        listener.fails = lambda body: len(body["messages"]) == 3
+        samples = drive(listener, traffic)
+    kinds = [e.split(":")[0] for e in samples.error]
+    assert kinds == ["", "http_500", "not_sent"] * 2
+    assert samples.intended_s[3] >= samples.done_s[1] + 0.5  # as any user whose request failed
+
+
+def test_the_end_of_a_closed_loop_lets_sessions_end() -> None:
+    traffic = replace(
+        conversations("completions"),
+        arrivals=ClosedLoop(num_users=2),
+        num_requests=3000,
+        duration_s=0.3,
+    )
+    with listening() as listener:
+        samples = drive(listener, traffic)
+    assert set(samples.error) == {""}
+    assert samples.num_requests % 3 == 0 and samples.num_requests < 300
+    schedule = build_schedule(traffic)
+    first = schedule.turn[samples.index] == 0
+    assert np.all(samples.intended_s[first] < 0.3) and samples.intended_s.max() > 0.3
+
+
+def test_a_conversation_in_ids_waits_for_the_answer_and_sends_made_up_ids() -> None:
+    traffic = conversations("completions")
+    schedule = build_schedule(traffic)
+    with listening() as listener:
+        samples = drive(listener, traffic)
+    assert set(samples.error) == {""}
+    wanted = sorted(schedule.conversation_ids(row).tolist() for row in range(6))
+    assert sorted(body["prompt"] for body in listener.measured) == wanted
+    assert samples.own_prompt_tokens.tolist() == [4, 10, 16] * 2
+    later = schedule.after >= 0
+    np.testing.assert_allclose(
+        samples.intended_s[later], samples.done_s[schedule.after[later]] + 0.05, atol=1e-9
+    )
 
 
 def test_each_request_names_its_model() -> None:

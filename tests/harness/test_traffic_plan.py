@@ -99,10 +99,10 @@ duration_s: 5
         't.yaml:4: traffic.arrivals.kind: found text "gama"; did you mean gamma? accepted: '
         "constant, poisson, gamma, piecewise, spikes, closed, trace"
     ]
-    sessions = "arrivals: {kind: poisson, rate_rps: 1}\nduration_s: 5\nsessions: {turns: 2}"
+    sessions = "arrivals: {kind: closed, num_users: 1}\nduration_s: 5\nsessions: {turns: 2}"
     assert refusal(tmp_path, sessions) == [
-        "t.yaml:6: traffic.sessions: send the server's answers back, which are text; accepted "
-        "with api: chat or prompt_form: text"
+        "t.yaml:3: traffic.num_requests: is missing: sessions of a closed loop are made before "
+        "the load; accepted: as many turns as duration_s could see at most"
     ]
     empty = "arrivals: {kind: trace, path: '', format: azure}"
     assert refusal(tmp_path, empty) == [

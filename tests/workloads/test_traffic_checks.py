@@ -165,15 +165,23 @@ def test_nonsense_is_refused_by_path(change: dict[str, Any], complaint: str) -> 
             {"sessions": Sessions(turns=1, think_time_s=LognormalTime(mean_s=1.0, std_s=0.0))},
             "sessions.think_time_s.std_s = 0.0",
         ),
-        ({"arrivals": ClosedLoop(num_users=1)}, "sessions cannot begin by arrivals of kind closed"),
-        ({"arrivals": TRACE}, "sessions cannot begin by arrivals of kind trace"),
-        ({"prompts": LINES}, "sessions need prompts of format sharegpt: jsonl has no turns"),
-        ({"api": "completions"}, "sessions send the server's answers back, which are text"),
+        ({"arrivals": ClosedLoop(num_users=1)}, "num_requests is missing: sessions of a closed"),
+        (
+            {"arrivals": replace(TRACE, format="azure")},
+            "sessions cannot be told apart: a trace of format azure names none",
+        ),
     ],
 )
 def test_conversations_that_cannot_be(change: dict[str, Any], complaint: str) -> None:
     assert not list(traffic_faults(TALK))
-    assert not list(traffic_faults(replace(TALK, api="completions", prompt_form="text")))
+    for change_to_good in (
+        {"api": "completions", "prompt_form": "text"},
+        {"api": "completions"},
+        {"arrivals": ClosedLoop(num_users=1), "num_requests": 9},
+        {"arrivals": replace(TRACE, format="mooncake")},
+        {"prompts": LINES},
+    ):
+        assert not list(traffic_faults(replace(TALK, **change_to_good)))
     with pytest.raises(ValueError, match="traffic cannot be made") as error:
         check_traffic(replace(TALK, **change))
     assert complaint in str(error.value)

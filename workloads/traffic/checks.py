@@ -274,16 +274,17 @@ def _sessions(traffic: Traffic) -> Faults:
             yield from _numbers(think, here, mean_s=_above_0, std_s=_above_0)
         case _:
             yield from _numbers(sessions, path, think_time_s=_at_least(0))
-    if isinstance(traffic.arrivals, ClosedLoop | TraceReplay):
-        kind = traffic.arrivals.kind
-        yield Fault(path=path, says=f"cannot begin by arrivals of kind {kind}; accepted: any other")
-    if isinstance(traffic.prompts, FilePrompts) and traffic.prompts.format == "jsonl":
-        yield Fault(path=path, says="need prompts of format sharegpt: jsonl has no turns")
-    if not traffic.sends_text:
+    if isinstance(traffic.arrivals, ClosedLoop) and traffic.num_requests is None:
+        yield Fault(
+            path=("num_requests",),
+            says="is missing: sessions of a closed loop are made before the load; accepted: as "
+            "many turns as duration_s could see at most",
+        )
+    if isinstance(traffic.arrivals, TraceReplay) and traffic.arrivals.format == "azure":
         yield Fault(
             path=path,
-            says="send the server's answers back, which are text; accepted with api: chat or "
-            "prompt_form: text",
+            says="cannot be told apart: a trace of format azure names none; accepted: mooncake "
+            "with session_id, or burstgpt with Session ID",
         )
 
 

@@ -132,10 +132,12 @@ class SharedPrefixContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TraceContent:
-    """The lengths of a trace; equal block hashes are equal tokens."""
+    """The lengths of a trace; equal block hashes are equal tokens. The prompts of a conversation
+    hold what was said before: without hashes each of them begins as the others do."""
 
     traffic: Traffic
     trace: TraceRows
+    sessions: SessionRows | None
 
     def lengths(self, start: int, count: int) -> tuple[IntColumn, IntColumn]:
         warmup = self.traffic.num_warmup_requests
@@ -158,6 +160,9 @@ class TraceContent:
             size = min(left, BLOCK_TOKENS)
             made.append(Piece(stream=Stream.BLOCK, number=block, num_tokens=size))
             left -= size
+        if self.sessions is not None and not made:
+            number = int(self.sessions.session[row])
+            return (Piece(stream=Stream.CONVERSATION, number=number, num_tokens=left),)
         return (*made, *(_own(index, left) if left else ()))
 
     def given(self, index: int) -> Given | None:
@@ -244,7 +249,7 @@ def file_content(
         texts += [entry.messages] if entry.messages else entry.turns[:last_turn]
         texts[len(outputs)] = _salted(texts[len(outputs)], traffic.salt)
         answers += entry.answers[:last_turn]
-        outputs += [entry.output_tokens] * len(entry.turns[:last_turn])
+        outputs += entry.output_tokens[:last_turn]
     sizes = [len(entry.turns[:last_turn]) for entry in entries]
     prompt = np.full(len(texts), -1, dtype=np.int64)
     output = np.array(outputs, dtype=np.int64)

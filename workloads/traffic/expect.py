@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from workloads.traffic.arrivals import expected_arrivals
 from workloads.traffic.lengths import longest, mean_length
+from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import (
     ClosedLoop,
     FilePrompts,
@@ -27,7 +28,9 @@ def expected_requests(traffic: Traffic) -> float | None:
     arrivals, counts = traffic.arrivals, []
     if traffic.num_requests is not None:
         counts.append(float(traffic.num_requests))
-    if isinstance(arrivals, TraceReplay):
+    if isinstance(arrivals, TraceReplay) and traffic.sessions is not None:
+        counts.append(float(build_schedule(replace(traffic, num_warmup_requests=0)).num_requests))
+    elif isinstance(arrivals, TraceReplay):
         times = replayed_s(read_trace(arrivals), arrivals)
         until_s = np.inf if traffic.duration_s is None else traffic.duration_s
         counts.append(float(np.sum(times < until_s)))

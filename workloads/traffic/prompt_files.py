@@ -33,17 +33,42 @@ class Entry:
 
     turns: tuple[str, ...]
     answers: tuple[str, ...]
+    output_tokens: tuple[int, ...]  # of each turn's answer; −1: not known
     messages: tuple[Message, ...] = ()
-    output_tokens: int = -1
     line: int | None = None
+    session: str = ""  # of a line that is one turn of several
 
 
-def read_prompts(prompts: FilePrompts) -> tuple[Entry, ...]:
+def read_prompts(prompts: FilePrompts, *, with_sessions: bool = False) -> tuple[Entry, ...]:
     """Every entry of the file. Raises TrafficFileUnusable, with the line or the conversation.
 
-    Conversations in which nobody asks anything are left out.
+    Conversations in which nobody asks anything are left out. With ``with_sessions`` the JSON lines
+    of one ``session_id`` are the turns of one entry, in their order; a line without one is a
+    conversation of one turn.
     """
-    return _read(prompts.path, stamp_of(prompts.path), prompts.format)
+    entries = _read(prompts.path, stamp_of(prompts.path), prompts.format)
+    if with_sessions and prompts.format == "jsonl":
+        return _joined(prompts.path, entries)
+    return entries
+
+
+def _joined(path: str, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.messages:
+            refuse(path, entry.line, "messages hold a conversation already; sessions take prompt")
+        found.setdefault(entry.session or f" alone {entry.line}", []).append(entry)
+    if not any(entry.session for entry in entries):
+        refuse(path, None, "no line has a session_id, which the turns of sessions go by")
+    return tuple(
+        Entry(
+            turns=tuple(e.turns[0] for e in parts),
+            answers=("",) * len(parts),
+            output_tokens=tuple(e.output_tokens[0] for e in parts),
+            line=parts[0].line,
+        )
+        for parts in found.values()
+    )
 
 
 @lru_cache(maxsize=2)
@@ -66,7 +91,7 @@ def _json_lines(path: str) -> Iterator[Entry]:
                     turns=("",),
                     answers=("",),
                     messages=messages,
-                    output_tokens=output,
+                    output_tokens=(output,),
                     line=number,
                 )
                 continue
@@ -74,7 +99,14 @@ def _json_lines(path: str) -> Iterator[Entry]:
             if not isinstance(text, str) or not text:
                 found = "no text" if text == "" else kind_name(text)
                 refuse(path, number, f"prompt: found {found}; accepted: text")
-            yield Entry(turns=(text,), answers=("",), output_tokens=output, line=number)
+            name = row.get("session_id")
+            yield Entry(
+                turns=(text,),
+                answers=("",),
+                output_tokens=(output,),
+                line=number,
+                session="" if name is None else str(name),
+            )
 
 
 def _output_tokens(path: str, number: int, row: dict[str, Any]) -> int:
@@ -133,4 +165,4 @@ def _conversation(path: str, number: int, said: list[Any]) -> Entry:
             answers.append("")
         elif who.lower() in _ANSWERS and turns and not answers[-1]:
             answers[-1] = text
-    return Entry(turns=tuple(turns), answers=tuple(answers))
+    return Entry(turns=tuple(turns), answers=tuple(answers), output_tokens=(-1,) * len(turns))

@@ -38,6 +38,8 @@ class Stream(IntEnum):
     TURNS = 11  # belongs to a session
     THINK_TIME = 12
     MODEL = 13
+    ANSWER = 14  # belongs to the turn that is answered
+    CONVERSATION = 15  # belongs to a session of a trace
 
 
 @lru_cache(maxsize=64)

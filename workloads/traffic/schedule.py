@@ -35,9 +35,9 @@ from workloads.traffic.contents import (
 )
 from workloads.traffic.mix import drawn_models, model_names
 from workloads.traffic.prompt_files import Entry, Message, read_prompts
-from workloads.traffic.prompts import id_range, pieces_as_ids, pieces_as_text
-from workloads.traffic.randomness import salted
-from workloads.traffic.sessions import SessionRows, session_rows
+from workloads.traffic.prompts import Piece, id_range, pieces_as_ids, pieces_as_text
+from workloads.traffic.randomness import Stream, salted
+from workloads.traffic.sessions import SessionRows, by_conversation, session_rows
 from workloads.traffic.spec import (
     ClosedLoop,
     FilePrompts,
@@ -46,7 +46,7 @@ from workloads.traffic.spec import (
     Traffic,
 )
 from workloads.traffic.tokenizer import Tokenizer, load_tokenizer
-from workloads.traffic.traces import TraceRows, read_trace, replayed_s
+from workloads.traffic.traces import TraceRows, read_trace, replayed_s, rows_at
 
 __all__ = ["Schedule", "build_schedule", "check_traffic"]
 
@@ -110,10 +110,41 @@ class Schedule:
         return salted(self.traffic.seed, self.traffic.salt)
 
     def earlier_turns(self, index: int) -> tuple[int, ...]:
-        """The rows of the turns before ``index`` in its session, the first one first."""
-        if index >= self.num_requests:
+        """The rows of the turns that go before ``index``'s own words, the first one first; none for
+        a trace, whose prompts hold them already."""
+        if index >= self.num_requests or isinstance(self.content, TraceContent):
             return ()
         return tuple(range(index - int(self.turn[index]), index))
+
+    @property
+    def sends_answers(self) -> bool:
+        """Whether later turns hold what the server answered before: conversations in text do.
+
+        A server gives text, and no ids of it that all servers agree on: conversations in token ids
+        hold made-up answers of the length that was asked for.
+        """
+        is_trace = isinstance(self.traffic.arrivals, TraceReplay)
+        return self.traffic.sessions is not None and self.traffic.sends_text and not is_trace
+
+    def conversation_ids(self, index: int) -> IntColumn:
+        """Token ids of request ``index`` with the conversation before it: each earlier turn, and
+        noise as long as the answer that it asked for."""
+        said: list[IntColumn] = []
+        for turn in self.earlier_turns(index):
+            answer = Piece(stream=Stream.ANSWER, number=turn, num_tokens=self.shape(turn)[1])
+            answered = pieces_as_ids(self._prompt_seed, [answer], self.vocab_size)
+            said += [self.prompt_ids(turn), answered]
+        return np.concatenate([*said, self.prompt_ids(index)])
+
+    def num_sent_tokens(self, index: int) -> int:
+        """Our own count of a prompt as it is sent; −1: only the server knows. Exact for ids, and
+        for a first turn's text of a tokenizer's tokens."""
+        if self.traffic.api == "chat" or (self.traffic.sends_text and self.tokenizer is None):
+            return -1
+        earlier = self.earlier_turns(index)
+        if earlier and self.traffic.sends_text:
+            return -1
+        return self.shape(index)[0] + sum(sum(self.shape(turn)) for turn in earlier)
 
     def model_of(self, index: int) -> str:
         """The model that request ``index`` names; "" is the server's own."""
@@ -159,14 +190,24 @@ def build_schedule(traffic: Traffic, vocab_size: int | None = None) -> Schedule:
     id_range(vocab_size)
     tokenizer = load_tokenizer(traffic.tokenizer) if traffic.tokenizer else None
     arrivals, prompts, warmup = traffic.arrivals, traffic.prompts, traffic.num_warmup_requests
-    trace = read_trace(arrivals) if isinstance(arrivals, TraceReplay) else None
+    has_sessions = traffic.sessions is not None
+    trace = (
+        read_trace(arrivals, with_sessions=has_sessions)
+        if isinstance(arrivals, TraceReplay)
+        else None
+    )
     entries: tuple[Entry, ...] = ()
     if isinstance(prompts, FilePrompts):
-        entries = tuple(entries_in_order(traffic, prompts, read_prompts(prompts)))
-    times = _times(traffic, trace)
-    sessions = _sessions(traffic, times, entries)
-    if sessions is not None:
+        found = read_prompts(prompts, with_sessions=has_sessions)
+        entries = tuple(entries_in_order(traffic, prompts, found))
+    sessions: SessionRows | None
+    if trace is not None and has_sessions:
+        trace, sessions = _recorded_sessions(traffic, trace)
         times = sessions.intended_s
+    else:
+        times = _times(traffic, trace)
+        sessions = _sessions(traffic, times, entries)
+        times = times if sessions is None else sessions.intended_s
     is_open_ended = isinstance(arrivals, ClosedLoop) and traffic.num_requests is None
     if not is_open_ended and entries:
         num_asked = _num_sessions(sessions) if sessions is not None else len(times)
@@ -234,6 +275,26 @@ def _sessions(
     )
 
 
+def _recorded_sessions(traffic: Traffic, trace: TraceRows) -> tuple[TraceRows, SessionRows]:
+    """The rows of a trace, conversation by conversation. First turns come at their own times, later
+    ones once they were thought over; the turns beyond those asked for are left out."""
+    arrivals, sessions = traffic.arrivals, traffic.sessions
+    assert isinstance(arrivals, TraceReplay) and sessions is not None
+    order, sizes = by_conversation(trace.session)
+    firsts = np.cumsum(sizes) - sizes
+    starts_s = replayed_s(trace, arrivals)[order[firsts]]
+    starts_s = starts_s[starts_s < (traffic.duration_s or np.inf)]
+    rows = session_rows(
+        sessions,
+        starts_s,
+        seed=traffic.seed,
+        num_warmup=traffic.num_warmup_requests,
+        num_requests=traffic.num_requests,
+        num_available=sizes[: len(starts_s)],
+    )
+    return rows_at(trace, order[firsts[rows.session] + rows.turn]), rows
+
+
 def _num_sessions(sessions: SessionRows) -> int:
     return int(sessions.session[-1]) + 1 if len(sessions.session) else 0
 
@@ -247,7 +308,7 @@ def _content(
 ) -> Content:
     prompts = traffic.prompts
     if trace is not None:
-        return TraceContent(traffic=traffic, trace=trace)
+        return TraceContent(traffic=traffic, trace=trace, sessions=sessions)
     if isinstance(prompts, SharedPrefixPrompts):
         return shared_prefix_content(traffic, prompts, sessions)
     if isinstance(prompts, FilePrompts):

@@ -13,6 +13,22 @@ from workloads.traffic.randomness import Stream, uniforms
 from workloads.traffic.spec import Sessions
 
 
+def by_conversation(session: IntColumn) -> tuple[IntColumn, IntColumn]:
+    """Rows of a trace in another order, and how many each conversation has.
+
+    ``session`` (n,) are the conversations of rows by time, −1: a row that stands alone. Returns
+    (n,) row numbers, the turns of one conversation one below the other and the conversations by
+    their first rows, and (conversations,) sizes.
+    """
+    rows = np.arange(len(session), dtype=np.int64)
+    own = np.where(session < 0, -1 - rows, session)  # no two that stand alone are one
+    _, first, inverse, sizes = np.unique(
+        own, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.lexsort((rows, first[inverse]))
+    return order, sizes[np.argsort(first)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SessionRows:
     """One row per turn; n rows, after ``num_warmup`` others that belong to no session."""

@@ -196,7 +196,8 @@ class FilePrompts:
     """The prompts of a file, over and over: in its order, or in one shuffled by the seed.
 
     ``jsonl``: a JSON object per line with ``prompt`` (text) or ``messages`` (a list of ``role`` and
-    ``content``), and ``output_tokens`` where the answer's length is known. ``sharegpt``: a JSON
+    ``content``), ``output_tokens`` where the answer's length is known, and for sessions the
+    ``session_id`` of a conversation of which it is a turn. ``sharegpt``: a JSON
     list of conversations; the first human text is the prompt.
     """
 
@@ -246,7 +247,9 @@ class Sessions:
     """Conversations: the arrival process brings first turns; every later turn is meant to be sent
     ``think_time_s`` after the answer to the one before it, with the conversation so far before it.
 
-    A session that has begun goes on to its last turn, also after ``duration_s``.
+    A session that has begun goes on to its last turn, also after ``duration_s``. The users of a
+    closed loop hold one after another; a trace or a file that names its conversations has at most
+    ``turns`` of each.
     """
 
     turns: int | Length

@@ -36,6 +36,7 @@ class TraceColumns:
     output_tokens: IntColumn  # (n,)
     block_hashes: IntColumn  # (all blocks,)
     block_offset: IntColumn  # (n + 1,)
+    session: IntColumn  # (n,) −1: not read, or none named
 
 
 def quick_columns(
@@ -134,4 +135,5 @@ def _columns(table: pa.Table, form: str) -> TraceColumns | None:
         output_tokens=outputs,
         block_hashes=hashes,
         block_offset=at,
+        session=np.full(len(table), -1, dtype=np.int64),
     )

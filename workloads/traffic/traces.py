@@ -11,7 +11,7 @@ import csv
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -35,8 +35,10 @@ from workloads.traffic.trace_tables import BLOCK_TOKENS, COLUMNS, TraceColumns, 
 
 _MAX_HASH = 2**63  # what a column of whole numbers holds
 
-# (seconds since anything, prompt tokens, output tokens, block hashes)
-_Row = tuple[float, int, int, Sequence[int]]
+# (seconds since anything, prompt tokens, output tokens, block hashes, conversation or "")
+_Row = tuple[float, int, int, Sequence[int], str]
+
+SESSION_FIELDS = {"mooncake": "session_id", "burstgpt": "Session ID"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,17 +51,28 @@ class TraceRows:
     output_tokens: IntColumn  # (n,) at least 1
     block_hashes: IntColumn  # (all blocks,)
     block_offset: IntColumn  # (n + 1,)
+    session: IntColumn  # (n,) rows of one conversation have the same; −1: not read, or none named
     num_raised: int  # rows of which the file has 0 prompt or output tokens; each asks for 1
 
 
-def read_trace(arrivals: TraceReplay) -> TraceRows:
-    """The rows that ``arrivals`` names. Raises TrafficFileUnusable, with file and line.
+def read_trace(arrivals: TraceReplay, *, with_sessions: bool = False) -> TraceRows:
+    """The rows that ``arrivals`` names. Raises TrafficFileUnusable, with file and line; with
+    ``with_sessions`` also where no row names its conversation.
 
     A row without prompt or answer (BurstGPT's failures) asks for one token of it: its arrival was
     one. Rows that are out of order are put in order.
     """
     stamp = stamp_of(arrivals.path)
-    return _read(arrivals.path, stamp, arrivals.format, arrivals.offset, arrivals.limit)
+    part = (arrivals.format, arrivals.offset, arrivals.limit)
+    rows = _read(arrivals.path, stamp, *part, with_sessions)
+    if with_sessions and np.all(rows.session < 0):
+        refuse(
+            arrivals.path,
+            None,
+            f"no row has a {SESSION_FIELDS[arrivals.format]}, which sessions go by; without "
+            "sessions every row comes at its own time, and equal hash_ids are equal tokens still",
+        )
+    return rows
 
 
 def replayed_s(rows: TraceRows, arrivals: TraceReplay) -> FloatColumn:
@@ -68,8 +81,10 @@ def replayed_s(rows: TraceRows, arrivals: TraceReplay) -> FloatColumn:
 
 
 @lru_cache(maxsize=2)
-def _read(path: str, _: Stamp, form: str, offset: int, limit: int | None) -> TraceRows:
-    found = quick_columns(path, form, offset, limit, MAX_REQUESTS)
+def _read(
+    path: str, _: Stamp, form: str, offset: int, limit: int | None, with_sessions: bool
+) -> TraceRows:
+    found = None if with_sessions else quick_columns(path, form, offset, limit, MAX_REQUESTS)
     if found is None:
         found = _row_by_row(path, form, offset, limit)
     if len(found.times_s) > MAX_REQUESTS:
@@ -80,9 +95,11 @@ def _read(path: str, _: Stamp, form: str, offset: int, limit: int | None) -> Tra
 def _row_by_row(path: str, form: str, offset: int, limit: int | None) -> TraceColumns:
     times, prompts, outputs = array("d"), array("q"), array("q")
     hashes, offsets = array("q"), array("q", [0])
+    sessions, numbers = array("q"), dict[str, int]()
     last = None if limit is None else offset + limit
     with opened(path) as stream:
-        for time_s, prompt, output, blocks in _FORMATS[form](path, stream, offset, last):
+        for time_s, prompt, output, blocks, name in _FORMATS[form](path, stream, offset, last):
+            sessions.append(numbers.setdefault(name, len(numbers)) if name else -1)
             times.append(time_s)
             prompts.append(prompt)
             outputs.append(output)
@@ -98,18 +115,38 @@ def _row_by_row(path: str, form: str, offset: int, limit: int | None) -> TraceCo
         output_tokens=np.array(outputs),
         block_hashes=np.array(hashes, dtype=np.int64),
         block_offset=np.array(offsets),
+        session=np.array(sessions, dtype=np.int64),
     )
+
+
+def rows_at(rows: TraceRows, order: IntColumn) -> TraceRows:
+    """The rows with these numbers (m,), in this order; their times as they are."""
+    hashes, at = _blocks_at(rows.block_hashes, rows.block_offset, order)
+    return replace(
+        rows,
+        times_s=rows.times_s[order],
+        prompt_tokens=rows.prompt_tokens[order],
+        output_tokens=rows.output_tokens[order],
+        block_hashes=hashes,
+        block_offset=at,
+        session=rows.session[order],
+    )
+
+
+def _blocks_at(hashes: IntColumn, at: IntColumn, order: IntColumn) -> tuple[IntColumn, IntColumn]:
+    """Block hashes and offsets of the rows with these numbers (m,), in this order."""
+    counts = np.diff(at)[order]
+    moved = np.concatenate([[0], np.cumsum(counts)])
+    # Each block's place before: its row's start there plus its place within the row.
+    within = np.arange(int(moved[-1])) - np.repeat(moved[:-1], counts)
+    return hashes[np.repeat(at[:-1][order], counts) + within], moved
 
 
 def _in_order(found: TraceColumns) -> TraceRows:
     order = np.argsort(found.times_s, kind="stable")
     hashes, at = found.block_hashes, found.block_offset
     if not np.array_equal(order, np.arange(len(order))):
-        counts = np.diff(at)[order]
-        moved = np.concatenate([[0], np.cumsum(counts)])
-        # Each block's place in the file: its row's start there plus its place within the row.
-        within = np.arange(len(hashes)) - np.repeat(moved[:-1], counts)
-        hashes, at = hashes[np.repeat(at[:-1][order], counts) + within], moved
+        hashes, at = _blocks_at(hashes, at, order)
     times = found.times_s[order]
     prompts, outputs = found.prompt_tokens[order], found.output_tokens[order]
     return TraceRows(
@@ -118,6 +155,7 @@ def _in_order(found: TraceColumns) -> TraceRows:
         output_tokens=np.maximum(outputs, 1),
         block_hashes=hashes,
         block_offset=at,
+        session=found.session[order],
         num_raised=int(np.sum((prompts < 1) | (outputs < 1))),
     )
 
@@ -134,7 +172,14 @@ def _mooncake(path: str, stream: TextIO, first: int, last: int | None) -> Iterat
             _refuse_field(path, number, row, "timestamp", "a number of milliseconds")
         prompt = _json_count(path, number, row, "input_length")
         output = _json_count(path, number, row, "output_length")
-        yield _time(path, number, time_ms / 1e3), prompt, output, _hashes(path, number, row, prompt)
+        blocks = _hashes(path, number, row, prompt)
+        yield _time(path, number, time_ms / 1e3), prompt, output, blocks, _session(row)
+
+
+def _session(row: dict[str, Any]) -> str:
+    """The conversation of a row of JSON: whatever tells it from others."""
+    name = row.get(SESSION_FIELDS["mooncake"])
+    return "" if name is None else str(name)
 
 
 def _hashes(path: str, number: int, row: dict[str, Any], prompt: int) -> Sequence[int]:
@@ -181,9 +226,11 @@ def _csv(
         if missing:
             refuse(path, 1, f"no column {', '.join(missing)}; found {', '.join(header) or 'none'}")
         at = [header.index(name) for name in columns]
+        session = SESSION_FIELDS["burstgpt"]
+        named_at = header.index(session) if session in header else None
         for fields in islice((f for f in reader if f), first, last):
             number = reader.line_num
-            if len(fields) <= max(at):
+            if len(fields) <= max([*at, named_at or 0]):
                 refuse(path, number, f"found {len(fields)} fields; the header has {len(header)}")
             when, prompt, output = (fields[i].strip() for i in at)
             try:
@@ -195,6 +242,7 @@ def _csv(
                 _csv_count(path, number, columns[1], prompt),
                 _csv_count(path, number, columns[2], output),
                 (),
+                fields[named_at].strip() if named_at is not None else "",
             )
 
     return read
