@@ -2,7 +2,7 @@
 
 HarnessError                  exit code 3 unless said otherwise
 ├── SpecError                 the spec cannot be read as one                    (exit code 2)
-├── PlanRefused               no pool can hold what the spec asks               (exit code 3)
+├── PlanRefused               no pool, or no file, is what the spec asks         (exit code 3)
 ├── RayUnavailable            the Ray cluster cannot be started or reached
 ├── EndpointUnreachable       nobody answers at a URL as a server should
 ├── SourceAbsent              a source of telemetry is not there; ends no run

@@ -6,6 +6,7 @@ placed on them. Nothing after it decides anything that could change a number.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,9 @@ from harness.spec_errors import nearest
 from harness.spec_shape import to_mapping
 from results.environment import stable_hash
 from workloads.base import Device
+from workloads.errors import TrafficFileUnusable
 from workloads.registry import Role, role_of
+from workloads.traffic.brought import Field, digests_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +78,38 @@ def make_plan(
     For each ask in order, for each capacity type in order, every pool that can ever hold it.
     ``model_identity`` stands in the workload hash for a model folder's path (see
     ``harness.model_identity``). ``host_cpus`` are those of the machine that virtual pools share.
-    Raises SpecError (the spec is wrong in itself) or PlanRefused (no pool can hold it).
+    Raises SpecError (the spec is wrong in itself) or PlanRefused (no pool can hold it, or a file of
+    its traffic is not there or not what it should be).
     """
     require_valid(spec)
+    try:
+        return _planned(spec, inventory, model_identity, host_cpus)
+    except TrafficFileUnusable as error:
+        raise PlanRefused(
+            f"spec {spec.name} names a file that its traffic cannot be made of: {error}; the file "
+            "has to be here and wherever the load is sent from"
+        ) from error
+
+
+def _planned(
+    spec: RunSpec, inventory: Inventory, model_identity: str, host_cpus: float | None
+) -> RunPlan:
+    digests = digests_of(spec.traffic) if spec.traffic else {}
     rungs = _rungs(spec, inventory)
     if not rungs and role_of(spec.workload) is not Role.REMOTE:
         raise PlanRefused(_refusal(spec, inventory))
     return RunPlan(
         spec=spec,
         rungs=rungs,
-        workload_hash=workload_hash(spec, model_identity),
+        workload_hash=workload_hash(spec, model_identity, digests),
         measuring_s=spec.traffic.duration_s if spec.traffic else None,
         doubts=tuple(plan_doubts(spec, rungs, inventory, host_cpus)),
     )
 
 
-def workload_hash(spec: RunSpec, model_identity: str = "") -> str:
+def workload_hash(
+    spec: RunSpec, model_identity: str = "", digests: Mapping[Field, str] | None = None
+) -> str:
     """Hash of what was asked of the system under test; only runs with the same are compared.
 
     In it: the kind of workload, the model (and its revision), the traffic, the SLO, warm-up and
@@ -98,7 +117,8 @@ def workload_hash(spec: RunSpec, model_identity: str = "") -> str:
     the question is answered (engine arguments, parallelism, environment variables, hardware: the
     environment hash has what came of them), who asked (name, tags), and what only bounds or repeats
     a run (deadlines, num_repeats, redeploy). What is not asked (null or empty) is left out, so that
-    a knob added later breaks no history as long as nobody turns it.
+    a knob added later breaks no history as long as nobody turns it. ``digests`` stand for the paths
+    of the traffic's files.
     """
     asked: dict[str, Any] = to_mapping(spec.workload)
     for name in _ANSWERS & asked.keys():
@@ -107,7 +127,13 @@ def workload_hash(spec: RunSpec, model_identity: str = "") -> str:
             asked["revision"] = arguments["revision"]
     if model_identity:
         asked["model"] = model_identity
-    question = {"workload": asked, "traffic": to_mapping(spec.traffic), "slo": to_mapping(spec.slo)}
+    traffic: dict[str, Any] | None = to_mapping(spec.traffic)
+    for field, digest in (digests or {}).items():
+        holder: Any = traffic
+        for name in field[:-1]:
+            holder = holder[name]
+        holder[field[-1]] = digest
+    question = {"workload": asked, "traffic": traffic, "slo": to_mapping(spec.slo)}
     return stable_hash(_without_empty(question))
 
 

@@ -11,10 +11,9 @@ from harness.pools import Inventory
 from harness.spec import RunSpec
 from harness.spec_checks import context_length
 from harness.traffic_doubts import traffic_doubts
-from workloads.errors import TrafficFileUnusable
 from workloads.params import VllmWorkload
 from workloads.registry import Role, role_of
-from workloads.traffic import expect
+from workloads.traffic.expect import expected_requests
 from workloads.traffic.spec import Traffic
 
 if TYPE_CHECKING:
@@ -93,15 +92,6 @@ def _chip_doubts(spec: RunSpec, rungs: tuple[Rung, ...]) -> Iterator[str]:
                 f"pool {rung.pool.name}: the slice spans {rung.device.num_nodes} hosts, and the "
                 "engine must be told how (engine_args.distributed-executor-backend)"
             )
-
-
-def expected_requests(traffic: Traffic) -> float | None:
-    """How many requests the schedule holds, on average; None where only the answers decide, or
-    where a trace cannot be read here."""
-    try:
-        return expect.expected_requests(traffic)
-    except TrafficFileUnusable:
-        return None
 
 
 def _percentile_doubts(traffic: Traffic) -> Iterator[str]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.plan import Rung, RunPlan
-from harness.plan_doubts import expected_requests
 from harness.pools import Inventory
 from harness.traffic_words import traffic_sentence
 from results.prices import PriceTable
 from workloads.registry import Role, role_of
+from workloads.traffic.expect import expected_requests
 from workloads.traffic.spec import (
     ConstantArrivals,
     GammaArrivals,

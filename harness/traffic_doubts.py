@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from workloads.errors import TrafficFileUnusable
 from workloads.traffic.expect import expected_requests, mean_turns
 from workloads.traffic.lengths import mean_length
 from workloads.traffic.prompt_files import read_prompts
@@ -27,8 +26,8 @@ _MEAN_SHIFT = 0.05
 
 
 def traffic_doubts(traffic: Traffic, context_tokens: int | None) -> Iterator[str]:
-    """One sentence per doubt. Files that cannot be read here are doubts too: the load client may
-    stand on another machine, and its word counts. ``context_tokens`` is None where not known."""
+    """One sentence per doubt. ``context_tokens`` is None where not known. Raises
+    TrafficFileUnusable."""
     for name, length in _lengths(traffic):
         if isinstance(length, NormalLength | LognormalLength):
             real = mean_length(length)
@@ -38,10 +37,7 @@ def traffic_doubts(traffic: Traffic, context_tokens: int | None) -> Iterator[str
                     f"which makes its mean {real:.0f} instead of {length.mean:g}"
                 )
     for look in (_trace, _pool, _tokenizer):
-        try:
-            yield from look(traffic, context_tokens)
-        except TrafficFileUnusable as error:
-            yield f"a file of the traffic cannot be used here: {error}"
+        yield from look(traffic, context_tokens)
 
 
 def _lengths(traffic: Traffic) -> Iterator[tuple[str, Length]]:
@@ -59,7 +55,7 @@ def _lengths(traffic: Traffic) -> Iterator[tuple[str, Length]]:
 def _trace(traffic: Traffic, context_tokens: int | None) -> Iterator[str]:
     if not isinstance(traffic.arrivals, TraceReplay):
         return
-    rows = read_trace(traffic.arrivals)
+    rows = read_trace(traffic.arrivals, with_sessions=traffic.sessions is not None)
     num_rows = len(rows.times_s)
     if rows.num_raised:
         yield (
@@ -81,7 +77,7 @@ def _pool(traffic: Traffic, _: int | None) -> Iterator[str]:
     if isinstance(prompts, SharedPrefixPrompts):
         pool = prompts.num_groups * prompts.prompts_per_group
     elif isinstance(prompts, FilePrompts):
-        pool = len(read_prompts(prompts))
+        pool = len(read_prompts(prompts, with_sessions=traffic.sessions is not None))
     else:
         return
     expected = expected_requests(traffic)

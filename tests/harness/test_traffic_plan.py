@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.errors import SpecError
+from harness.errors import PlanRefused, SpecError
 from harness.plan import make_plan, workload_hash
 from harness.plan_view import describe_plan
 from harness.pools import Inventory
@@ -18,7 +20,9 @@ from harness.spec import RunSpec
 from harness.spec_shape import kind_of, members
 from harness.specfile import read_specs, spec_from_mapping, spec_to_mapping
 from harness.traffic_doubts import traffic_doubts
+from workloads.model_maker import make_model
 from workloads.params import EndpointWorkload
+from workloads.traffic.brought import digests_of
 from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import (
     Arrivals,
@@ -29,6 +33,7 @@ from workloads.traffic.spec import (
     PoissonArrivals,
     Prompts,
     RandomPrompts,
+    Sessions,
     SharedPrefixPrompts,
     ThinkTime,
     TraceReplay,
@@ -57,9 +62,25 @@ def told(spec: RunSpec) -> Any:
     return describe_plan(make_plan(spec, Inventory(pools=())))
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("tokenizers")
+    folder = tmp_path_factory.mktemp("model") / "m"
+    make_model(folder, "tiny-llama", 0)
+    return folder
+
+
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_every_example_of_the_page_is_read_and_planned(text: str, tmp_path: Path) -> None:
-    spec = read(tmp_path, text)
+def test_every_example_of_the_page_is_read_and_planned(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    """In a folder that has the files which the page speaks of."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "my-prompts.jsonl").write_text('{"prompt": "Hello"}\n')
+    said = [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]
+    (tmp_path / "sharegpt.json").write_text(json.dumps([{"conversations": said}]))
+    spec = read(tmp_path, text.replace("/models/llama-3.1-8b", str(model)))
     assert spec.traffic is not None
     assert spec_from_mapping(spec_to_mapping(spec)) == spec
     plan = told(spec)
@@ -229,9 +250,6 @@ def test_doubts_about_prompts_and_lengths(tmp_path: Path) -> None:
     assert len(list(traffic_doubts(replace(GOOD, prompts=POOL, num_requests=40), None))) == 1
     (doubt,) = traffic_doubts(replace(GOOD, api="chat"), None)
     assert doubt.startswith("prompts are words and no tokenizer is given")
-    missing = FilePrompts(path=str(tmp_path / "no.jsonl"), format="jsonl")
-    (doubt,) = traffic_doubts(replace(GOOD, api="chat", prompts=missing), None)
-    assert "no.jsonl: cannot be read: No such file" in doubt
 
 
 def test_doubts_about_a_trace(tmp_path: Path) -> None:
@@ -250,9 +268,47 @@ def test_doubts_about_a_trace(tmp_path: Path) -> None:
         workload=EndpointWorkload(url="http://h", model="m"),
         traffic=Traffic(arrivals=replace(arrivals, path=str(tmp_path / "gone.csv"))),
     )
-    plan = told(gone)
-    assert plan.expected_requests is None
-    assert any("gone.csv: cannot be read" in doubt for doubt in plan.doubts)
+    with pytest.raises(PlanRefused, match=r"spec t names a file .*gone\.csv: cannot be read"):
+        told(gone)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"prompts": FilePrompts(path="no.jsonl", format="jsonl"), "api": "chat"},
+            r"no\.jsonl: cannot be read: No such file",
+        ),
+        (
+            {"prompts": FilePrompts(path="bad.jsonl", format="jsonl"), "api": "chat"},
+            r"bad\.jsonl:2: is not JSON",
+        ),
+        (
+            {"prompts": FilePrompts(path=".", format="sharegpt"), "api": "chat"},
+            r"\.: cannot be read: Is a directory",
+        ),
+        ({"tokenizer": "nowhere"}, r"nowhere/tokenizer\.json: cannot be read"),
+        (
+            {
+                "arrivals": TraceReplay(path="bad.jsonl", format="mooncake"),
+                "sessions": Sessions(turns=2),
+            },
+            r"bad\.jsonl:1: timestamp: is missing",
+        ),
+    ],
+)
+def test_a_file_that_is_not_as_it_should_be_is_refused_before_anything_is_deployed(
+    change: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.jsonl").write_text('{"prompt": "fine"}\nnonsense\n')
+    spec = RunSpec(
+        name="t",
+        workload=EndpointWorkload(url="http://h", model="m"),
+        traffic=replace(GOOD, **change),
+    )
+    with pytest.raises(PlanRefused, match=says):
+        told(spec)
 
 
 # ---- the hash of what is asked ----
@@ -270,3 +326,34 @@ def test_what_is_not_asked_for_is_not_in_the_hash() -> None:
     ]
     hashes = {workload_hash(replace(spec, traffic=traffic)) for traffic in (GOOD, *others)}
     assert len(hashes) == 5
+
+
+def test_files_are_hashed_by_what_is_in_them(tmp_path: Path, model: Path) -> None:
+    def hash_of(prompts: str, **changes: Any) -> str:
+        path = tmp_path / prompts
+        traffic = replace(GOOD, prompts=FilePrompts(path=str(path), format="jsonl"), **changes)
+        workload = EndpointWorkload(url="http://h", model="m")
+        spec = RunSpec(name="t", workload=workload, traffic=replace(traffic, api="chat"))
+        return make_plan(spec, Inventory(pools=())).workload_hash
+
+    for name, text in (("a", "Hello"), ("b", "Hello"), ("c", "Hullo")):
+        (tmp_path / name).write_text(json.dumps({"prompt": text}))
+    first = hash_of("a")
+    assert first == hash_of("b"), "the same under another name"
+    assert first != hash_of("c")
+    with_tokenizer = hash_of("a", tokenizer=str(model))
+    assert with_tokenizer != first
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes())
+    assert hash_of("a", tokenizer=str(moved)) == with_tokenizer
+    # The file is looked at again where it changed; the other fields still count.
+    assert hash_of("a", seed=1) != first
+    (tmp_path / "a").write_text(json.dumps({"prompt": "Hello, and good day"}))
+    assert hash_of("a") != first
+    trace = tmp_path / "t.csv"
+    trace.write_text("Timestamp,Request tokens,Response tokens\n1,100,20\n")
+    digest = "sha256:" + hashlib.sha256(trace.read_bytes()).hexdigest()
+    arrivals = TraceReplay(path=str(trace), format="burstgpt")
+    assert digests_of(Traffic(arrivals=arrivals)) == {("arrivals", "path"): digest}
+    assert digests_of(GOOD) == {}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -28,6 +30,21 @@ def stamp_of(path: str) -> Stamp:
     except OSError as error:
         refuse(path, None, f"cannot be read: {error.strerror}")
     return found.st_mtime_ns, found.st_size
+
+
+def digest_of(path: str) -> str:
+    """``sha256:…`` of what is in the file; read once while it is unchanged. Raises
+    TrafficFileUnusable."""
+    return _digest(path, stamp_of(path))
+
+
+@lru_cache(maxsize=16)
+def _digest(path: str, _: Stamp) -> str:
+    try:
+        with Path(path).open("rb") as stream:
+            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    except OSError as error:
+        refuse(path, None, f"cannot be read: {error.strerror}")
 
 
 @contextmanager

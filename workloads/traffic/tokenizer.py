@@ -47,8 +47,12 @@ def load_tokenizer(folder: str) -> Tokenizer:
 
     Raises TrafficFileUnusable: no such file, no library, or too few words that are one token.
     """
-    path = str(Path(folder).expanduser() / "tokenizer.json")
+    path = tokenizer_file(folder)
     return _load(path, stamp_of(path))
+
+
+def tokenizer_file(folder: str) -> str:
+    return str(Path(folder).expanduser() / "tokenizer.json")
 
 
 @lru_cache(maxsize=4)
