@@ -93,7 +93,7 @@ class FakeDeployer:
             startup=None,
             check=lambda: None,
             log_tail=lambda: (),
-            watch=self._watch(of_endpoint(launch.url)),
+            watch=self._watch(of_endpoint(launch.url, launch.metrics_url)),
         )
 
     def _watch(self, sources: tuple[Source, ...]) -> Callable[[float], LocalWatch]:

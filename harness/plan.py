@@ -154,11 +154,12 @@ _ANSWERS = {
     "threads_per_worker",
     "url",
     "api_key_env",
+    "metrics_url",
 }
 
 
 # Of those, what changes an answer's speed: part of the environment that a record is filed under.
-_TUNING = _ANSWERS - {"url", "api_key_env", "python"}
+_TUNING = _ANSWERS - {"url", "api_key_env", "metrics_url", "python"}
 
 
 def tuning_of(spec: RunSpec) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class RayDeployer:
             log_tail=lambda: (),
             # The load is sent by another process: reading here holds up no event loop.
             watch=lambda interval_s: LocalWatch(
-                of_endpoint(target.base_url), ask.clock.monotonic_s, interval_s
+                of_endpoint(launch.url, launch.metrics_url), ask.clock.monotonic_s, interval_s
             ),
         )
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from harness.pools import CPU
 from harness.spec import Hardware, RunSpec
@@ -203,20 +203,33 @@ _SECRET = (
 )
 
 
+def _http_url(text: str) -> SplitResult | None:
+    """None for what is no address of a server."""
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port that is no number, or half an IPv6 address
+        return None
+    return url if usable and not re.search(r"\s", text) else None
+
+
 def _check_endpoint(workload: EndpointWorkload) -> Wrong:
     here: Path = ("workload", "url")
     expected = "http://HOST[:PORT] or https://HOST[:PORT], ending before /v1"
-    try:
-        url = urlsplit(workload.url)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # a port that is no number, or half an IPv6 address
-        usable = False
-    if not usable or re.search(r"\s", workload.url):
+    url = _http_url(workload.url)
+    if url is None:
         yield _wrong(here, workload.url, expected)
     elif url.username or url.password:
         yield Problem(path=here, message="holds a user or password; use workload.api_key_env")
     elif url.query or url.fragment or url.path.rstrip("/").endswith("/v1"):
         yield _wrong(here, workload.url, expected)
+    for number, page in enumerate(workload.metrics_url):
+        at: Path = ("workload", "metrics_url", number)
+        found_url = _http_url(page)
+        if found_url is None or found_url.query or found_url.fragment:
+            yield _wrong(at, page, "http://HOST:PORT/metrics")
+        elif found_url.username or found_url.password:
+            yield Problem(path=at, message="holds a user or password, and a record keeps it")
     if not workload.model.strip():
         yield _wrong(("workload", "model"), workload.model, "the name of the model in requests")
     if workload.api_key_env and not ENV_NAME.fullmatch(workload.api_key_env):

@@ -71,6 +71,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "url": "Where it is, up to but without /v1: https://llm.example.com",
         "model": "The model's name in requests.",
         "api_key_env": "The environment variable that holds the key; the key itself is never kept.",
+        "metrics_url": "Metric pages of the engine, if not at url/metrics: of Ray's nodes, say.",
     },
     "SimulatedWorkload": {
         "kind": "A model of an engine, served in real time; its records say that they are one.",

@@ -59,6 +59,7 @@ class RemoteServer:
     url: str
     model: str
     api_key_env: str = ""
+    metrics_url: tuple[str, ...] = ()  # empty: at url/metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,10 @@ class Endpoint:
 
     def launch(self, device: Device, models_dir: str) -> RemoteServer:
         return RemoteServer(
-            url=self.params.url, model=self.params.model, api_key_env=self.params.api_key_env
+            url=self.params.url,
+            model=self.params.model,
+            api_key_env=self.params.api_key_env,
+            metrics_url=self.params.metrics_url,
         )
 
     def drive(

@@ -39,12 +39,15 @@ class EndpointWorkload:
     """Someone else's OpenAI-compatible server. ``url`` ends before ``/v1``.
 
     The key is read from the environment variable named in ``api_key_env`` and is never stored.
+    ``metrics_url`` are the engine's metric pages where they are not at ``url``/metrics: those of
+    every node's Ray agent, say, for an engine inside Ray.
     """
 
     url: str
     model: str
     kind: Literal["endpoint"] = "endpoint"
     api_key_env: str = ""
+    metrics_url: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

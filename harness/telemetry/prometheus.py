@@ -10,7 +10,7 @@ import http.client
 import math
 import ssl
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -124,9 +124,17 @@ def _replica(labels: dict[str, str], instance: str) -> str:
 
 
 class PrometheusSampler:
-    """Reads ``base_url``/metrics. Raises SourceAbsent where that is not vLLM's page."""
+    """Reads ``base_url``/metrics. Raises SourceAbsent where that is not vLLM's page, or, where it
+    ``may_hold_none``, no page at all."""
 
-    def __init__(self, base_url: str, instance: str = "", timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        instance: str = "",
+        timeout_s: float = TIMEOUT_S,
+        *,
+        may_hold_none: bool = False,
+    ) -> None:
         parts = urllib.parse.urlsplit(base_url)
         self._is_https = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
@@ -138,7 +146,7 @@ class PrometheusSampler:
             found = self.read()
         except SourceFailed as failed:
             raise SourceAbsent(str(failed)) from failed
-        if not found:
+        if not found and not may_hold_none:
             raise SourceAbsent(f"{self._url} answers, and none of its metrics has vLLM's names")
 
     def read(self) -> tuple[Reading, ...]:
@@ -173,3 +181,28 @@ class PrometheusSampler:
                 context=ssl.create_default_context(),
             )
         return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+
+
+class PagesSampler:
+    """Reads several pages as one: an engine inside Ray is told by the agent of each node that it
+    has a replica on, and nobody says in advance which.
+
+    Raises SourceAbsent where a page cannot be read, or none of them has vLLM's names. A page that
+    fails later fails that read: half of an engine's numbers would be taken for all of them.
+    """
+
+    def __init__(self, urls: Sequence[str], timeout_s: float = TIMEOUT_S) -> None:
+        self._pages = [
+            PrometheusSampler(url, str(number), timeout_s, may_hold_none=True)
+            for number, url in enumerate(urls)
+        ]
+        if not self.read():
+            raise SourceAbsent(
+                f"none of {', '.join(urls)} has metrics of vLLM's names, as vllm:… or ray_vllm_…"
+            )
+
+    def read(self) -> tuple[Reading, ...]:
+        return tuple(reading for page in self._pages for reading in page.read())
+
+    def close(self) -> None:
+        """As each of its pages."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Sequence
 
 from harness.telemetry.host import HostSampler
 from harness.telemetry.nvml import NvmlSampler
-from harness.telemetry.prometheus import PrometheusSampler
+from harness.telemetry.prometheus import PagesSampler, PrometheusSampler
 from harness.telemetry.sampler import Sampler, Source
 
 ENGINE, HOST, NVML, TPU = "vllm", "host", "nvml", "tpu"
@@ -26,10 +27,13 @@ def beside_server(
     return tuple(sources)
 
 
-def of_endpoint(base_url: str) -> tuple[Source, ...]:
-    """For a reader anywhere. Host and devices are read only where the address is this host's own;
+def of_endpoint(base_url: str, metrics_url: Sequence[str] = ()) -> tuple[Source, ...]:
+    """For a reader anywhere. ``metrics_url`` are the engine's pages where its metrics are not at
+    ``base_url``/metrics. Host and devices are read only where the address is this host's own;
     then nothing is known of what the server runs on, so whatever is there is read."""
-    sources = [_engine(base_url)]
+    pages = tuple(metrics_url)
+    sources = [Source(name=ENGINE, open=lambda: PagesSampler(pages))] if pages else []
+    sources = sources or [_engine(base_url)]
     if urllib.parse.urlsplit(base_url).hostname in _LOOPBACK:
         sources += [
             Source(name=HOST, open=HostSampler),

@@ -26,6 +26,9 @@ def test_an_endpoint_is_nothing_to_start() -> None:
     assert workload.launch(CPU, "") == RemoteServer(
         url="https://host/v1", model="m", api_key_env="SOME_KEY"
     )
+    pages = ("http://n1:8080/metrics", "http://n2:8080/metrics")
+    workload = Endpoint(replace(params, metrics_url=pages))
+    assert workload.launch(CPU, "").metrics_url == pages  # type: ignore[union-attr]
 
 
 def test_an_endpoint_is_driven() -> None:

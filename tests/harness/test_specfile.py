@@ -473,6 +473,17 @@ def test_urls(write: Write, url: str, accepted: bool) -> None:
         assert "workload.url: " in refusal(path, f'workload.url="{url}"')[0]
 
 
+def test_pages_of_metrics(write: Write) -> None:
+    path, page = write(ENDPOINT), "http://10.0.0.1:8080/metrics"
+    for asked in (page, [page]):
+        (spec,) = read_specs(path, [f"workload.metrics_url={json.dumps(asked)}"])
+        assert isinstance(spec.workload, EndpointWorkload)
+        assert spec.workload.metrics_url == (page,)
+    for wrong in ("10.0.0.1:8080", "http://u:p@h/metrics", "http://h/metrics?x=1"):
+        lines = refusal(path, f"workload.metrics_url={json.dumps([page, wrong])}")
+        assert "workload.metrics_url.1: " in lines[0]
+
+
 def test_an_endpoint_has_no_hardware_and_its_key_is_never_shown(write: Write) -> None:
     assert refusal(write(ENDPOINT), "hardware.cpus=2") == [
         "--set hardware.cpus=2: hardware: a workload of kind endpoint places nothing; leave it out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -11,9 +12,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.errors import SourceAbsent, SourceFailed
-from harness.telemetry.prometheus import WANTED, PrometheusSampler, readings_of, wanted_lines
+from harness.fake_deployer import FakeDeployer
+from harness.plan import make_plan
+from harness.spec import RunSpec
+from harness.telemetry.prometheus import (
+    WANTED,
+    PagesSampler,
+    PrometheusSampler,
+    readings_of,
+    wanted_lines,
+)
 from harness.telemetry.sampler import Reading, Sampler
+from harness.telemetry.sources import of_endpoint
 from harness.telemetry.testing import SamplerContract
+from harness.testing import a_traffic
+from workloads.params import EndpointWorkload
+from workloads.registry import workload_for
 
 PAGES = Path(__file__).resolve().parents[1] / "data/prometheus"
 BEFORE = (PAGES / "vllm-0.32-before.txt").read_text()
@@ -193,3 +207,86 @@ def test_what_is_not_vllm_is_absent(server: PageServer) -> None:
         PrometheusSampler(server.url)
     with pytest.raises(SourceAbsent, match=r"127\.0\.0\.1:9/metrics"):
         PrometheusSampler("http://127.0.0.1:9")  # the discard port: nothing listens
+
+
+# ---- several pages: an engine inside Ray ----
+
+# What a node's agent says where no replica is.
+AGENT = """\
+# HELP ray_node_cpu_utilization Total CPU usage on a ray node
+# TYPE ray_node_cpu_utilization gauge
+ray_node_cpu_utilization{IsHeadNode="false",SessionName="s",Version="2.60.0",ip="10.0.0.2"} 3.5
+# TYPE ray_serve_num_router_requests_total counter
+ray_serve_num_router_requests_total{application="llm",deployment="LLMServer",SessionName="s"} 21.0
+"""
+
+
+@pytest.fixture
+def other() -> Iterator[PageServer]:
+    with PageServer(("127.0.0.1", 0), _Handler) as running:
+        running.page = AGENT
+        thread = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_the_agents_of_all_nodes_are_read_as_one_engine(
+    server: PageServer, other: PageServer
+) -> None:
+    server.page = AGENT + as_ray(AFTER)
+    urls = (f"{other.url}/metrics", f"{server.url}/metrics")
+    sources = of_endpoint("http://llm.example.com", urls)
+    assert [source.name for source in sources] == ["vllm"]
+    sampler = sources[0].open()
+    found = sampler.read()
+    assert by_name(found) == by_name(readings_of(AFTER))
+    assert {r.replica for r in found} == {"1/abc123/0"}
+    # A replica that comes up on the other node counts from then on; the parts stay apart.
+    other.page = AGENT + as_ray(BEFORE).replace("abc123", "def456")
+    both = sampler.read()
+    assert {r.replica for r in both} == {"0/def456/0", "1/abc123/0"}
+    assert len(both) == len(found) + len(readings_of(BEFORE))
+    other.status = 500
+    with pytest.raises(SourceFailed, match="HTTP 500"):
+        sampler.read()
+
+
+def test_pages_without_an_engine_are_absent(server: PageServer, other: PageServer) -> None:
+    server.page = AGENT
+    (engine,) = of_endpoint("http://llm.example.com", (f"{server.url}/metrics", other.url))
+    with pytest.raises(SourceAbsent, match=r"none of http://127.* has metrics of vLLM's names"):
+        engine.open()
+    (engine,) = of_endpoint("http://llm.example.com", (server.url, "http://127.0.0.1:9/metrics"))
+    with pytest.raises(SourceAbsent, match=r"127\.0\.0\.1:9/metrics"):
+        engine.open()
+
+
+class TestPagesSampler(SamplerContract):
+    @pytest.fixture
+    def sampler(self, server: PageServer, other: PageServer) -> Sampler:
+        server.page = as_ray(AFTER)
+        return PagesSampler((server.url, other.url))
+
+
+def test_a_run_samples_the_pages_that_its_endpoint_names(server: PageServer) -> None:
+    """The deployment of an endpoint, and a watch as a run's."""
+    server.page = AGENT + as_ray(AFTER)
+    workload = EndpointWorkload(
+        url="http://127.0.0.1:9", model="m", metrics_url=(f"{server.url}/metrics",)
+    )
+    deployer = FakeDeployer()
+    spec = RunSpec(name="ray", workload=workload, traffic=a_traffic())
+    plan = make_plan(spec, deployer.inventory())
+    launch = workload_for(workload).launch
+    with deployer.deploy(plan, lambda device: launch(device, ""), lambda *_: None) as deployed:
+        assert deployed.watch is not None
+        watch = deployed.watch(0.05)
+        watch.begin()
+        told = watch.end()
+    running = told.total("vllm:num_requests_running")
+    assert running is not None and set(running.value) == {3.0}
+    # How it is looked at is not what is asked: the hash leaves the pages out.
+    bare = replace(spec, workload=replace(workload, metrics_url=()))
+    assert make_plan(bare, deployer.inventory()).workload_hash == plan.workload_hash
