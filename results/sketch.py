@@ -1,9 +1,9 @@
 """A mergeable sketch of positive values: logarithmic buckets of a stated relative error.
 
-For what cannot be kept whole: gaps of a run without end, histograms of many workers. A value x
-falls in bucket ⌈log_γ x⌉ with γ = (1 + α)/(1 − α), and a bucket answers with the one number that is
-within α of all it holds (Masson, Rim & Lee, DDSketch, VLDB 2019). Buckets are never merged, so two
-sketches of the same α add up to exactly the sketch of all values, in any order.
+For what is looked at while it grows: the answers that each worker of a load has had so far. A value
+x falls in bucket ⌈log_γ x⌉ with γ = (1 + α)/(1 − α), and a bucket answers with the one number that
+is within α of all it holds (Masson, Rim & Lee, DDSketch, VLDB 2019). Buckets are never merged, so
+two sketches of the same α add up to exactly the sketch of all values, in any order.
 
 Own code: the published Python package takes values one by one, and merges in place.
 """
@@ -11,10 +11,8 @@ Own code: the published Python package takes values one by one, and merges in pl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,31 +96,6 @@ class Sketch:
             2.0 * math.exp(int(self.keys[at]) * _log_gamma(self.alpha)) / (_gamma(self.alpha) + 1.0)
         )
         return min(max(middle, self.minimum), self.maximum)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Of JSON's own types."""
-        empty = self.num_values == 0
-        return {
-            "alpha": self.alpha,
-            "keys": self.keys.tolist(),
-            "counts": self.counts.tolist(),
-            "num_zeros": self.num_zeros,
-            "minimum": None if empty else self.minimum,
-            "maximum": None if empty else self.maximum,
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Sketch:
-        """The inverse of ``to_dict``."""
-        low, high = document["minimum"], document["maximum"]
-        return cls(
-            alpha=float(document["alpha"]),
-            keys=np.array(document["keys"], dtype=np.int64),
-            counts=np.array(document["counts"], dtype=np.int64),
-            num_zeros=int(document["num_zeros"]),
-            minimum=math.inf if low is None else float(low),
-            maximum=-math.inf if high is None else float(high),
-        )
 
 
 def empty_sketch(alpha: float = DEFAULT_ALPHA) -> Sketch:

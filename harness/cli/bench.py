@@ -19,7 +19,7 @@ from harness.bench.measure import (
 )
 from harness.bench.preflight import Found, look, tell_unlisted
 from harness.cli.exits import Exit, told
-from harness.cli.live import Shown, progress
+from harness.cli.live import Shown, progress, pulse_words
 from harness.cli.options import Json, Quiet, Store, store_of
 from harness.cli.output import check_writable, print_json, stderr, stdout, write_document
 from harness.errors import SpecError
@@ -28,9 +28,7 @@ from harness.load.local_workers import check_workers
 from harness.settings import read_settings
 from results.clock import Clock, SystemClock
 from results.errors import StoreUnwritable
-from results.metrics import Unit
 from results.slo import as_limits
-from results.units import format_value
 from workloads.base import ServerTarget
 
 if TYPE_CHECKING:
@@ -211,8 +209,7 @@ def _measure(
     )
 
     def beat(pulse: Pulse) -> None:
-        ttft = f", TTFT {format_value(pulse.ttft_s, Unit.SECONDS)}" if pulse.ttft_s else ""
-        shown.note(f"{pulse.rate_rps:.1f}/s done, {pulse.num_failed} failed{ttft}")
+        shown.note(pulse_words(pulse))
 
     try:
         return measure_endpoint(

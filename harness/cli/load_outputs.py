@@ -17,7 +17,7 @@ from harness.capacity.keep import kept_points
 from harness.capacity.measure import MeasurePoint, point_measurer
 from harness.capacity.points import patience_s
 from harness.capacity.slo import Slo
-from harness.cli.live import Shown
+from harness.cli.live import Shown, pulse_words
 from harness.cli.load_options import LoadWords
 from harness.cli.options import store_of
 from harness.cli.output import check_writable, print_json, write_document, writing
@@ -93,7 +93,7 @@ def reach(
     )
 
     def beat(pulse: Pulse) -> None:
-        shown.note(f"{pulse.rate_rps:.1f}/s done, {pulse.num_failed} failed")
+        shown.note(pulse_words(pulse))
 
     with point_measurer(
         target,

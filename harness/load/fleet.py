@@ -13,8 +13,8 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from harness.load.worker import Prepared, Share, WorkerResult
 from results.client import ClientReport, ClockAudit
 from results.clock import Clock, SystemClock
 from results.samples import RequestSamples
+from results.sketch import Sketch, empty_sketch
 from workloads.base import ServerTarget
 from workloads.traffic.spec import Traffic
 
@@ -73,6 +74,14 @@ class Worker(Protocol):
     def close(self) -> None: ...
 
 
+# What a display's percentiles may be off by, as a share of themselves: it shows three digits.
+LOOK_ALPHA = 0.001
+
+
+def nothing_seen() -> Sketch:
+    return empty_sketch(LOOK_ALPHA)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """One worker's state, taken without a look into any answer."""
@@ -80,7 +89,9 @@ class Look:
     num_done: int
     num_total: int  # −1: only the clock ends the load
     num_failed: int  # as far as it shows before the answers are read
-    ttft_s: float = math.nan  # of late
+    ttft: Sketch = field(
+        default_factory=nothing_seen
+    )  # of the answers since the last look, to about a chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +103,9 @@ class Pulse:
     elapsed_s: float  # since t = 0; negative while it is prepared
     rate_rps: float
     num_failed: int
-    ttft_s: float | None = None  # of late, for a display: answers are not read yet
+    ttft: Sketch = field(
+        default_factory=nothing_seen
+    )  # so far, of all workers, for a display: answers are not read yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,14 +222,15 @@ class Fleet:
 
     def watch(self, origin_s: float, on_pulse: OnPulse) -> bool:
         """Wait until all are done, or until ``on_pulse`` wants no more; then True."""
-        told_s, num_told, pause_s = self._now_s(), 0, _POLL_S
+        told_s, num_told, pause_s, ttft = self._now_s(), 0, _POLL_S, nothing_seen()
         while True:
             over = all(self._all(lambda _, w: w.is_done()))
             now_s = self._now_s()
             if over or now_s - told_s >= PROGRESS_S:
                 self.check()
                 looks = self._all(lambda _, w: w.look())
-                pulse = _pulse(looks, now_s - origin_s, num_told, now_s - told_s)
+                ttft = reduce(Sketch.merged, (look.ttft for look in looks), ttft)
+                pulse = _pulse(looks, now_s - origin_s, num_told, now_s - told_s, ttft)
                 told_s, num_told = now_s, pulse.num_done
                 pause_s = _pause_s(pulse)
                 if on_pulse(pulse) and not over:
@@ -302,17 +316,18 @@ def _answer(call: Callable[[], T], future: Future[T]) -> None:
         future.set_exception(error)
 
 
-def _pulse(looks: Sequence[Look], elapsed_s: float, num_told: int, since_s: float) -> Pulse:
+def _pulse(
+    looks: Sequence[Look], elapsed_s: float, num_told: int, since_s: float, ttft: Sketch
+) -> Pulse:
     num_done = sum(look.num_done for look in looks)
     totals = [look.num_total for look in looks]
-    ttfts = [look.ttft_s for look in looks if not math.isnan(look.ttft_s)]
     return Pulse(
         num_done=num_done,
         num_total=-1 if min(totals) < 0 else sum(totals),
         elapsed_s=elapsed_s,
         rate_rps=(num_done - num_told) / since_s if since_s > 0 else 0.0,
         num_failed=sum(look.num_failed for look in looks),
-        ttft_s=sum(ttfts) / len(ttfts) if ttfts else None,
+        ttft=ttft,
     )
 
 

@@ -16,11 +16,12 @@ from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from harness.errors import SpecError, WorkerDied
 from harness.load.clocks import ClockReading, boot_id
-from harness.load.fleet import Fleet, Look, Worker
+from harness.load.fleet import Fleet, Look, Worker, nothing_seen
 from harness.load.priority import together_first
 from harness.load.worker import LoadWorker, Prepared, Share, WorkerResult
 from results.clock import Clock, SystemClock
@@ -64,7 +65,7 @@ class Seat:
             num_done=num_done,
             num_total=num_total,
             num_failed=worker.num_failed,
-            ttft_s=worker.recent_ttft_s,
+            ttft=nothing_seen().added(np.maximum(worker.take_ttfts(), 0.0)),
         )
 
     def snapshot(self) -> pa.Table:

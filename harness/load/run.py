@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,7 +25,8 @@ from workloads.traffic.spec import ClosedLoop
 # HTTP statuses by which servers refuse a field they do not know.
 REFUSES_FIELDS = (400, 422)
 PROBE_TIMEOUT_S = 30.0
-_TTFT_WEIGHT = 0.05
+# More answers than one worker has between two looks, a second apart.
+_MAX_NOTED = 65_536
 # The users of a closed loop begin one after another, this far apart. All at once would measure how
 # fast a thousand requests can be written, and call it latency.
 USER_START_GAP_S = 0.00025
@@ -61,7 +63,13 @@ class Counts:
     num_done: int = 0
     num_failed: int = 0
     num_sent: int = 0
-    ttft_s: float = math.nan  # of late: an exponentially weighted mean, to about a chunk
+    # Of the latest answers, until somebody looks; bounded, should nobody ever do so.
+    ttfts_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_NOTED))
+
+    def take_ttfts(self) -> list[float]:
+        """Those noted since the last time, to about a chunk. For another thread than the loop's."""
+        taken, self.ttfts_s = self.ttfts_s, deque(maxlen=_MAX_NOTED)
+        return list(taken)
 
     def note_ttft(self, exchange: Exchange) -> None:
         """For a display: the answer's first bytes after its headers, without reading them."""
@@ -70,9 +78,7 @@ class Counts:
         first = exchange.parts[0]
         has_body = -1 < first.find(b"\r\n\r\n") < len(first) - 4
         number = 0 if has_body or len(exchange.read_s) < 2 else 1
-        ttft_s = exchange.read_s[number] - exchange.intended_s
-        old_s = self.ttft_s
-        self.ttft_s = ttft_s if math.isnan(old_s) else old_s + _TTFT_WEIGHT * (ttft_s - old_s)
+        self.ttfts_s.append(exchange.read_s[number] - exchange.intended_s)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -168,10 +168,9 @@ class LoadWorker:
         """Requests over that look failed so far; a stream is read only afterwards."""
         return 0 if self._task is None else self._task.run.counts.num_failed
 
-    @property
-    def recent_ttft_s(self) -> float:
-        """Of the latest answers, for a display; NaN: there are none."""
-        return math.nan if self._task is None else self._task.run.counts.ttft_s
+    def take_ttfts(self) -> list[float]:
+        """Of the answers since the last call, for a display."""
+        return [] if self._task is None else self._task.run.counts.take_ttfts()
 
     def is_done(self) -> bool:
         return self._task is not None and self._task.begun is not None and self._task.begun.done()

@@ -6,7 +6,8 @@ import io
 
 from rich.console import Console
 
-from harness.cli.live import HEARTBEAT_S, _Lines, progress
+from harness.cli.live import HEARTBEAT_S, _Lines, progress, pulse_words
+from harness.load.fleet import Pulse, nothing_seen
 from results.testing import FakeClock
 
 
@@ -88,3 +89,22 @@ def test_on_a_narrow_terminal_the_note_comes_first() -> None:
         shown.phase("load", "sending " + "x" * 80)
         shown.note("12.0/s done")
     assert "12.0/s done · sending" in text.getvalue()
+
+
+def test_percentiles_so_far_are_shown_once_there_are_enough_answers() -> None:
+    def words(values: list[float]) -> str:
+        pulse = Pulse(
+            num_done=7,
+            num_total=9,
+            elapsed_s=1.0,
+            rate_rps=412.04,
+            num_failed=0,
+            ttft=nothing_seen().added(values),
+        )
+        return pulse_words(pulse)
+
+    assert words([]) == "412.0/s done, 0 failed"
+    assert words([0.1] * 19) == "412.0/s done, 0 failed"
+    assert words([0.1] * 20) == "412.0/s done, 0 failed, TTFT p50 100 ms so far"
+    slow_tail = [0.1] * 980 + [2.0] * 20
+    assert words(slow_tail) == "412.0/s done, 0 failed, TTFT p50 100 ms, p99 2.00 s so far"

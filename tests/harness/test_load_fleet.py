@@ -162,7 +162,8 @@ def test_processes_share_the_clock_and_are_gone_afterwards() -> None:
     with golden_server(QUICK) as server, local_fleet(2) as fleet:
         workers = [w for w in fleet.workers if isinstance(w, ProcessWorker)]
         processes = [psutil.Process(w.pid) for w in workers]
-        result = fleet.drive(server.target, POISSON)
+        pulses: list[Pulse] = []
+        result = fleet.drive(server.target, POISSON, lambda pulse: bool(pulses.append(pulse)))
         again = fleet.drive(server.target, POISSON)  # a fleet takes one load after another
         assert [psutil.Process(w.pid) for w in workers] == processes
     assert len(processes) == 2
@@ -176,6 +177,12 @@ def test_processes_share_the_clock_and_are_gone_afterwards() -> None:
     lag_s = (result.samples.dispatched_s - result.samples.intended_s)[measured]
     assert np.all(lag_s >= 0.0)
     assert np.median(lag_s) < 0.05
+    # What a display was told while it went on: both workers' answers, each once, to about a chunk.
+    ttft = pulses[-1].ttft
+    seen_s = (result.samples.first_token_s - result.samples.intended_s)[measured]
+    assert ttft.num_values == 60 == pulses[-1].num_done - 2
+    assert ttft.quantile(0.5) == pytest.approx(np.quantile(seen_s, 0.5), rel=0.02, abs=2e-3)
+    assert ttft.maximum <= np.max(result.samples.done_s - result.samples.intended_s)
 
 
 @pytest.mark.chaos
