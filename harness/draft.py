@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import provenance
 from harness.deployment import Deployment
-from harness.errors import DeploymentError
+from harness.errors import ClientTooSlow, DeploymentError
 from harness.judge import judge_load, measure_load
 from harness.model_identity import model_identity
 from harness.plan import RunPlan, plan_to_mapping, tuning_of, workload_hash
@@ -67,6 +67,7 @@ class Draft:
     traffic: Traffic | None = None  # that of this repeat
     client: ClientReport | None = None
     telemetry: Telemetry | None = None  # on the load's axis
+    refusal: Doubt | None = None  # why no load was sent, though nothing failed
 
 
 def open_draft(
@@ -130,6 +131,8 @@ def seal(
         if draft.telemetry is not None:
             doubts = (*doubts, *_telemetry_doubts(draft, deployment))
             tables["telemetry"] = draft.telemetry.to_table()
+    if draft.refusal is not None:
+        doubts = (*doubts, draft.refusal)
     resolved = {**deployment.resolved, "asked": dict(draft.tuning)} if deployment else {}
     record = RunRecord(
         run_id=run.run_id,
@@ -174,6 +177,13 @@ def failure(draft: Draft, error: Exception) -> Failed:
         message=str(error) or repr(error),
         log_tail=tuple(lines[-LOG_TAIL_LINES:]),
     )
+
+
+def refused(draft: Draft, error: ClientTooSlow) -> Draft:
+    """A load that our own client could not have sent is no failure of what it was meant for: the
+    run is invalid, as one is whose client turns out to have been late."""
+    doubt = Doubt(code=error.error, message=str(error), invalidates=True)
+    return replace(draft, refusal=doubt)
 
 
 def interruption(draft: Draft) -> Failed:

@@ -12,8 +12,16 @@ from dataclasses import dataclass, replace
 import psutil
 
 from harness.deployment import Deployer, Deployment
-from harness.draft import Draft, failure, interruption, open_draft, seal, traffic_of_repeat
-from harness.errors import PlanRefused
+from harness.draft import (
+    Draft,
+    failure,
+    interruption,
+    open_draft,
+    refused,
+    seal,
+    traffic_of_repeat,
+)
+from harness.errors import ClientTooSlow, PlanRefused
 from harness.model_identity import model_identity
 from harness.plan import RunPlan, make_plan
 from harness.plan_view import priced
@@ -26,7 +34,7 @@ from results.clock import Clock
 from results.errors import StoreUnwritable
 from results.measurement import Measurement, of_group
 from results.prices import PriceTable
-from results.record import Failed, Outcome, RunRecord, Succeeded, new_run_id
+from results.record import Failed, Invalid, Outcome, RunRecord, Succeeded, new_run_id
 from results.samples import RequestSamples, Samples
 from results.stopping import Stop, StopRule, decide_across
 from results.store import RecordStore
@@ -56,7 +64,8 @@ def run_spec(
 ) -> Iterator[RunRecord]:
     """Run ``spec`` ``num_repeats`` times and yield each record once it is sealed.
 
-    Stops after the first failed run: what failed once would only fail again, at the same price.
+    Stops after the first run that failed, or whose load the client cannot send: what failed once
+    would only fail again, at the same price.
     With ``until`` it also stops once the valid runs so far meet every rule.
     Raises StoreUnwritable when nothing can be kept, KeyboardInterrupt (after sealing) when asked
     to stop; every other trouble is in the record.
@@ -79,13 +88,19 @@ def run_spec(
     for group in groups:
         for record in _run_group(plan, group, experiment_id, context):
             yield record
-            if isinstance(record.outcome, Failed):
+            if isinstance(record.outcome, Failed) or _was_refused(record):
                 return
             if isinstance(record.outcome, Succeeded):
                 valid.append(of_group(record.measurements))
             if until and isinstance(decision := decide_across(until, valid), Stop):
                 context.progress.phase("enough", decision.reason)
                 return
+
+
+def _was_refused(record: RunRecord) -> bool:
+    """Nothing was sent, because the client could not have kept up."""
+    outcome = record.outcome
+    return isinstance(outcome, Invalid) and outcome.reasons == (ClientTooSlow.error,)
 
 
 def bind(spec: RunSpec, inventory: Inventory, prices: PriceTable | None) -> RunPlan:
@@ -130,6 +145,10 @@ def _run_group(
         if draft is not None:
             _seal_without_tables(draft, error, context)
         raise
+    except ClientTooSlow as error:
+        if draft is None:
+            raise  # none of ours: a load has its draft
+        yield _seal(refused(draft, error), Succeeded(), context)
     except Exception as error:  # sealed as data: a tuner learns from it, a report counts it
         if draft is None:
             raise  # the runs are sealed; only the teardown failed

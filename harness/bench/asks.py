@@ -103,6 +103,11 @@ def arrivals_of(
             "say how much load: either --rate R (requests/s, whatever the server does) or "
             "--concurrency N (users that each wait for their answer)"
         )
+    if rate is not None and think_s:
+        raise SpecError(
+            f"--rate {rate:g} and --think-time {think_s:g} exclude each other: users think, and an "
+            "open loop has none (--concurrency N has)"
+        )
     if concurrency is not None:
         return ClosedLoop(num_users=concurrency, think_time_s=think_s)
     make = _ARRIVALS.get(kind)

@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from harness.load.calibrate import (
     NoopServer,
-    calibration_store,
     noop_server,
     peak_rps,
+    reconsider,
     with_headroom,
 )
 from harness.load.fleet import Fleet, FleetResult, Pulse
+from harness.load.kept_calibrations import calibration_store
 from harness.load.local_workers import local_fleet
 from harness.progress import Progress, Silent
 from harness.settings import secret
@@ -131,19 +132,21 @@ def measure_endpoint(
                     clock=clock,
                 )
             )
-        calibration = None
+        calibration, store = None, calibration_store(clock)
         if how.enabled:
             calibration = with_headroom(
                 fleet,
                 target,
                 traffic,
                 server=how.server,
-                store=calibration_store(clock),
+                store=store,
                 clock=clock,
                 force=how.force,
                 say=lambda sentence: progress.phase("calibrate", sentence),
             )
         result, ending = _load(fleet, target, traffic, progress, until, on_pulse)
+        if calibration is not None and ending is not Ending.INTERRUPTED:
+            reconsider(fleet, target, traffic, calibration, result.samples, store)
     measured = _measured(result, ending, traffic, calibration, slo or {})
     if ending is Ending.INTERRUPTED:
         raise Interrupted(measured)

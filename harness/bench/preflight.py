@@ -71,10 +71,13 @@ def look(
     api_key_env: str = "",
     timeout_s: float = TIMEOUT_S,
 ) -> Found:
-    """Raises EndpointUnreachable when nobody answers as a server should, SpecError when the
-    address, the key or the model is wrong."""
+    """``timeout_s`` is that of a request of the load: the one token may take as long as any of
+    them, the list of models ``TIMEOUT_S`` at most.
+
+    Raises EndpointUnreachable when nobody answers as a server should, SpecError when the address,
+    the key or the model is wrong."""
     base = base_of(url)
-    listed = _ask(base, "GET", MODELS_PATH, None, api_key, timeout_s)
+    listed = _ask(base, "GET", MODELS_PATH, None, api_key, min(timeout_s, TIMEOUT_S))
     if listed.status in _WANTS_KEY:
         raise SpecError(_wrong_key(listed, api_key, api_key_env))
     models = model_ids(listed.document) if listed.status == 200 else ()

@@ -48,6 +48,8 @@ def rates_of(text: str) -> tuple[float, ...]:
         if len(parts) not in (2, 3):
             raise SpecError(f"--rates {text!r}: write LOW:HIGH:COUNT, for example 1:64:8")
         low, high = (_number(p, text, "--rates") for p in parts[:2])
+        if low > high:
+            raise SpecError(f"--rates {text!r}: a range goes up; write {parts[1]}:{parts[0]}:COUNT")
         count = int(_number(parts[2], text, "--rates")) if len(parts) == 3 else _NUM_AUTO
         _check_count(count, f"--rates {text!r}")
         rates = tuple(float(f"{r:.3g}") for r in np.geomspace(low, high, max(count, 1)))
@@ -64,8 +66,10 @@ def users_of(text: str) -> tuple[int, ...]:
         users = [_number(part, text, "--concurrency") for part in text.split(",")]
     else:
         low, high = (_number(p, text, "--concurrency") for p in parts[:2])
-        if len(parts) > 3 or low > high:
+        if len(parts) > 3:
             raise SpecError(f"--concurrency {text!r}: write LOW:HIGH or LOW:HIGH:COUNT")
+        if low > high:
+            raise SpecError(f"--concurrency {text!r}: a range goes up; write {parts[1]}:{parts[0]}")
         count = (
             int(_number(parts[2], text, "--concurrency"))
             if len(parts) == 3

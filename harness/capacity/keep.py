@@ -15,7 +15,7 @@ from harness.plan import make_plan
 from harness.pools import Inventory
 from harness.spec import RunSpec
 from results.clock import Clock
-from results.record import Failed, Outcome, Placement, Succeeded
+from results.record import Outcome, Placement, Succeeded
 from results.store import RecordStore
 from workloads.base import Running, ServerTarget
 from workloads.params import EndpointWorkload
@@ -68,9 +68,9 @@ def kept_points(
             sealed(draft, failure(draft, error))
             raise
         if measured.samples is None:
-            why = measured.doubts[0]
-            ended = Failed(stage="load", error=why.code, message=why.message)
-            return replace(measured, run_id=sealed(draft, ended))
+            # Invalid, as any run whose client was too slow: the server had no part in it.
+            draft = replace(draft, refusal=measured.doubts[0])
+            return replace(measured, run_id=sealed(draft, Succeeded()))
         return replace(measured, run_id=sealed(_with(draft, measured), Succeeded()))
 
     return kept

@@ -174,6 +174,7 @@ def _bench(
             words.api,
             api_key=ask.api_key,
             api_key_env=words.api_key_env,
+            timeout_s=words.timeout,
         )
         tell_unlisted(found, shown)
         measured = _measure(ask, words, found, workers, calibrating, clock, shown)

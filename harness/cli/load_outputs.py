@@ -22,7 +22,6 @@ from harness.cli.load_options import LoadWords
 from harness.cli.options import store_of
 from harness.cli.output import check_writable, print_json, write_document, writing
 from harness.errors import HarnessError, SpecError
-from harness.load.fleet import Pulse
 from harness.load.local_workers import check_workers
 from harness.settings import read_settings
 from reports.model import Plot, Report
@@ -83,7 +82,14 @@ def reach(
         store.prepare()
     shown.phase("endpoint", f"looking at {words.endpoint}")
     key_env = words.api_key_env
-    found = look(words.endpoint, words.model, words.api, api_key=ask.api_key, api_key_env=key_env)
+    found = look(
+        words.endpoint,
+        words.model,
+        words.api,
+        api_key=ask.api_key,
+        api_key_env=key_env,
+        timeout_s=words.timeout,
+    )
     tell_unlisted(found, shown)
     target = ServerTarget(
         base_url=found.base_url,
@@ -92,15 +98,12 @@ def reach(
         vocab_size=ask.vocab_size,
     )
 
-    def beat(pulse: Pulse) -> None:
-        shown.note(pulse_words(pulse))
-
     with point_measurer(
         target,
         workers=sending.workers,
         calibrate=sending.calibrate,
         shown=shown,
-        on_pulse=beat,
+        on_pulse=lambda pulse: shown.note(pulse_words(pulse)),
         clock=clock,
     ) as measure:
         if store is not None:

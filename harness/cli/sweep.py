@@ -131,7 +131,7 @@ def sweep(
         if duration is None and num_requests is None:
             duration = _DEFAULT_S
         shape = _Shape(
-            loads=_loads(rates, concurrency), repeats=repeats, duration_s=duration,
+            loads=_loads(rates, concurrency, think_time), repeats=repeats, duration_s=duration,
             num_requests=num_requests, think_s=think_time,
         )  # fmt: skip
         sending, keeping = Sending(workers, calibrate), Keeping(store, no_store)
@@ -151,8 +151,10 @@ class _Shape:
     think_s: float
 
 
-def _loads(rates: str | None, concurrency: str | None) -> tuple[Load, ...]:
+def _loads(rates: str | None, concurrency: str | None, think_s: float) -> tuple[Load, ...]:
     """None at all: the rates are found by scouting."""
+    if think_s and concurrency is None:
+        raise SpecError("--think-time is of users, who are asked for with --concurrency")
     if rates is not None and concurrency is not None:
         raise SpecError("--rates sends whatever the server does, --concurrency waits: name one")
     if concurrency is not None:

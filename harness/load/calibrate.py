@@ -12,25 +12,22 @@ small reads per answer cost on top is for the gate after the run to see.
 
 from __future__ import annotations
 
-import json
 import math
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 
 from harness import __version__
 from harness.errors import ClientTooSlow
 from harness.load.clocks import boot_id
 from harness.load.fleet import Fleet
+from harness.load.kept_calibrations import CalibrationStore
 from harness.load.local_workers import num_cores
 from harness.load.priority import ordinary
-from harness.settings import read_settings
 from results.client import Calibration
 from results.clock import Clock, SystemClock
 from results.environment import stable_hash
@@ -63,7 +60,11 @@ FLOOR_REQUESTS = 1000  # what a p99 needs
 MAX_FLOOR_S = 1.0
 # Bodies are made before a step and answers read after it: both are bounded, in tokens.
 _MAX_STEP_TOKENS = 100_000
-_VALID_S = 86_400.0
+# A machine of which others took more while it was calibrated may do better at another time: such a
+# calibration is good for its own load only.
+MAX_BUSY_SHARE = 0.25
+_BUSY_LOOK_S = 0.2
+_MIN_EVIDENCE = 100  # rows of a load that may contradict a calibration
 
 NoopServer = Callable[[], AbstractContextManager[str]]
 
@@ -224,41 +225,6 @@ def noop_server() -> Iterator[str]:
         yield server.url
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationStore:
-    """Calibrations of this machine, kept for a day as one small file each."""
-
-    folder: Path
-    clock: Clock
-
-    def get(self, key: str) -> Calibration | None:
-        try:
-            kept = json.loads((self.folder / f"{key}.json").read_text())
-            age = self.clock.now_utc() - datetime.fromisoformat(kept["measured_at"])
-            if 0 <= age.total_seconds() <= _VALID_S:
-                return Calibration(**kept["calibration"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # none, torn, or of another version: measured anew
-        return None
-
-    def put(self, key: str, calibration: Calibration) -> None:
-        """A folder that cannot be written is no reason not to measure."""
-        document = {
-            "measured_at": self.clock.now_utc().isoformat(),
-            "calibration": asdict(calibration),
-        }
-        with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draft = self.folder / f".{key}.{secrets.token_hex(4)}"
-            draft.write_text(json.dumps(document))
-            draft.replace(self.folder / f"{key}.json")
-
-
-def calibration_store(clock: Clock) -> CalibrationStore:
-    """The one under our own home."""
-    return CalibrationStore(folder=read_settings().home / "calibration", clock=clock)
-
-
 def calibration_key(fleet: Fleet, traffic: Traffic, vocab_size: int | None) -> str:
     """What a ceiling depends on: the machine, the program, the workers, the size of a request."""
     alone = requests_alone(traffic, vocab_size)
@@ -277,6 +243,49 @@ def calibration_key(fleet: Fleet, traffic: Traffic, vocab_size: int | None) -> s
     )
 
 
+def busy_share(clock: Clock) -> float:
+    """The share of this host's CPU time that is not idle, over a fifth of a second."""
+    before = psutil.cpu_times()
+    clock.sleep(_BUSY_LOOK_S)
+    after = psutil.cpu_times()
+    spent = [later - earlier for earlier, later in zip(before, after, strict=True)]
+    idle = sum(
+        s for name, s in zip(after._fields, spent, strict=True) if name in ("idle", "iowait")
+    )
+    # Linux counts a guest's time into user time as well.
+    guests = sum(
+        s for name, s in zip(after._fields, spent, strict=True) if name.startswith("guest")
+    )
+    total = sum(spent) - guests
+    return 1.0 - idle / total if total > 0 else 0.0
+
+
+def contradicts(found: Calibration, samples: RequestSamples) -> bool:
+    """Whether a load says otherwise than the calibration before it: its client was late where it
+    had room enough, or on time well above the ceiling. Too few rows say nothing."""
+    rows = ~samples.is_warmup & ~np.isnan(samples.dispatched_s)
+    if int(rows.sum()) < _MIN_EVIDENCE:
+        return False
+    lag_s = (samples.dispatched_s - samples.intended_s)[rows]
+    asked = found.asked_rps or peak_rps(np.sort(samples.intended_s[rows]))
+    if float(np.quantile(lag_s, 0.99)) > MAX_LAG_S:
+        return asked <= MAX_SHARE * found.ceiling_rps
+    return found.ceiling_is_bound and asked > CLOSE_ENOUGH * found.ceiling_rps
+
+
+def reconsider(
+    fleet: Fleet,
+    target: ServerTarget,
+    traffic: Traffic,
+    found: Calibration,
+    samples: RequestSamples,
+    store: CalibrationStore,
+) -> None:
+    """Forget a kept calibration that the load after it contradicts: the next one measures anew."""
+    if contradicts(found, samples):
+        store.drop(calibration_key(fleet, traffic, target.vocab_size))
+
+
 def with_headroom(
     fleet: Fleet,
     target: ServerTarget,
@@ -287,11 +296,13 @@ def with_headroom(
     clock: Clock | None = None,
     force: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    busy: Callable[[Clock], float] = busy_share,
 ) -> Calibration:
     """A calibration of ``fleet`` for ``traffic``, the fleet grown until the schedule's highest rate
     is at most half its ceiling. Raises ClientTooSlow where it cannot grow so far, unless ``force``.
 
-    A kept calibration is enough to go on, never to refuse. A ceiling that the server set, not the
+    A kept calibration is enough to go on, never to refuse; one that was made while others were busy
+    here (``busy``) is not gone by. A ceiling that the server set, not the
     client, refuses nothing either.
     """
     clock = clock or SystemClock()
@@ -300,10 +311,12 @@ def with_headroom(
     if found is not None and _is_enough(found, asked):
         return replace(found, asked_rps=asked or 0.0)
     say(f"calibrating the client with {fleet.num_workers} worker(s) against a server of its own")
+    busy_before = busy(clock)
     with server() as url:
         idle = replace(target, base_url=url, api_key_env="")
         while True:
             found = calibrate(fleet, idle, traffic, clock)
+            found = replace(found, busy_share=busy_before)
             if store is not None:
                 store.put(calibration_key(fleet, traffic, target.vocab_size), found)
             if asked is None or _is_enough(found, asked):
@@ -324,7 +337,10 @@ def _kept(
 ) -> Calibration | None:
     if store is None:
         return None
-    return store.get(calibration_key(fleet, traffic, target.vocab_size))
+    found = store.get(calibration_key(fleet, traffic, target.vocab_size))
+    if found is None or found.busy_share is None or found.busy_share > MAX_BUSY_SHARE:
+        return None
+    return found
 
 
 def _is_enough(found: Calibration, asked: float | None) -> bool:

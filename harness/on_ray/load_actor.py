@@ -20,10 +20,11 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.errors import DeadlineExceeded, DeploymentError, WorkerDied
-from harness.load.calibrate import calibration_store, noop_server, with_headroom
+from harness.load.calibrate import noop_server, reconsider, with_headroom
 from harness.load.clocks import ClockReading, boot_id
 from harness.load.driver import FirstToken, HttpLoadDriver
 from harness.load.fleet import Fleet, Look, Pulse
+from harness.load.kept_calibrations import calibration_store
 from harness.load.local_workers import Seat
 from harness.load.priority import go_first
 from harness.load.worker import Prepared, Share, WorkerResult
@@ -302,6 +303,7 @@ class RemoteLoadDriver:
             on_progress(pulse.num_done, pulse.num_total, pulse.elapsed_s)
             return False
 
+        store = calibration_store(self._clock)
         try:
             self._fleet.check = self._check
             calibration = with_headroom(
@@ -309,11 +311,12 @@ class RemoteLoadDriver:
                 target,
                 traffic,
                 server=self._noop_server,
-                store=calibration_store(self._clock),
+                store=store,
                 clock=self._clock,
             )
             self._fleet.check = self._check_until(self._clock.monotonic_s() + self._deadline_s)
             result = self._fleet.drive(target, traffic, tell)
+            reconsider(self._fleet, target, traffic, calibration, result.samples, store)
         except WorkerDied:
             self._check()  # the node of both may be gone, and that is the better answer
             raise

@@ -84,6 +84,8 @@ def test_arrivals() -> None:
         made()
     with pytest.raises(SpecError, match=r"--rate 1 and --concurrency 2 exclude each other"):
         made(rate=1.0, concurrency=2)
+    with pytest.raises(SpecError, match=r"--rate 1 and --think-time 2 exclude each other"):
+        made(rate=1.0, think_s=2.0)
     with pytest.raises(
         SpecError, match="'bursty' is not known; it is one of constant, poisson, gamma"
     ):

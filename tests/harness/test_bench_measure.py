@@ -167,8 +167,11 @@ def test_the_document_has_every_metric_and_a_reason_for_each_null(server: Golden
     assert 0 < document["achieved_rate"] <= 50.5
     assert document["evidence"] == "simulated"
     assert document["client"]["workers"][0]["num_requests"] == 32
-    assert [(s["asked"], s["limit"], s["verdict"]) for s in document["slo"]] == [
-        ("ttft p50 ≤ 5 s", 5.0, "met"),
+    p50, *others = document["slo"]
+    # 30 requests of a busy machine may follow each other too closely for an interval.
+    assert p50["verdict"] == ("undecided" if p50["low"] is None else "met")
+    assert bool(p50["reason"]) == (p50["low"] is None)
+    assert [(s["asked"], s["limit"], s["verdict"]) for s in others] == [
         ("ttft p99 ≤ 5 s", 5.0, "undecided"),
         ("tpot ≤ 1 s for 99 % of the requests", 0.99, "undecided"),
     ]

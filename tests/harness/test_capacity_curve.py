@@ -79,8 +79,10 @@ def test_what_is_no_load_is_refused(text: str) -> None:
 def test_half_a_user_is_refused() -> None:
     with pytest.raises(SpecError, match="whole"):
         users_of("1.5")
-    with pytest.raises(SpecError, match="LOW:HIGH"):
+    with pytest.raises(SpecError, match="a range goes up; write 2:8"):
         users_of("8:2")
+    with pytest.raises(SpecError, match="--rates '64:1:8': a range goes up; write 1:64:COUNT"):
+        rates_of("64:1:8")
 
 
 def test_each_repeat_has_every_load_in_an_order_of_its_own() -> None:

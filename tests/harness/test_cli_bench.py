@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -101,10 +102,21 @@ def test_a_person_gets_tables(server: GoldenServer) -> None:
     assert server.url in done.stdout
     assert "[simulated]" in done.stdout
     assert "ttft_s" in done.stdout
-    assert "SLO ttft p50 ≤ 5 s: met" in done.stdout
+    # On a busy machine 20 requests follow each other too closely for an interval.
+    assert re.search(r"SLO ttft p50 ≤ 5 s: (met|undecided) \(", done.stdout)
     assert "not calibrated" in done.stdout
     home = Path(os.environ["WINDTUNNEL_HOME"])
     assert not (home / "store").exists()
+
+
+def test_the_first_request_has_the_loads_own_time_limit() -> None:
+    with golden_server(Behaviour(ttft_s=0.6, itl_s=0.001)) as slow:
+        words = ("--endpoint", slow.url, "--concurrency", "1", "--num-requests", "1", "--quiet",
+                 "--no-calibrate", "--no-store", "--warmup", "0")  # fmt: skip
+        done = bench(*words, "--timeout", "0.2")
+        assert done.exit_code == 3
+        assert "no answer within 0.2 s" in done.stderr
+        assert bench(*words, "--timeout", "5").exit_code in (0, 4)
 
 
 def closed_port() -> int:

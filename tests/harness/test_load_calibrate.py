@@ -21,19 +21,22 @@ from harness.load.calibrate import (
     CLOSE_ENOUGH,
     MAX_RPS,
     MIN_RPS,
-    CalibrationStore,
     Trial,
     asked_rps,
+    busy_share,
     ceiling_of,
+    contradicts,
     judge,
     next_rate,
     noop_server,
     peak_rps,
+    reconsider,
     requests_alone,
     step_traffic,
     with_headroom,
 )
 from harness.load.clocks import ClockReading
+from harness.load.kept_calibrations import CalibrationStore
 from harness.load.local_workers import local_fleet
 from results.client import Calibration
 from results.clock import SystemClock
@@ -51,6 +54,15 @@ from workloads.traffic.spec import (
 )
 
 TARGET = ServerTarget(base_url="http://127.0.0.1:1", model="m")
+CALIBRATION = Calibration(
+    asked_rps=0.0,
+    ceiling_rps=1e3,
+    ceiling_is_bound=True,
+    floor_ttft_p50_s=1e-3,
+    floor_ttft_p99_s=None,
+    duration_s=2.0,
+    num_workers=1,
+)
 
 
 def searched(true_rps: float, server_rps: float = math.inf) -> list[Trial]:
@@ -198,6 +210,7 @@ def no_server() -> Iterator[str]:
 
 def headroom(fleet: KnownFleet, rate_rps: float, **options: Any) -> Calibration:
     traffic = Traffic(arrivals=ConstantArrivals(rate_rps=rate_rps), duration_s=5.0)
+    options = {"busy": lambda _: 0.01, **options}
     return with_headroom(fleet, TARGET, traffic, server=no_server, **options)  # type: ignore[arg-type]
 
 
@@ -237,6 +250,61 @@ def test_a_kept_calibration_spares_a_new_one_but_refuses_nothing(tmp_path: Path)
     assert faster.urls
 
 
+def test_a_calibration_made_among_others_is_not_kept_to(tmp_path: Path) -> None:
+    store = CalibrationStore(folder=tmp_path, clock=SystemClock())
+    busy = headroom(KnownFleet(per_worker=500.0, room=1), 100.0, store=store, busy=lambda _: 0.6)
+    assert busy.busy_share == 0.6
+    again = KnownFleet(per_worker=1000.0, room=1)
+    quiet = headroom(again, 100.0, store=store)
+    assert again.urls, "measured anew"
+    assert quiet.busy_share == 0.01 and quiet.ceiling_rps > busy.ceiling_rps
+    third = KnownFleet(per_worker=1000.0, room=1)
+    assert headroom(third, 100.0, store=store).ceiling_rps == quiet.ceiling_rps
+    assert not third.urls
+
+
+@pytest.mark.parametrize(
+    ("rate_rps", "lag_s", "is_bound", "says_otherwise"),
+    [
+        (400.0, 0.001, True, False),  # asked for less than half, and on time
+        (400.0, 0.020, True, True),  # late, with room enough
+        (900.0, 0.020, True, False),  # late near the ceiling: as foretold
+        (1400.0, 0.001, True, False),  # a ceiling is known to a factor of 1.5
+        (1600.0, 0.001, True, True),
+        (1600.0, 0.001, False, False),  # "at least" so much
+    ],
+)
+def test_a_load_may_say_otherwise_than_the_calibration_before_it(
+    rate_rps: float, lag_s: float, is_bound: bool, says_otherwise: bool
+) -> None:
+    found = replace(CALIBRATION, ceiling_is_bound=is_bound, asked_rps=rate_rps)
+    assert contradicts(found, step(rate_rps, lag_s=lag_s)) is says_otherwise
+
+
+def test_a_closed_loop_says_by_its_rows_how_fast_it_was() -> None:
+    assert contradicts(CALIBRATION, step(100.0, lag_s=0.02))
+    assert not contradicts(CALIBRATION, step(100.0, lag_s=0.001))
+    slow = replace(CALIBRATION, ceiling_rps=50.0)
+    assert contradicts(slow, step(100.0, lag_s=0.001)), "twice its ceiling, and on time"
+    assert not contradicts(slow, step(100.0, lag_s=0.02))
+
+
+def test_what_a_load_contradicts_is_forgotten(tmp_path: Path) -> None:
+    store = CalibrationStore(folder=tmp_path, clock=SystemClock())
+    traffic = Traffic(arrivals=ConstantArrivals(rate_rps=100.0), duration_s=5.0)
+    fleet: Any = KnownFleet(per_worker=1000.0, room=1)
+    found = headroom(fleet, 100.0, store=store)
+    reconsider(fleet, TARGET, traffic, found, step(100.0, lag_s=0.0), store)
+    assert len(list(tmp_path.iterdir())) == 1
+    reconsider(fleet, TARGET, traffic, found, step(100.0, lag_s=0.05), store)
+    assert not list(tmp_path.iterdir())
+    reconsider(fleet, TARGET, traffic, found, step(100.0, lag_s=0.05), store)  # gone already
+
+
+def test_how_busy_the_machine_is() -> None:
+    assert 0.0 <= busy_share(SystemClock()) <= 1.0
+
+
 class DatedClock(SystemClock):
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -246,15 +314,7 @@ class DatedClock(SystemClock):
 
 
 def test_a_calibration_is_kept_for_a_day_and_a_torn_one_is_none(tmp_path: Path) -> None:
-    found = Calibration(
-        asked_rps=0.0,
-        ceiling_rps=1e3,
-        ceiling_is_bound=True,
-        floor_ttft_p50_s=1e-3,
-        floor_ttft_p99_s=None,
-        duration_s=2.0,
-        num_workers=1,
-    )
+    found = CALIBRATION
     noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
     def at(moment: datetime) -> CalibrationStore:

@@ -19,7 +19,7 @@ from ray.util.placement_group import placement_group_table
 
 from harness.deployment import Deployment
 from harness.errors import ClientTooSlow, DeadlineExceeded, DeploymentError, EngineDied, WorkerDied
-from harness.load.calibrate import CalibrationStore
+from harness.load.kept_calibrations import CalibrationStore
 from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.plan import RunPlan, make_plan
 from harness.ray_deployer import RayDeployer
@@ -349,7 +349,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import test_ray_deployer as room
-from harness.load.calibrate import CalibrationStore
+from harness.load.kept_calibrations import CalibrationStore
 from harness.on_ray.cluster import ray_cluster
 with ray_cluster(sys.argv[2]):
     from harness.ray_deployer import RayDeployer

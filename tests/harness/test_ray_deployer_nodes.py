@@ -13,8 +13,9 @@ import pytest
 import ray
 
 from harness.errors import DeploymentError, NodeLost
-from harness.load.calibrate import CalibrationStore, noop_server
+from harness.load.calibrate import noop_server
 from harness.load.fleet import Fleet
+from harness.load.kept_calibrations import CalibrationStore
 from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.on_ray.load_actor import RayWorker, RemoteLoadDriver
 from harness.plan import RunPlan, make_plan

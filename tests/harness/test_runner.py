@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import harness.runner
+from harness.cli.exits import Exit, exit_code
 from harness.deployment import Announce, Deployment
-from harness.errors import EngineDied, PlacementTimedOut
+from harness.errors import ClientTooSlow, EngineDied, PlacementTimedOut
 from harness.plan import RunPlan
 from harness.pools import Inventory, NodePool
 from harness.progress import Silent
@@ -186,6 +187,22 @@ def sealed(store: FakeRecordStore) -> list[RunRecord]:
 def value(record: RunRecord, metric: str, statistic: str = "value") -> float | None:
     (found,) = (m for m in record.measurements if (m.metric, m.statistic) == (metric, statistic))
     return found.value
+
+
+def test_a_client_that_is_too_slow_makes_the_run_invalid(
+    run: Callable[..., list[RunRecord]], deployer: ScriptedDeployer
+) -> None:
+    """It is no failure of what was deployed; and it would be as slow once more."""
+    slow = ClientTooSlow("load", "asks for 900 requests/s")
+    records = run(slow, make_requests(3), spec=replace(SPEC, num_repeats=3))
+    (record,) = records
+    assert record.outcome == Invalid(reasons=("client_too_slow",))
+    assert exit_code(records) is Exit.INVALID
+    (doubt,) = [d for d in record.doubts if d.invalidates]
+    assert (doubt.code, doubt.message) == ("client_too_slow", "asks for 900 requests/s")
+    assert record.placement is not None and record.startup is not None
+    assert record.measurements == () and record.artifacts == ()
+    assert (deployer.num_up, deployer.num_down) == (1, 1)
 
 
 def test_a_run_is_opened_then_sealed_once(
