@@ -49,6 +49,7 @@ clean:
 .PHONY: docs
 docs: $(VENV)/.complete
 	$(BIN)/python -m reports.metrics_page > docs/metrics.md
+	$(BIN)/python -m reports.scaling_page > docs/scaling.md
 	$(BIN)/python -m typer harness.cli.app utils docs --name windtunnel --output docs/cli.md
 
 # How fast the pieces are; benchmarks/peers.py weighs the whole program against others.

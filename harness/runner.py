@@ -60,17 +60,24 @@ class RunContext:
 
 
 def run_spec(
-    spec: RunSpec, context: RunContext, until: Sequence[StopRule] = ()
+    spec: RunSpec,
+    context: RunContext,
+    until: Sequence[StopRule] = (),
+    *,
+    experiment_id: str = "",
 ) -> Iterator[RunRecord]:
     """Run ``spec`` ``num_repeats`` times and yield each record once it is sealed.
 
     Stops after the first run that failed, or whose load the client cannot send: what failed once
     would only fail again, at the same price.
     With ``until`` it also stops once the valid runs so far meet every rule.
+    Stops after the first failed run: what failed once would only fail again, at the same price.
+    With ``until`` it also stops once the valid runs so far meet every rule. ``experiment_id`` files
+    the records under an experiment that has others; empty: one of their own.
     Raises StoreUnwritable when nothing can be kept, KeyboardInterrupt (after sealing) when asked
     to stop; every other trouble is in the record.
     """
-    experiment_id = new_run_id(context.clock.now_utc())
+    experiment_id = experiment_id or new_run_id(context.clock.now_utc())
     context.progress.phase("plan", f"planning {spec.name}")
     try:
         plan = bind(spec, context.deployer.inventory(), context.prices)

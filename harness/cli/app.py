@@ -25,6 +25,7 @@ COMMANDS = {
     "capacity": "capacity:capacity",
     "sweep": "sweep:sweep",
     "tune": "tune:tune",
+    "scale": "scale:scale",
     "report": "report:report",
     "selftest": "selftest:selftest",
     "import": "interop:import_",

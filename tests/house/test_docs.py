@@ -13,6 +13,7 @@ import typer.main
 
 from harness.cli.app import app
 from reports.metrics_page import metrics_page
+from reports.scaling_page import scaling_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +33,10 @@ COMMANDS = commands(typer.main.get_command(app))
 
 def test_metrics_page_is_current() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == metrics_page(), "run `make docs`"
+
+
+def test_scaling_page_is_current() -> None:
+    assert (ROOT / "docs/scaling.md").read_text() == scaling_page(), "run `make docs`"
 
 
 def test_cli_page_is_current() -> None:
