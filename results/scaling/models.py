@@ -160,24 +160,34 @@ class Fit:
     def parameters(self) -> tuple[float, ...]:
         """Each term's share of the level: σ, κ, c, α, β, step or s of the formula."""
         level = float(self.weights[0])
-        if self.model.in_efficiency:  # p/m + q(1 − 1/m) = p(1 − s(1 − 1/m)) with s = 1 − q/p
-            return (1.0 - float(self.weights[1]) / level if level > 0 else 0.0,)
+        if self.model.in_efficiency:  # p + q/m = (p + q)(1 − s(1 − 1/m)) with s = q/(p + q)
+            return (float(self.weights[1] / self.weights.sum()),)
         return tuple(float(w) / level for w in self.weights[1:])
 
 
 def fit(model: Model, scope: Scope, n: Floats, throughput: Floats, relative_error: Floats) -> Fit:
     """Weighted non-negative least squares. ``n``, ``throughput`` (per chip) and its
     ``relative_error`` (one standard deviation) are (k,), all > 0."""
-    design = _design(model, scope, n)
     target = throughput if model.in_efficiency else 1.0 / throughput
     weight = 1.0 / (target * relative_error)
-    weights, _ = nnls(design * weight[:, None], target * weight)
+    weights, _ = nnls(_design(model, scope, n) * weight[:, None], target * weight)
     return Fit(model=model, scope=scope, weights=np.asarray(weights))
+
+
+def refit(fitted: Fit, n: Floats, varied: Floats, relative_error: Floats, at: float) -> Floats:
+    """(r,) throughputs at size ``at`` of the same model, fitted anew to each row of ``varied``
+    (r, k); the weights of the sizes are the fit's, once for all rows."""
+    model, scope = fitted.model, fitted.scope
+    targets = varied if model.in_efficiency else 1.0 / varied
+    weight = 1.0 / (fitted.throughput(n) ** (1.0 if model.in_efficiency else -1.0) * relative_error)
+    design = _design(model, scope, n) * weight[:, None]
+    there = _design(model, scope, np.array([at]))[0]
+    values = np.array([there @ nnls(design, row)[0] for row in targets * weight])
+    return np.asarray(values if model.in_efficiency else 1.0 / values)
 
 
 def _design(model: Model, scope: Scope, n: Floats) -> Floats:
     """(k, 1 + terms)."""
     if model.in_efficiency:
-        share = scope.n0 / n
-        return np.stack([share, 1.0 - share], axis=1)
+        return np.stack([np.ones(len(n)), scope.n0 / n], axis=1)
     return np.stack([np.ones(len(n)), *(term(n, scope) for term in model.terms)], axis=1)
