@@ -11,6 +11,7 @@ from reports.model import Mark, Plot
 from reports.plots import INK, MUTED, SERIES, finish, plain_axis, rows_of, summary
 from results.scaling.efficiency import Ratio, Scaling
 from results.scaling.extrapolate import Extrapolation
+from results.scaling.further import what_is_predicted
 from results.units import format_interval, format_value
 
 MEASURED = "efficiency"
@@ -47,8 +48,8 @@ def efficiency_plot(scaling: Scaling, further: Extrapolation | None, key: str) -
         return None
     names = [name for name in _LOOK if any(d.series == name for d in dots)]
     note = "Vertical lines are 95 % intervals over the rounds"
-    if PREDICTED in names and further is not None:
-        note += f", {further.confidence:.0%} for what is predicted"
+    if PREDICTED in names:
+        note += f", 90 % for what is predicted ({what_is_predicted(scaling)})"
     note += f". The dashed line is the ideal. Efficiency: {scaling.rule}."
     if HOST in names:
         note += (

@@ -23,9 +23,15 @@ from reports.plots_scale import efficiency_plot, loss_plot
 from reports.scale_words import contention_sentence, scaling_sentence
 from results.scaling.efficiency import Ratio, Scaling, SizeSeen
 from results.scaling.extrapolate import Extrapolation, ModelJudged, Prediction
+from results.scaling.further import AGAINST_CONTROL, what_is_predicted
 from results.scaling.runs import ScaleRun
 from results.scaling.told import ScaleTold
 from results.units import NOT_AVAILABLE, format_interval, format_value
+
+_CONTROLLED = (
+    " Predicted is what training together leaves of the control: what the host takes says nothing "
+    "about more hosts."
+)
 
 
 def scale_report(
@@ -54,7 +60,7 @@ def scale_report(
                 heading="Where the loss went",
                 blocks=_plots(loss_plot(scaling, "loss-parts")),
             ),
-            _further(further),
+            _further(further, what_is_predicted(scaling)),
             Section(key="runs", heading="Runs", blocks=(_runs(runs), *_doubts(runs))),
             _asked(told),
         ),
@@ -98,7 +104,7 @@ def _banners(told: ScaleTold, scaling: Scaling) -> tuple[Paragraph, ...]:
 def _sizes(scaling: Scaling) -> Table:
     with_control = any(s.host is not None for s in scaling.sizes)
     columns = [
-        Column(name="workers", numeric=True),
+        Column(name="workers"),
         Column(name="throughput", numeric=True, meaning="tokens of all workers, mean of the runs"),
         Column(name="efficiency", numeric=True, meaning=scaling.rule),
     ]
@@ -155,7 +161,7 @@ def _ratio(ratio: Ratio | None) -> Cell:
     return Cell(text=format_value(ratio.value, "ratio"), detail=interval, meaning=ratio.reason)
 
 
-def _further(further: Extrapolation | None) -> Section:
+def _further(further: Extrapolation | None, what: str) -> Section:
     heading = "What more would do"
     if further is None:
         return Section(key="further", heading=heading)
@@ -166,9 +172,10 @@ def _further(further: Extrapolation | None) -> Section:
                 text="Predicted, not measured. Each model was fitted without the largest size and "
                 "asked for it; how near it came is its weight, and the prediction is the weighted "
                 f"mean. Nearest came {further.chosen}."
+                + (_CONTROLLED if what == AGAINST_CONTROL else "")
             )
         )
-    blocks.append(_predictions(further))
+    blocks.append(_predictions(further, what))
     if further.models:
         blocks.append(_models(further.models))
     notes = dict.fromkeys(note for p in further.predictions for note in p.notes)
@@ -176,12 +183,12 @@ def _further(further: Extrapolation | None) -> Section:
     return Section(key="further", heading=heading, blocks=tuple(blocks))
 
 
-def _predictions(further: Extrapolation) -> Table:
+def _predictions(further: Extrapolation, what: str) -> Table:
     return Table(
-        caption=f"Efficiency against n₀ = {further.n0:g}, with {further.confidence:.0%} intervals",
+        caption=f"{what[0].upper()}{what[1:]}, n₀ = {further.n0:g}, with 90 % intervals",
         columns=(
-            Column(name="workers", numeric=True),
-            Column(name="efficiency", numeric=True),
+            Column(name="workers"),
+            Column(name=what, numeric=True),
             Column(name="interval", numeric=True),
             Column(name="models alone", meaning="the lowest and the highest single model"),
         ),
@@ -233,7 +240,7 @@ def _runs(runs: Sequence[ScaleRun]) -> Table:
     return Table(
         caption="One row per run, in the order made",
         columns=(
-            Column(name="round", numeric=True),
+            Column(name="round"),
             Column(name="workers", numeric=True),
             Column(name="role"),
             Column(name="throughput", numeric=True),

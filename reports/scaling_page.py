@@ -7,7 +7,6 @@ from statistics import fmean
 
 from results.scaling.extrapolate import (
     ASSUMED_SPREAD,
-    CONFIDENCE,
     MIN_SIZES,
     REFUSED_BEYOND,
     WIDENED_BEYOND,
@@ -98,12 +97,15 @@ def _rules() -> str:
   a handful of sizes several laws fit alike and part ways beyond. In simulations the nearest alone
   is as good where the truth is a law of the list, or one that bends beyond the data; where it is
   another law the mean errs less (a test keeps that true). So it does below.
-- The {CONFIDENCE:.0%} interval holds what a run at that size would show. It has four parts: the
+- The 90 % interval holds what a run at that size would show. It has four parts: the
   fitted parameters vary with the data's noise; the models differ; the law itself may drift, by
   half of what the models missed at the held-out size for every doubling beyond the data; and a
   new run has noise of its own. It held in 93 to 99 of 100 simulations at twice and four times the
   largest size, those that bend included: it is rather too wide than too narrow.
-- With one run per size the spread between runs is not known, and {ASSUMED_SPREAD:.1%} is assumed.
+- With a control, *run / control* is extrapolated: what the host takes says nothing about more
+  hosts. Where ranks shared cores and there is no control, nothing is predicted.
+- With one run per size the spread between runs is not known: {ASSUMED_SPREAD * 100:g} % is
+  assumed.
 - Beyond {WIDENED_BEYOND:g} times the largest size measured, drift counts double; beyond
   {REFUSED_BEYOND:g} times there is no prediction.
 - `--domain` says how many workers share the fast network (an NVLink host or rack, a TPU slice).

@@ -39,8 +39,8 @@ from harness.specfile import read_specs
 from results.clock import SystemClock
 from results.lost import seal_lost
 from results.record import new_run_id
-from results.scaling.efficiency import Scaling, curve_from, scaling_of
-from results.scaling.extrapolate import Extrapolation, extrapolate
+from results.scaling.efficiency import Scaling, scaling_of
+from results.scaling.further import further_of
 from results.scaling.runs import ScaleRun
 from results.scaling.told import ScaleTold
 from results.store_files import FileStore
@@ -192,7 +192,9 @@ def _tell(
 ) -> Exit:
     head = _head(ask, experiment_id, runs)
     scaling = scaling_of(runs, ask.mode)
-    further = _extrapolated(ask, runs)
+    further = further_of(
+        scaling, runs, ask.predict, domain=ask.domain, global_batch=ask.global_batch
+    )
     written = Written()
     if scaling.n0 is not None and (not outputs.no_page or outputs.picture is not None):
         from reports.plots_scale import efficiency_plot
@@ -224,19 +226,6 @@ def _exit_of(scaling: Scaling, runs: Sequence[ScaleRun], stopped: bool) -> Exit:
         return Exit.INFRASTRUCTURE
     usable = scaling.n0 is not None and all(run.throughput is not None for run in runs)
     return Exit.OK if usable else Exit.INVALID
-
-
-def _extrapolated(ask: ScaleAsk, runs: Sequence[ScaleRun]) -> Extrapolation | None:
-    curve = curve_from(runs)
-    if not ask.predict or curve is None:
-        return None
-    return extrapolate(
-        curve,
-        ask.predict,
-        mode=ask.mode,
-        domain=ask.domain,
-        global_batch=ask.global_batch,
-    )
 
 
 def _head(ask: ScaleAsk, experiment_id: str, runs: Sequence[ScaleRun]) -> ScaleTold:

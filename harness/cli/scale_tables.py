@@ -15,6 +15,7 @@ from reports.scale_words import (
 )
 from results.scaling.efficiency import Scaling
 from results.scaling.extrapolate import Extrapolation
+from results.scaling.further import what_is_predicted
 from results.scaling.told import ScaleTold
 from results.units import format_value
 
@@ -37,7 +38,7 @@ def print_scaling(
     for fault in dict.fromkeys(f for s in scaling.sizes for f in s.faults):
         console.print(fault, style="yellow", markup=False, soft_wrap=True)
     if further is not None:
-        _print_further(further)
+        _print_further(further, what_is_predicted(scaling))
     written.print_on(console)
 
 
@@ -62,10 +63,10 @@ def _sizes(scaling: Scaling) -> Table:
     return table
 
 
-def _print_further(further: Extrapolation) -> None:
+def _print_further(further: Extrapolation, what: str) -> None:
     console = stdout()
     console.print(
-        f"extrapolated, {further.confidence:.0%} intervals"
+        f"extrapolated: {what}, {further.confidence:.0%} intervals"
         + (f"; least held-out error: {further.chosen}" if further.chosen else ""),
         style="bold",
         markup=False,

@@ -100,11 +100,24 @@ def scaling_of(runs: Sequence[ScaleRun], mode: Mode) -> Scaling:
 
 
 def curve_from(runs: Sequence[ScaleRun]) -> Curve | None:
-    """What is extrapolated: throughput per worker by size; None without a usable run."""
-    sizes = sorted({r.num_workers for r in runs})
-    found = [(n, list(_throughputs(runs, n, control=False).values())) for n in sizes]
-    known = [(float(n), values) for n, values in found if values]
+    """What is extrapolated: throughput per worker by size; against the control where there is one,
+    because what a host takes says nothing about more hosts. None without a usable run."""
+    with_control = has_control(runs)
+    known = []
+    for n in sorted({r.num_workers for r in runs}):
+        values = _throughputs(runs, n, control=False)
+        if with_control:
+            alone = _throughputs(runs, n, control=True)
+            values = {r: values[r] / alone[r] for r in values.keys() & alone.keys()}
+        if values:
+            # A worker against itself is 1 by definition, and no evidence of how runs spread.
+            exact = with_control and n == 1
+            known.append((float(n), [1.0] if exact else list(values.values())))
     return curve_of(known) if known else None
+
+
+def has_control(runs: Sequence[ScaleRun]) -> bool:
+    return any(r.is_control and r.per_worker for r in runs)
 
 
 def ratio_of(above: ByRound, below: ByRound) -> Ratio:
@@ -150,7 +163,7 @@ def _size(runs: Sequence[ScaleRun], n: int, n0: int | None) -> SizeSeen:
     above, below = _throughputs(runs, n, control=False), _throughputs(runs, n0, control=False)
     efficiency = Ratio(value=1.0, num_rounds=len(below)) if n == n0 else ratio_of(above, below)
     together = host = None
-    if any(r.is_control and r.per_worker for r in runs):
+    if has_control(runs):
         alone = _throughputs(runs, n, control=True)
         if n > 1:
             together = ratio_of(above, alone)

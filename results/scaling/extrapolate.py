@@ -134,10 +134,7 @@ def extrapolate(
             f"{len(curve.n)} sizes were measured; {MIN_SIZES} are needed: two to fit and one more "
             "to see whether the fit holds"
         )
-        refused = tuple(Prediction(n=n, efficiency=None, reason=why) for n in targets)
-        return Extrapolation(
-            n0=n0, mode=mode, models=(), predictions=refused, chosen="", reason=why
-        )
+        return refused(n0, mode, targets, why)
     # Within one fast domain there is one network, and its size says nothing.
     inside = domain is not None and curve.n[-1] <= domain
     scope = Scope(n0=n0, mode=mode, domain=None if inside else domain)
@@ -155,6 +152,12 @@ def extrapolate(
     return Extrapolation(
         n0=n0, mode=mode, models=judged, predictions=tuple(predictions), chosen=chosen
     )
+
+
+def refused(n0: float, mode: Mode, targets: Sequence[float], why: str) -> Extrapolation:
+    """No prediction of any of them, and why."""
+    none = tuple(Prediction(n=n, efficiency=None, reason=why) for n in targets)
+    return Extrapolation(n0=n0, mode=mode, models=(), predictions=none, chosen="", reason=why)
 
 
 def _judged(curve: Curve, scope: Scope) -> tuple[ModelJudged, ...]:
@@ -206,7 +209,8 @@ def _predicted(
             for m, count in zip(judged, draw.multinomial(_DRAWS, weights), strict=True)
         ]
     )
-    drawn = drawn / y0 + drift * draw.standard_normal(len(drawn))
+    # No law of the list gains from more chips, and a drift does not either.
+    drawn = np.clip(drawn / y0 + drift * draw.standard_normal(len(drawn)), 0.0, 1.0)
     drawn *= 1.0 + curve.spread * draw.standard_normal(len(drawn))
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = (float(v) for v in np.quantile(drawn, [tail, 1.0 - tail]))
@@ -272,7 +276,7 @@ def _notes(curve: Curve, n: float, domain: float | None) -> tuple[str, ...]:
     if domain is None:
         found.append(
             "the size of the fast domain (NVLink host or rack, TPU slice) was not given: if "
-            f"{n:g} leaves one that {largest:g} did not, this does not hold"
+            f"a predicted size leaves one that {largest:g} did not, this does not hold"
         )
     elif n > domain:
         beyond = int((curve.n > domain).sum())

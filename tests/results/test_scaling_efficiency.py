@@ -10,6 +10,7 @@ from scipy import stats
 
 from results.samples import StepSamples
 from results.scaling.efficiency import SizeSeen, curve_from, ratio_of, scaling_of
+from results.scaling.further import further_of
 from results.scaling.runs import ScaleRun, StepParts, parts_of
 
 
@@ -166,3 +167,23 @@ def test_waiting_for_a_slow_peer_is_imbalance_and_not_communication() -> None:
     assert untimed is not None and untimed.communication is None
     assert untimed.imbalance == pytest.approx(0.0)
     assert parts_of(steps(duration[:1], None)) is None
+
+
+def test_what_is_extrapolated_is_what_is_left_without_the_host() -> None:
+    """Exchange costs 5 % per doubling. On two cores the control takes that apart; without it
+    nothing is predicted, and with a core each there is nothing to take apart."""
+    sizes, together = (1, 2, 4, 8), {1: 1.0, 2: 1 / 1.05, 4: 1 / 1.1, 8: 1 / 1.15}
+    crowded = [run(n, 100.0 * min(1.0, 2 / n) * together[n], r=r) for n in sizes for r in range(2)]
+    alone = [run(n, 100.0 * min(1.0, 2 / n), r=r, alone=True) for n in sizes[1:] for r in range(2)]
+    found = further_of(scaling_of([*crowded, *alone], "weak"), [*crowded, *alone], [16])
+    assert found is not None
+    p = found.predictions[0]
+    assert p.efficiency == pytest.approx(1 / 1.2, abs=0.02)
+    assert p.low is not None and p.high is not None and p.low < 1 / 1.2 < p.high <= 1.001
+    without = further_of(scaling_of(crowded, "weak"), crowded, [16])
+    assert without is not None and without.predictions[0].efficiency is None
+    assert "4 ranks and more shared 2 cores" in without.predictions[0].reason
+    roomy = [replace(r, num_cores=64) for r in crowded]
+    free = further_of(scaling_of(roomy, "weak"), roomy, [16])
+    assert free is not None and free.predictions[0].efficiency is not None
+    assert further_of(scaling_of(roomy, "weak"), roomy, []) is None
