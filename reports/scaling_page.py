@@ -27,7 +27,7 @@ _HEAD = """# Scaling
 Made from the code by `make docs`; a test keeps it equal.
 
 ```
-windtunnel scale examples/training-ddp.yaml --workers 1,2,4,8 --repeats 5 --predict 16,32
+windtunnel scale examples/scaling.yaml --workers 1,2,4 --repeats 5 --predict 8,16
 windtunnel scale SPEC --workers 1,2,4 --mode strong --json --out scaling.json
 ```
 

@@ -105,7 +105,7 @@ def scale(
     Every run is a record. Ctrl-C tells what is known until then and how to go on. On a host whose
     cores the ranks share, a control without exchange tells contention from scaling loss.
 
-    Examples: `windtunnel scale examples/training-ddp.yaml --workers 1,2,4,8 --predict 64,256`,
+    Examples: `windtunnel scale examples/scaling.yaml --workers 1,2,4 --predict 8,16`,
     `windtunnel scale SPEC --workers 1,2,4 --mode strong --repeats 5 --picture scaling.svg`
     """
     with told():

@@ -142,6 +142,9 @@ def _spec_of(ask: ScaleAsk, n: int, round_index: int, alone: bool) -> RunSpec:
     changed: dict[str, Any] = {"num_workers": n}
     if ask.mode == "strong":
         changed["micro_batch_size"] = _global_batch(base) // n
+    elif getattr(params, "global_batch_size", None) is not None:
+        # It checks the product, which follows the workers here.
+        changed["global_batch_size"] = params.global_batch_size * n // params.num_workers
     if alone:
         changed["communication"] = _ALONE
     tags = {
