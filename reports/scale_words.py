@@ -24,14 +24,17 @@ def scaling_sentence(told: ScaleTold, scaling: Scaling) -> str:
     if scaling.n0 is None or not known or known[-1].num_workers == scaling.n0:
         return "No efficiency is known: two sizes with a usable run are needed."
     last = known[-1]
-    found = f"{ratio_words(last.efficiency)} at {last.num_workers} workers, {told.mode} scaling"
-    against = f"against {scaling.n0}"
-    if last.together is None or last.together.value is None or last.host is None:
-        return f"{found} {against}."
-    return (
-        f"{found} {against}; {ratio_words(last.together)} of what the same ranks do on the same "
-        "cores without exchange."
+    found = (
+        f"{ratio_words(last.efficiency)} at {last.num_workers} workers, {told.mode} scaling "
+        f"against {scaling.n0}"
     )
+    if last.together is not None and last.together.value is not None and last.host is not None:
+        found += (
+            f"; {ratio_words(last.together)} of what the same ranks do on the same cores without "
+            "exchange"
+        )
+    alone = last.efficiency.low is None
+    return f"{found}. One round: no interval, --repeats gives one." if alone else f"{found}."
 
 
 def contention_sentence(told: ScaleTold, scaling: Scaling) -> str:
@@ -42,7 +45,7 @@ def contention_sentence(told: ScaleTold, scaling: Scaling) -> str:
     worst = crowded[-1]
     found = (
         f"{worst.num_workers} ranks with {worst.num_threads} threads shared {worst.num_cores} "
-        "cores: most of what they lose they would not lose on a machine each."
+        "cores, so part of what they lose is the host's."
     )
     if any(s.host is not None and s.host.value is not None for s in crowded):
         return (
@@ -68,7 +71,8 @@ def loss_sentence(size: SizeSeen) -> str:
         return ""
     parts = sorted(size.loss, key=lambda p: -abs(p.share))
     named = ", ".join(f"{p.name} {percent(p.share)}" for p in parts if abs(p.share) >= 0.0005)
-    return f"{percent(1.0 - size.efficiency.value)} lost: {named}" if named else ""
+    lost = f"{percent(1.0 - size.efficiency.value)} lost: {named}" if named else ""
+    return lost.replace("-", "−")
 
 
 def prediction_words(prediction: Prediction) -> str:

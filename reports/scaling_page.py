@@ -105,7 +105,8 @@ def _rules() -> str:
 - With a control, *run / control* is extrapolated: what the host takes says nothing about more
   hosts. Where ranks shared cores and there is no control, nothing is predicted.
 - With one run per size the spread between runs is not known: {ASSUMED_SPREAD * 100:g} % is
-  assumed.
+  assumed. Where no model comes that near to the data, the spread is raised until the best one
+  does (Birge's ratio).
 - Beyond {WIDENED_BEYOND:g} times the largest size measured, drift counts double; beyond
   {REFUSED_BEYOND:g} times there is no prediction.
 - `--domain` says how many workers share the fast network (an NVLink host or rack, a TPU slice).

@@ -148,7 +148,11 @@ def _made(
         seal_lost(store, clock)
         before = _before(ask, resume, store) if resume else ()
         experiment_id = resume or new_run_id(clock.now_utc())
-        shown.phase("experiment", f"experiment {experiment_id}: {len(cells_of(ask))} runs")
+        total = len(cells_of(ask))
+        shown.phase(
+            "experiment",
+            f"experiment {experiment_id}: {_missing(ask, before)} of {total} runs to make",
+        )
         with deployer(cluster.ray, cluster.pools, clock, shown) as ours:
             context = RunContext(
                 deployer=ours,
@@ -229,7 +233,6 @@ def _exit_of(scaling: Scaling, runs: Sequence[ScaleRun], stopped: bool) -> Exit:
 
 
 def _head(ask: ScaleAsk, experiment_id: str, runs: Sequence[ScaleRun]) -> ScaleTold:
-    have = {(r.num_workers, r.round_index, r.is_control) for r in runs if not r.is_failed}
     return ScaleTold(
         name=ask.base.name,
         workload=ask.base.workload.kind,
@@ -242,6 +245,11 @@ def _head(ask: ScaleAsk, experiment_id: str, runs: Sequence[ScaleRun]) -> ScaleT
         can_control=can_train_alone(ask.base),
         accelerator=next((r.accelerator for r in runs if r.accelerator), "cpu"),
         domain=ask.domain,
-        missing=sum(cell.key not in have for cell in cells_of(ask)),
+        missing=_missing(ask, runs),
         command=shlex.join(["windtunnel", *sys.argv[1:]]),
     )
+
+
+def _missing(ask: ScaleAsk, runs: Sequence[ScaleRun]) -> int:
+    have = {(r.num_workers, r.round_index, r.is_control) for r in runs if not r.is_failed}
+    return sum(cell.key not in have for cell in cells_of(ask))

@@ -31,6 +31,7 @@ ASSUMED_SPREAD = 0.005
 _DRIFT = 0.5
 _DRAWS = 2000
 _REFITS = 50
+_WORTH_A_NOTE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,7 @@ def extrapolate(
     # Within one fast domain there is one network, and its size says nothing.
     inside = domain is not None and curve.n[-1] <= domain
     scope = Scope(n0=n0, mode=mode, domain=None if inside else domain)
+    curve, inflated = _as_scattered_as_it_is(curve, scope)
     judged = _judged(curve, scope)
     chosen = min(judged, key=lambda m: abs(m.held_out_error)).name
     draw = np.random.default_rng(seed)
@@ -147,7 +149,9 @@ def extrapolate(
         predictions.append(
             Prediction(n=n, efficiency=None, reason=why)
             if why
-            else replace(_predicted(curve, judged, n, draw), notes=_notes(curve, n, domain))
+            else replace(
+                _predicted(curve, judged, n, draw), notes=(*inflated, *_notes(curve, n, domain))
+            )
         )
     return Extrapolation(
         n0=n0, mode=mode, models=judged, predictions=tuple(predictions), chosen=chosen
@@ -158,6 +162,31 @@ def refused(n0: float, mode: Mode, targets: Sequence[float], why: str) -> Extrap
     """No prediction of any of them, and why."""
     none = tuple(Prediction(n=n, efficiency=None, reason=why) for n in targets)
     return Extrapolation(n0=n0, mode=mode, models=(), predictions=none, chosen="", reason=why)
+
+
+def _as_scattered_as_it_is(curve: Curve, scope: Scope) -> tuple[Curve, tuple[str, ...]]:
+    """Where no model comes as near to the data as their error says, the error was told too small
+    (a machine that is busy by turns): it is raised until the best one does (Birge, Physical Review
+    40, 1932), and a note says so. Most of all where one run per size left it to be assumed."""
+    ratios = []
+    for model in models_for(scope):
+        found = fit(model, scope, curve.n, curve.throughput, curve.relative_error)
+        left = len(curve.n) - found.num_free
+        if left > 0:
+            miss = found.throughput(curve.n) / curve.throughput - 1.0
+            ratios.append(float(((miss / curve.relative_error) ** 2).sum()) / left)
+    factor = float(np.sqrt(min(ratios, default=1.0)))
+    if factor <= 1.0:
+        return curve, ()
+    spread = curve.spread * factor
+    raised = replace(curve, relative_error=curve.relative_error * factor, spread=spread)
+    if factor < _WORTH_A_NOTE:
+        return raised, ()
+    return raised, (
+        f"no model fits the sizes measured within {curve.spread * 100:.2g} %, "
+        f"{'the spread between runs' if curve.dof else 'which is assumed for one run per size'}; "
+        f"a spread of {spread * 100:.2g} % would explain them, and is what the interval is made of",
+    )
 
 
 def _judged(curve: Curve, scope: Scope) -> tuple[ModelJudged, ...]:
@@ -200,7 +229,7 @@ def _predicted(
     weights = np.array([m.weight for m in judged])
     y0 = curve.throughput[0]
     each = np.array([m.fitted.throughput([n])[0] / y0 for m in judged])
-    value = float(weights @ each)
+    value = min(float(weights @ each), 1.0)
     drift = _DRIFT * float(np.sqrt(weights @ np.array([m.held_out_error**2 for m in judged])))
     drift *= _doublings(n / curve.n[-1])
     drawn = np.concatenate(

@@ -157,6 +157,11 @@ class Fit:
         return np.asarray(value if self.model.in_efficiency else 1.0 / value)
 
     @property
+    def num_free(self) -> int:
+        """Weights that are not 0: those that the data had to pay for."""
+        return int((self.weights > 0).sum())
+
+    @property
     def parameters(self) -> tuple[float, ...]:
         """Each term's share of the level: σ, κ, c, α, β, step or s of the formula."""
         level = float(self.weights[0])

@@ -159,3 +159,14 @@ def test_the_spread_is_pooled_over_sizes() -> None:
     assert found.dof == 3
     assert found.relative_error == pytest.approx(pooled / np.sqrt([3, 2]))
     assert curve_of([(1.0, [5.0]), (2.0, [4.0])]).dof == 0
+
+
+def test_data_that_no_model_fits_have_a_spread_of_their_own() -> None:
+    """Sizes that scatter by some 20 % cannot have one of 0.5 %; nor is more than all predicted."""
+    wild = extrapolate(curve_of([(1, [1.0]), (2, [1.4]), (4, [1.1]), (8, [1.3])]), [16])
+    p = wild.predictions[0]
+    assert p.efficiency is not None and p.low is not None
+    assert p.efficiency <= 1.0 and p.low < 0.85
+    assert any("which is assumed for one run per size" in note for note in p.notes)
+    calm = extrapolate(curve_of([(n, [1 / (1 + 0.02 * np.log2(n))]) for n in N]), [16])
+    assert not any("no model fits" in note for note in calm.predictions[0].notes)
