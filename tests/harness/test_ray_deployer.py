@@ -22,14 +22,20 @@ from harness.errors import ClientTooSlow, DeadlineExceeded, DeploymentError, Eng
 from harness.load.kept_calibrations import CalibrationStore
 from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.plan import RunPlan, make_plan
+from harness.progress import Silent
 from harness.ray_deployer import RayDeployer
+from harness.runner import RunContext
+from harness.scale.ask import cells_of, make_ask
+from harness.scale.loop import measure_scaling
 from harness.spec import Deadlines, RunSpec
 from harness.testing import DeployerContract, a_traffic, processes_of, simulated_launch
 from results.client import Calibration
 from results.clock import SystemClock
+from results.scaling.efficiency import scaling_of
 from results.startup import PhaseSource
+from results.testing import FakeRecordStore
 from workloads.base import RemoteServer
-from workloads.params import EndpointWorkload, VllmWorkload
+from workloads.params import EndpointWorkload, TorchWorkload, VllmWorkload
 from workloads.traffic.spec import ConstantArrivals, FixedLength, Traffic
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
@@ -455,3 +461,35 @@ def test_a_driver_that_is_killed_takes_its_own_cluster_along(driver: Any, name: 
     process.wait(DEADLINE_S)
     until(lambda: not alive_of(name), "the server to be gone")
     until(lambda: not any(map(is_alive, below)), f"{below} to be gone")
+
+
+@pytest.mark.torch
+def test_a_training_at_two_sizes(deployer: RayDeployer, tmp_path: Path) -> None:
+    """Real ranks of a real training: each size a record, the two an efficiency."""
+    base = RunSpec(
+        name="sizes",
+        workload=TorchWorkload(
+            num_steps=12, num_warmup_steps=4, cpus_per_worker=0.5, sequence_length=64
+        ),
+    )
+    asked = make_ask(base, (1, 2), mode="weak", num_rounds=1, control=None)
+    store = FakeRecordStore()
+    context = RunContext(
+        deployer=deployer,
+        store=store,
+        clock=SystemClock(),
+        progress=Silent(),
+        models_dir=str(tmp_path),
+    )
+    runs = list(measure_scaling(asked, context, "sizes"))
+    assert [r.fault for r in runs] == [""] * len(cells_of(asked))
+    seen = scaling_of(runs, "weak").sizes
+    assert [s.num_workers for s in seen] == [1, 2]
+    assert seen[1].efficiency.value is not None and 0.05 < seen[1].efficiency.value < 2.0
+    assert sum(p.share for p in seen[1].loss) == pytest.approx(1 - seen[1].efficiency.value)
+    assert seen[1].startup_s is not None and seen[1].num_cores > 0
+    for record in store.scan().records:
+        table = store.table(record, "steps")
+        assert table is not None
+        num_workers = int(record.spec["tags"]["scale_workers"])
+        assert table.num_rows == 12 * num_workers
