@@ -148,11 +148,10 @@ def _made(
         seal_lost(store, clock)
         before = _before(ask, resume, store) if resume else ()
         experiment_id = resume or new_run_id(clock.now_utc())
-        total = len(cells_of(ask))
-        shown.phase(
-            "experiment",
-            f"experiment {experiment_id}: {_missing(ask, before)} of {total} runs to make",
-        )
+        missing, total = _missing(ask, before), len(cells_of(ask))
+        shown.phase("experiment", f"experiment {experiment_id}: {missing} of {total} runs to make")
+        if not missing:  # it is only told again; Ray takes seconds to start
+            return experiment_id, list(before), False
         with deployer(cluster.ray, cluster.pools, clock, shown) as ours:
             context = RunContext(
                 deployer=ours,

@@ -46,7 +46,7 @@ def _sizes(scaling: Scaling) -> Table:
     with_control = any(s.host is not None for s in scaling.sizes)
     table = Table(box=None, pad_edge=False, header_style="dim")
     titles = ["workers", "throughput", "efficiency"]
-    titles += ["of the control", "the control's"] if with_control else []
+    titles += ["run / control", "control alone"] if with_control else []
     for title in (*titles, "startup", "of the run", "runs"):
         table.add_column(title, justify="right")
     for size in scaling.sizes:

@@ -348,6 +348,9 @@ def test_ctrl_c_tells_what_is_known_and_how_to_go_on(
     second = json.loads(done.stdout)
     assert second["missing"] == 0 and len(second["runs"]) == 6
     assert len(machine.made) == 6
+    machine.inventory = None  # type: ignore[assignment] # told again, nothing is asked for
+    third = json.loads(call(*options, "--resume", first["experiment_id"]).stdout)
+    assert third["sizes"] == second["sizes"]
     assert {r["run_id"] for r in first["runs"]} < {r["run_id"] for r in second["runs"]}
     assert sum(1 for _ in FileStore(str(tmp_path / "store")).scan().records) == 7
 
