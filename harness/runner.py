@@ -70,8 +70,6 @@ def run_spec(
 
     Stops after the first run that failed, or whose load the client cannot send: what failed once
     would only fail again, at the same price.
-    With ``until`` it also stops once the valid runs so far meet every rule.
-    Stops after the first failed run: what failed once would only fail again, at the same price.
     With ``until`` it also stops once the valid runs so far meet every rule. ``experiment_id`` files
     the records under an experiment that has others; empty: one of their own.
     Raises StoreUnwritable when nothing can be kept, KeyboardInterrupt (after sealing) when asked
