@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from results.errors import InvalidMeasurement, UnknownMetric
+from results.metrics_goodput import GOODPUT_METRICS
 from results.metrics_server import SERVER_METRICS
 
 
@@ -348,8 +349,9 @@ _DECLARED = (
         "largest memory of one rank: device memory on an accelerator, resident set on a CPU",
     ),
     *(
-        _metric(row.name, Unit(row.unit), Direction(row.better), Area.SERVER, row.meaning, row.high)
-        for row in SERVER_METRICS
+        _metric(row.name, Unit(row.unit), Direction(row.better), area, row.meaning, row.high)
+        for area, rows in ((Area.TRAINING, GOODPUT_METRICS), (Area.SERVER, SERVER_METRICS))
+        for row in rows
     ),
     # Cost.
     _metric(

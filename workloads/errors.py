@@ -3,6 +3,7 @@
 WorkloadError
 ├── LaunchRefused             the parameters cannot become a launch
 ├── SimulatedServerDied       a simulated server ended before it could serve
+├── SimulationRefused         what is asked cannot be simulated, or not in reasonable time
 ├── TrafficFileUnusable       a trace, a file of prompts or a tokenizer is not what it should be
 └── ModelError                a model cannot be made or found
     ├── UnknownPreset         no preset of that name
@@ -26,6 +27,10 @@ class LaunchRefused(WorkloadError):
 
 
 class SimulatedServerDied(WorkloadError):
+    pass
+
+
+class SimulationRefused(WorkloadError):
     pass
 
 
