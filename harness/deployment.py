@@ -20,6 +20,7 @@ from harness.plan import RunPlan
 from harness.pools import Inventory
 from harness.telemetry.beside import Watch
 from results.environment import Hardware
+from results.goodput import Goodput
 from results.record import Placement
 from results.startup import StartupTimeline
 from workloads.base import Launch, Running
@@ -44,6 +45,9 @@ class Deployment:
     log_tail: Callable[[], tuple[str, ...]]
     # Seconds between readings → what reads beside a load; None: there is no server to look at.
     watch: Callable[[float], Watch] | None = None
+    # Of a training: where its time went, and its attempts, once it has ended; None: not known.
+    goodput: Callable[[], Goodput | None] = lambda: None
+    attempts: Callable[[], list[dict[str, Any]]] = list
 
 
 # Called with a phase's name and a sentence for the person who waits, as things happen.

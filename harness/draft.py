@@ -24,6 +24,7 @@ from results.checks import doubts_of
 from results.client import ClientReport
 from results.clock import Clock
 from results.environment import Environment, environment_hash
+from results.goodput import kept, measure_goodput
 from results.lost import this_process
 from results.measure import measure_cost, measure_startup
 from results.measure_steps import StepContext, measure_steps
@@ -133,7 +134,7 @@ def seal(
             tables["telemetry"] = draft.telemetry.to_table()
     if draft.refusal is not None:
         doubts = (*doubts, draft.refusal)
-    resolved = {**deployment.resolved, "asked": dict(draft.tuning)} if deployment else {}
+    resolved = _resolved(draft, deployment) if deployment else {}
     record = RunRecord(
         run_id=run.run_id,
         experiment_id=run.experiment_id,
@@ -257,7 +258,7 @@ def _measurements(
     load = (
         measure_load(samples, draft.client, _slo(draft).per_request, chips)
         if isinstance(samples, RequestSamples)
-        else measure_steps(samples, _step_context(deployment, chips))
+        else measure_steps(kept(samples), _step_context(deployment, chips))
     )
     cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
     server = (
@@ -265,7 +266,18 @@ def _measurements(
         if draft.telemetry is not None and isinstance(samples, RequestSamples)
         else ()
     )
-    return (*measure_startup(startup, why), *load, *server, *cost)
+    goodput = deployment.goodput()
+    where = measure_goodput(goodput) if goodput is not None else ()
+    return (*measure_startup(startup, why), *load, *where, *server, *cost)
+
+
+def _resolved(draft: Draft, deployment: Deployment) -> dict[str, Any]:
+    resolved = {**deployment.resolved, "asked": dict(draft.tuning)}
+    attempts = deployment.attempts()
+    if attempts:
+        # Under "observed": it is how the run went, and part of no environment.
+        resolved["observed"] = {**resolved.get("observed", {}), "attempts": attempts}
+    return resolved
 
 
 def _slo(draft: Draft) -> Slo:

@@ -134,6 +134,8 @@ def workload_hash(
             holder = holder[name]
         holder[field[-1]] = digest
     question = {"workload": asked, "traffic": traffic, "slo": to_mapping(spec.slo)}
+    if spec.faults:  # what is struck on purpose is compared with its like alone
+        question["faults"] = to_mapping(spec.faults)
     return stable_hash(_without_empty(question))
 
 

@@ -23,6 +23,7 @@ from harness.on_ray.load_actor import Secret
 from harness.on_ray.placement import Placed, place
 from harness.on_ray.serving import load_driver, serve
 from harness.on_ray.train_actor import RayTrainingRun, start_training
+from harness.on_ray.train_coach import Care
 from harness.plan import RunPlan
 from harness.pools import Inventory
 from harness.settings import secret
@@ -162,6 +163,7 @@ def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
             deadline_s=ask.plan.spec.deadlines.startup_s,
             announce=ask.announce,
             asked_at_s=ask.asked_s,
+            care=Care(restarts=ask.plan.spec.restarts, faults=ask.plan.spec.faults),
         )
     )
     before = before_the_job(placed_s, prepared_s, describe(placed))
@@ -174,4 +176,6 @@ def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
         resolved=run.resolved,
         check=run.check,
         log_tail=run.log_tail,
+        goodput=run.goodput,
+        attempts=run.attempts,
     )

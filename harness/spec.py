@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.faults import Fault, Restarts
 from harness.pools import CPU, Capacity
 from workloads.params import WorkloadParams
 from workloads.traffic.spec import Traffic
@@ -49,7 +50,8 @@ class RunSpec:
     """One measurement, asked for. ``hardware`` is a ladder: the first ask that fits is used.
 
     ``num_repeats`` runs are made and kept as one record each; with ``redeploy`` each has a
-    deployment of its own, otherwise they share one and only the first has a startup.
+    deployment of its own, otherwise they share one and only the first has a startup. ``faults`` are
+    struck at a training on purpose; ``restarts`` is what it does about a loss, meant or not.
     """
 
     name: str
@@ -60,4 +62,6 @@ class RunSpec:
     num_repeats: int = 1
     redeploy: bool = True
     deadlines: Deadlines = field(default_factory=Deadlines)
+    restarts: Restarts = field(default_factory=Restarts)
+    faults: tuple[Fault, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from harness.faults import Restarts, fault_problems
 from harness.pools import CPU
 from harness.spec import Hardware, RunSpec
 from harness.spec_errors import Path, Problem, found, listed, refuse, unknown
@@ -48,7 +49,14 @@ def check_spec(spec: RunSpec) -> tuple[Problem, ...]:
     """Every problem of a spec; empty where there is none."""
     return tuple(
         problem
-        for rule in (_check_top, _check_hardware, _check_workload, _check_load, _check_slo)
+        for rule in (
+            _check_top,
+            _check_hardware,
+            _check_workload,
+            _check_load,
+            _check_slo,
+            _check_faults,
+        )
         for problem in rule(spec)
     )
 
@@ -76,6 +84,31 @@ def _check_top(spec: RunSpec) -> Wrong:
     yield from _numbers(
         spec.deadlines, ("deadlines",), startup_s=_above_0, load_s=_above_0, teardown_s=_above_0
     )
+
+
+def _check_faults(spec: RunSpec) -> Wrong:
+    if role_of(spec.workload) is not Role.TRAINING:
+        for key in ("faults", "restarts"):
+            if getattr(spec, key) not in ((), Restarts()):
+                yield Problem(
+                    path=(key,),
+                    message=f"a workload of kind {spec.workload.kind} is no training; leave it out",
+                )
+        return
+    num_workers: int = getattr(spec.workload, "num_workers", 1)
+    for index, fault in enumerate(spec.faults):
+        for key, message in fault_problems(fault, num_workers):
+            yield Problem(path=("faults", index, key), message=message)
+    path: Path = ("restarts",)
+    yield from _numbers(
+        spec.restarts,
+        path,
+        max_restarts=_at_least(0),
+        min_workers=_at_least(0),
+        resize_check_s=_above_0,
+    )
+    if spec.restarts.min_workers > num_workers:
+        yield _wrong((*path, "min_workers"), spec.restarts.min_workers, f"0 to {num_workers}")
 
 
 def _check_hardware(spec: RunSpec) -> Wrong:

@@ -37,6 +37,8 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "num_repeats": "How often the whole run is made; each is a record of its own.",
         "redeploy": "true: each repeat has its own deployment and startup. false: they share one.",
         "deadlines": "How long each part may take before the run is failed.",
+        "restarts": "What a training does when it loses a process or a node.",
+        "faults": "What is done to a training on purpose, and when; each is struck once.",
         "tags": "Free names and values to find runs by; they change nothing.",
     },
     "Hardware": {
@@ -53,6 +55,17 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "startup_s": "Placed → first token or first training step, in seconds.",
         "load_s": "The whole load, warm-up included, in seconds.",
         "teardown_s": "Everything of the deployment gone, in seconds.",
+    },
+    "Restarts": {
+        "max_restarts": "How often it starts again from its last checkpoint; 0: it fails.",
+        "min_workers": "Go on at once with fewer workers, no fewer than this; 0: wait for all.",
+        "resize_check_s": "How often a smaller job looks for room to grow again, in seconds.",
+    },
+    "Fault": {
+        "kind": "SIGKILL to a worker's process, to Ray on its node, or to Ray on all its nodes.",
+        "at_step": "After this step has ended on any rank.",
+        "at_s": "So many seconds after the first step.",
+        "rank": "Whose process or node it is.",
     },
     "MadeModel": {
         "preset": "The size of the model that is made: random weights, nothing downloaded.",

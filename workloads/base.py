@@ -125,6 +125,7 @@ class TrainRank:
     called as often as wanted: it gathers, and sends about once a second. ``from_rank_zero`` hands
     every rank the value that rank 0 passed, and waits for all of them. ``device`` is asked after
     the engine has been imported: ``cpu`` or ``cuda:0``. ``address`` is the rank's own node.
+    ``attempt`` counts the job's restarts: above 0, a loop goes on from its last checkpoint.
     """
 
     rank: int
@@ -135,6 +136,7 @@ class TrainRank:
     report: Callable[[TrainEvent], None]
     from_rank_zero: Callable[[str], str]
     device: Callable[[], str]
+    attempt: int = 0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

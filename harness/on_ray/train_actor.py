@@ -10,6 +10,7 @@ killed. Should it no longer answer, its own death ends what it started, for it o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -19,10 +20,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.deployment import Announce
 from harness.errors import DeadlineExceeded, DeploymentError, EngineDied, NodeLost
-from harness.on_ray.train_coach import STOP_S, TrainCoach
+from harness.on_ray.train_coach import STOP_S, Care, TrainCoach
 from harness.on_ray.train_log import TrainLog
 from harness.on_ray.train_news import CoachNews, Ending, first_lines
 from results.clock import Clock
+from results.goodput import Goodput
 from results.samples import StepSamples
 from results.startup import PhaseSource, StartupPhase
 from workloads.base import TrainLaunch
@@ -52,14 +54,17 @@ class RayTrainingRun:
         self,
         coach: Any,
         log: TrainLog,
+        zero_s: float,
         clock: Clock,
         started: tuple[StartupPhase, ...],
         read_resolution_s: float,
     ) -> None:
         self._coach, self._log, self._clock = coach, log, clock
         self._started = started
+        self._zero_s = zero_s
         self._read_resolution_s = read_resolution_s
         self._ending: Ending | None = None
+        self._wall_s = float("nan")
         self._heard_at_s = clock.monotonic_s()
         self._stage = "startup"
         self.phases: tuple[StartupPhase, ...] = started
@@ -83,6 +88,14 @@ class RayTrainingRun:
     def resolved(self) -> Mapping[str, Any]:
         return {name: v for name, v in self._log.facts[0].items() if name != "packages"}
 
+    def goodput(self) -> Goodput | None:
+        """Of a job that has ended well, from the ask to its end; None before."""
+        return None if math.isnan(self._wall_s) else self._log.goodput(self._wall_s)
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Each start of the job as JSON-like data: when it began, how it ended, what struck it."""
+        return self._log.attempts_told()
+
     def wait(self, on_progress: Callable[[int, int, float], None]) -> StepSamples:
         """All steps, when every rank has returned.
 
@@ -99,6 +112,7 @@ class RayTrainingRun:
                 done, total = self._log.num_steps_done, self._log.num_steps_total
                 on_progress(done, total, now_s - begun_s)
         self._raise_if_failed()
+        self._wall_s = self._clock.monotonic_s() - self._zero_s
         incomplete = self._log.incomplete()
         if incomplete:
             raise EngineDied(
@@ -165,6 +179,8 @@ class RayTrainingRun:
             return
         self._heard_at_s = self._clock.monotonic_s()
         self._log.add(read.news, self._heard_at_s)
+        if read.ending is not None and self._ending is None:
+            self._log.end(read.ending.error, read.ending.message, self._heard_at_s)
         self._ending = read.ending
 
     def _raise_if_failed(self) -> None:
@@ -183,6 +199,7 @@ def start_training(
     deadline_s: float,
     announce: Announce,
     asked_at_s: float | None = None,
+    care: Care | None = None,
 ) -> Iterator[RayTrainingRun]:
     """A running job, from the first step of its slowest rank until the context is left.
 
@@ -191,7 +208,8 @@ def start_training(
 
     Raises, with stage ``startup`` and the last lines: EngineDied (a rank raised, or a process of
     the job died), NodeLost, DeadlineExceeded; with stage ``placement`` DeploymentError where the
-    group cannot hold the workers. Nothing is ever restarted.
+    group cannot hold the workers, or where a fault would strike the driver's own node. With
+    ``care`` a job that lost a process or a node is started again, and its faults are struck.
     """
     asked_s = clock.monotonic_s()
     zero_s = asked_s if asked_at_s is None else asked_at_s
@@ -207,7 +225,9 @@ def start_training(
             "backend": launch.backend,
         }
         node_ids = tuple(dict.fromkeys(placed.bundle_node_ids))
-        start = coach.start.remote(loop, group, indices, resources, node_ids)
+        care = care or Care()
+        _refuse_own_node(care, node_ids)
+        start = coach.start.remote(loop, group, indices, resources, node_ids, care)
         _await_coach(start, deadline_s)
         up_s = clock.monotonic_s()
         _await_coach(coach.read.remote(0, 0.0), deadline_s)
@@ -221,11 +241,23 @@ def start_training(
             detail="the actor that runs Ray Train's controller",
         )
         log = TrainLog(launch.num_workers, zero_s)
-        run = RayTrainingRun(coach, log, clock, (controller,), round_trip_s)
+        run = RayTrainingRun(coach, log, zero_s, clock, (controller,), round_trip_s)
         run._await_first_step(asked_s + deadline_s, announce)
         yield run
     finally:
         _stop(coach)
+
+
+def _refuse_own_node(care: Care, node_ids: tuple[str, ...]) -> None:
+    """Raises DeploymentError where killing a node could end the program that measures it."""
+    here = ray.get_runtime_context().get_node_id()
+    fatal = [fault.words for fault in care.faults if fault.kind != "kill_worker"]
+    if fatal and here in node_ids:
+        raise DeploymentError(
+            "placement",
+            f"{fatal[0]} would strike the node that windtunnel itself runs on: place the training "
+            "on other nodes, or kill a worker instead",
+        )
 
 
 def _make_coach() -> Any:

@@ -10,15 +10,34 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
-from harness.on_ray.train_news import CoachNews, Ending, RankNews, first_lines, last_line
+from harness.faults import Fault, Restarts
+from harness.on_ray.train_faults import FaultSchedule, aimed
+from harness.on_ray.train_news import (
+    AttemptBegan,
+    AttemptEnded,
+    CoachNews,
+    Ending,
+    News,
+    RankNews,
+    Struck,
+    first_lines,
+    last_line,
+)
 from harness.on_ray.train_rank import rank_main
 from results.clock import SystemClock
 
 STOP_S = 10.0
+
+
+class Care(NamedTuple):
+    """What is done to the job, and for it, while it trains."""
+
+    restarts: Restarts = Restarts()
+    faults: tuple[Fault, ...] = ()
 
 
 class TrainCoach:
@@ -26,9 +45,16 @@ class TrainCoach:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._news: list[RankNews] = []
+        self._news: list[News] = []
         self._ending: Ending | None = None
         self._workers: list[Any] = []
+        self._nodes: tuple[str, ...] = ()  # of each rank, once there are workers
+        self._care = Care()
+        self._faults = FaultSchedule((), self._strike)
+        self._attempt = -1
+        self._num_failures = 0
+        self._said_ended = -1  # the last attempt whose end was told
+        self._why = Ending("")  # of the last failure
 
     def start(
         self,
@@ -37,19 +63,32 @@ class TrainCoach:
         bundle_indices: tuple[int, ...],
         resources_per_worker: Mapping[str, float],
         node_ids: tuple[str, ...],
+        care: Care,
     ) -> None:
         """Return at once; the training goes on in a thread. ``loop``: see ``rank_main``."""
-        config = {**loop, "coach": ray.get_runtime_context().current_actor}
+        self._care, self._nodes = care, node_ids
+        self._faults = FaultSchedule(care.faults, self._strike)
+        urgent = frozenset(f.at_step for f in care.faults if f.at_step is not None)
+        config = {
+            **loop,
+            "coach": ray.get_runtime_context().current_actor,
+            "urgent_steps": urgent,
+        }
         threading.Thread(
             target=self._train,
-            args=(config, group, bundle_indices, resources_per_worker, node_ids),
+            args=(config, group, bundle_indices, resources_per_worker),
             daemon=True,
         ).start()
 
-    def post(self, news: RankNews) -> None:
+    def post(self, news: RankNews) -> int:
+        """Keep what a rank says; the attempt that it is of, which a rank's first message asks."""
         with self._changed:
+            if news.attempt < 0:
+                news = news._replace(attempt=self._attempt)
             self._news.append(news)
             self._changed.notify_all()
+        self._faults.hear(news)
+        return news.attempt
 
     def read(self, cursor: int, patience_s: float) -> CoachNews:
         """What came after the first ``cursor`` messages; waits up to ``patience_s`` for any."""
@@ -78,31 +117,72 @@ class TrainCoach:
         group: Any,
         bundle_indices: tuple[int, ...],
         resources_per_worker: Mapping[str, float],
-        node_ids: tuple[str, ...],
     ) -> None:
         # Half a second to import, and its own failure must reach the driver like any other.
         try:
             from harness.on_ray import train_group
 
             held = train_group.HeldNodes(
-                group=group, bundle_indices=bundle_indices, on_workers=self._remember
+                group=group,
+                bundle_indices=bundle_indices,
+                on_workers=self._remember,
+                on_failure=self._start_again,
+                restarts=self._care.restarts,
             )
             train_group.HeldTrainer(rank_main, config, held, resources_per_worker).fit()
         except Exception as error:
-            ending = self._explain(error, node_ids)
+            ending = self._why if self._why.error else self._explain(error)
         else:
             ending = Ending("")
         with self._changed:
             self._ending = ending
             self._changed.notify_all()
 
-    def _remember(self, workers: list[Any]) -> None:
+    def _remember(self, workers: list[Any], node_ids: tuple[str, ...]) -> None:
         with self._changed:
-            self._workers = list(workers)
+            if self._attempt > self._said_ended:  # nothing failed: the number of workers changes
+                self._tell_ended("resized", f"now {len(workers)} workers")
+            self._workers, self._nodes = list(workers), node_ids
+            self._attempt += 1
+            self._news.append(AttemptBegan(self._attempt, len(workers)))
+            self._changed.notify_all()
 
-    def _explain(self, error: Exception, node_ids: tuple[str, ...]) -> Ending:
+    def _start_again(self, error: Exception) -> bool:
+        """Whether a failed job is started again: where a process or a node was lost, and not where
+        a loop raised, which it would only do again."""
+        self._why = self._explain(error)
+        self._num_failures += 1
+        lost = self._why.error in ("worker_died", "node_lost") or _no_room(error)
+        if not lost or self._num_failures > self._care.restarts.max_restarts:
+            return False
+        with self._changed:
+            if self._attempt > self._said_ended:
+                self._tell_ended(self._why.error, self._why.message)
+        self._why = Ending("")
+        return True
+
+    def _tell_ended(self, cause: str, message: str) -> None:
+        if self._attempt >= 0:
+            self._news.append(AttemptEnded(self._attempt, cause, message))
+            self._changed.notify_all()
+        self._said_ended = self._attempt
+
+    def _strike(self, fault: Fault) -> None:
+        with self._changed:
+            workers, nodes = list(self._workers), self._nodes
+            if self._ending is not None or not workers:
+                return
+            self._news.append(Struck(self._attempt, fault.words))
+            self._changed.notify_all()
+        for worker, blow in aimed(fault, workers, nodes):
+            # It answers with its death.
+            worker.execute.remote(blow)
+
+    def _explain(self, error: Exception) -> Ending:
         from harness.on_ray import train_group
 
+        with self._changed:
+            node_ids, attempt = tuple(dict.fromkeys(self._nodes)), self._attempt
         lines = tuple("".join(traceback.format_exception(error)).splitlines())
         failures = getattr(error, "worker_failures", {})
         deaths = {
@@ -119,7 +199,11 @@ class TrainCoach:
                 message = f"the process of rank {rank} died: {first_lines(str(death))}"
                 return Ending("worker_died", message, lines)
         with self._changed:
-            raised = [news for news in self._news if news.raised]
+            raised = [
+                news
+                for news in self._news
+                if isinstance(news, RankNews) and news.raised and news.attempt == attempt
+            ]
         if raised:
             first = raised[0]  # its peers fail because of it, and later
             return Ending(
@@ -154,3 +238,12 @@ def _is_dead(worker: Any) -> bool:
     except ray.exceptions.RayActorError:
         return True
     return False
+
+
+def _no_room(error: Exception) -> bool:
+    """Workers that could not be started: a node went away between looking and starting."""
+    cause = getattr(error, "controller_failure", None)
+    return type(cause).__name__ in (
+        "WorkerGroupStartupTimeoutError",
+        "WorkerGroupStartupFailedError",
+    )

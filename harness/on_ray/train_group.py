@@ -29,15 +29,30 @@ import ray
 from ray.train import Result
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import AcceleratorSetupCallback, BackendSetupCallback
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
+from ray.train.v2._internal.execution.scaling_policy import (
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+)
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
-from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGroupPollStatus
+from ray.train.v2._internal.execution.worker_group import (
+    WorkerGroup,
+    WorkerGroupPollStatus,
+    WorkerGroupState,
+)
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
     DefaultPlacementGroupHandle,
 )
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from ray.util.placement_group import PlacementGroup
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.placement_group import PlacementGroup, placement_group_table
+
+from harness.faults import Restarts
+from results.clock import SystemClock
 
 POLL_S = 0.25  # how often the ranks are asked how they are
 CONNECT_S = 2.0
@@ -48,15 +63,30 @@ SILENT_RANK_S = 30.0  # Ray's own patience with a node that no longer answers, a
 class HeldNodes:
     """The group to train in: rank i's worker stands in bundle ``bundle_indices[i]``.
 
-    ``on_workers`` is told the actor handles as soon as there are any, so that they can be killed.
+    ``on_workers`` is told the actor handles, in order of rank, and their nodes as soon as there are
+    any, so that they can be killed. ``on_failure`` is asked whether to start again.
     """
 
     group: PlacementGroup
     bundle_indices: tuple[int, ...]
-    on_workers: Callable[[list[Any]], None] = field(compare=False)
+    on_workers: Callable[[list[Any], tuple[str, ...]], None] = field(compare=False)
+    on_failure: Callable[[Exception], bool] = field(compare=False)
+    restarts: Restarts = field(default_factory=Restarts)
+
+    def live_indices(self) -> tuple[int, ...]:
+        """Of the bundles whose node is there. Ray moves a lost node's bundles to other nodes, where
+        there is room for them."""
+        nodes = placement_group_table(self.group)["bundles_to_node_id"]
+        alive = live_nodes()
+        return tuple(index for index in self.bundle_indices if nodes.get(index) in alive)
 
 
 class _HeldGroup(DefaultPlacementGroupHandle):
+    def wait(self, timeout_seconds: float = 30) -> bool:
+        """Its bundles were there, and whether those that are needed still are has been seen to: a
+        group that has lost one of several is not "ready" for Ray, and yet can be trained in."""
+        return True
+
     def shutdown(self) -> None:
         """Nothing: the group was there before the training and stays after it."""
 
@@ -68,9 +98,14 @@ class _HeldWorkerGroup(WorkerGroup):
         return _HeldGroup(self.held.group)
 
     def _create_workers(self, *args: Any, **kwargs: Any) -> list[Any]:
-        kwargs["placement_group_bundle_indices"] = list(self.held.bundle_indices)
+        num_workers = args[0] if args else kwargs["num_workers"]
+        indices = self.held.live_indices()[:num_workers]
+        if len(indices) < num_workers:
+            raise WorkerGroupStartupTimeoutError(num_workers=num_workers)
+        kwargs["placement_group_bundle_indices"] = list(indices)
         workers: list[Any] = super()._create_workers(*args, **kwargs)
-        self.held.on_workers([worker.actor for worker in workers])
+        nodes = tuple(worker.metadata.node_id for worker in workers)
+        self.held.on_workers([worker.actor for worker in workers], nodes)
         return workers
 
     @staticmethod
@@ -110,12 +145,59 @@ class _Controller(TrainController):
         ]
 
 
-class _NoRequests(FixedScalingPolicy):
-    """Asks the autoscaler for nothing: the nodes are held already."""
+class _HeldScaling(FixedScalingPolicy):
+    """How many workers the next attempt has. Nodes are held: the autoscaler is asked nothing."""
+
+    def __init__(self, scaling: ScalingConfig, held: HeldNodes) -> None:
+        super().__init__(scaling)
+        self._held, self._clock = held, SystemClock()
+        self._looked_at_s = self._clock.monotonic_s()
 
     def after_controller_start(self, train_run_context: Any) -> None: ...
 
     def _maybe_send_resource_request(self) -> None: ...
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        wanted = len(self._held.bundle_indices)
+        room = len(self._held.live_indices())
+        least = self._held.restarts.min_workers or wanted
+        if room < least:
+            self._clock.sleep(POLL_S)  # Ray Train asks again at once
+            return NoopDecision()
+        self._looked_at_s = self._clock.monotonic_s()
+        return self._resize_to(min(room, wanted))
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
+    ) -> ScalingDecision:
+        """A job that goes on with fewer workers grows again when there is room."""
+        restarts, wanted = self._held.restarts, len(self._held.bundle_indices)
+        now_s = self._clock.monotonic_s()
+        if (
+            not restarts.min_workers
+            or worker_group_state.num_workers >= wanted
+            or now_s - self._looked_at_s < restarts.resize_check_s
+        ):
+            return NoopDecision()
+        self._looked_at_s = now_s
+        room = min(len(self._held.live_indices()), wanted)
+        if room <= worker_group_state.num_workers:
+            return NoopDecision()
+        return self._resize_to(room)
+
+    def _resize_to(self, num_workers: int) -> ResizeDecision:
+        resources = self.scaling_config._resources_per_worker_not_none
+        return ResizeDecision(num_workers=num_workers, resources_per_worker=resources)
+
+
+class _AskingFailurePolicy(FailurePolicy):
+    def __init__(self, config: FailureConfig, on_failure: Callable[[Exception], bool]) -> None:
+        super().__init__(config)
+        self._on_failure = on_failure
+
+    def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
+        again = self._on_failure(training_failed_error)
+        return FailureDecision.RETRY if again else FailureDecision.RAISE
 
 
 class _DeviceBackend(Backend):
@@ -132,7 +214,7 @@ class _DeviceBackendConfig(BackendConfig):
 
 
 class HeldTrainer(DataParallelTrainer):
-    """A data-parallel trainer whose ``fit`` blocks in this process. One attempt: no restarts."""
+    """A data-parallel trainer whose ``fit`` blocks in this process, restarts and all."""
 
     def __init__(
         self,
@@ -160,9 +242,6 @@ class HeldTrainer(DataParallelTrainer):
                 storage_filesystem=pyarrow.fs.PyFileSystem(
                     pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory"))
                 ),
-                failure_config=FailureConfig(
-                    max_failures=0, controller_failure_limit=0, max_preemption_failures=0
-                ),
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
@@ -174,15 +253,21 @@ class HeldTrainer(DataParallelTrainer):
         ]
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Result:
-        kwargs["scaling_policy"] = _NoRequests(self._scaling)
+        kwargs["scaling_policy"] = _HeldScaling(self._scaling, self._held)
+        kwargs["failure_policy"] = _AskingFailurePolicy(FailureConfig(), self._held.on_failure)
         controller = _Controller(self._held, **kwargs)
         asyncio.run(controller.run())  # type: ignore[no-untyped-call]
         return controller.get_result()
 
 
+def live_nodes() -> frozenset[str]:
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return frozenset(node["NodeID"] for node in nodes if node["Alive"])
+
+
 def dead_nodes(node_ids: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the nodes that Ray knows to be gone, or no longer knows."""
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+    alive = live_nodes()
     return tuple(node_id for node_id in node_ids if node_id not in alive)
 
 

@@ -20,6 +20,32 @@ class RankNews(NamedTuple):
     round_trip_s: float
     events: tuple[TrainEvent, ...]
     raised: tuple[str, ...] = ()  # the traceback's lines, where the loop raised
+    attempt: int = -1  # −1: a rank's first message, which asks the coach which attempt it is
+
+
+class Struck(NamedTuple):
+    """A fault of the schedule is being struck, now. ``what``: as on the command line."""
+
+    attempt: int
+    what: str
+
+
+class AttemptEnded(NamedTuple):
+    """An attempt is over and another follows: it failed, or its number of workers changes.
+
+    ``cause``: an ``Ending``'s error, or ``resized``.
+    """
+
+    attempt: int
+    cause: str
+    message: str
+
+
+class AttemptBegan(NamedTuple):
+    """The workers of an attempt have their processes; the loops are about to be entered."""
+
+    attempt: int
+    num_workers: int
 
 
 class Ending(NamedTuple):
@@ -33,10 +59,13 @@ class Ending(NamedTuple):
     log_tail: tuple[str, ...] = ()
 
 
+News = RankNews | Struck | AttemptBegan | AttemptEnded
+
+
 class CoachNews(NamedTuple):
     """``news`` are the messages after the reader's cursor, in order of arrival."""
 
-    news: tuple[RankNews, ...]
+    news: tuple[News, ...]
     ending: Ending | None
 
 

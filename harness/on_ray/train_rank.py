@@ -24,7 +24,8 @@ SEND_EVERY_S = 0.5
 class Outbox:
     """Keeps one rank's news and sends it to the coach: at once while the job starts, then together.
 
-    ``send`` hands a message over and returns something that ``settle`` can wait for.
+    ``send`` hands a message over and returns something that ``settle`` can wait for: it gives back
+    the attempt that each message belongs to.
     """
 
     def __init__(
@@ -33,26 +34,35 @@ class Outbox:
         now_s: Callable[[], float],
         send: Callable[[RankNews], Any],
         settle: Callable[[list[Any]], Any],
+        urgent_steps: frozenset[int] = frozenset(),
     ) -> None:
         context = ray.get_runtime_context()
         self._rank, self._node_id, self._pid = rank, context.get_node_id(), os.getpid()
         self._now_s, self._send, self._settle = now_s, send, settle
+        self._urgent_steps = urgent_steps
         self._waiting: list[TrainEvent] = []
         self._in_flight: list[Any] = []
         self._sent_at_s = 0.0
         self._round_trip_s = 0.0
+        self._attempt = -1
 
-    def hello(self) -> None:
-        """One answered message, to learn how long a message takes."""
+    def hello(self) -> int:
+        """One answered message, to learn how long a message takes; the attempt that this is."""
         asked_s = self._now_s()
-        self._settle([self._send(self._news(()))])
+        (self._attempt,) = self._settle([self._send(self._news(()))])
         self._round_trip_s = self._now_s() - asked_s
+        return self._attempt
 
     def report(self, event: TrainEvent) -> None:
         self._waiting.append(event)
         is_due = self._now_s() - self._sent_at_s >= SEND_EVERY_S
-        if is_due or not isinstance(event, TrainStep) or event.step == 0:
+        if is_due or not isinstance(event, TrainStep) or self._is_urgent(event):
             self._flush()
+
+    def _is_urgent(self, step: TrainStep) -> bool:
+        """What a checkpoint holds must be known however the process ends, and a fault that is to
+        strike at this step waits for it."""
+        return step.step == 0 or step.checkpoint_s > 0 or step.step in self._urgent_steps
 
     def close(self, raised: tuple[str, ...] = ()) -> None:
         """Send what is left, and return when all of it has arrived."""
@@ -75,6 +85,7 @@ class Outbox:
             round_trip_s=self._round_trip_s,
             events=tuple(self._waiting),
             raised=raised,
+            attempt=self._attempt,
         )
 
 
@@ -96,8 +107,9 @@ def rank_main(config: dict[str, Any]) -> None:
         lambda: clock.monotonic_s() - entered_s,
         send=lambda news: coach.post.remote(news),
         settle=ray.get,
+        urgent_steps=config["urgent_steps"],
     )
-    outbox.hello()
+    attempt = outbox.hello()
     rank = TrainRank(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
@@ -107,6 +119,7 @@ def rank_main(config: dict[str, Any]) -> None:
         report=outbox.report,
         from_rank_zero=broadcast_from_rank_zero,
         device=(lambda: "cpu") if config["backend"] == "gloo" else _own_cuda_device,
+        attempt=attempt,
     )
     try:
         module, _, function = config["loop"].partition(":")

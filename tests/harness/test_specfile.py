@@ -229,8 +229,8 @@ def test_unknown_keys_are_refused_at_every_depth() -> None:
                 walk(inner, f"{path}.{i}")
 
     walk(mapping, "")
-    # The spec, workload and model, traffic and its three parts, two asks, deadlines.
-    assert len(places) == 10
+    # The spec, workload and model, traffic and its three parts, two asks, deadlines, restarts.
+    assert len(places) == 11
     for path, inside in places:
         inside["zzz"] = 1
         with pytest.raises(SpecError) as caught:

@@ -27,9 +27,12 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from harness.errors import DeadlineExceeded, EngineDied, NodeLost
+from harness.errors import DeadlineExceeded, DeploymentError, EngineDied, NodeLost
+from harness.faults import Fault, Restarts
 from harness.on_ray.train_actor import RayTrainingRun, start_training
+from harness.on_ray.train_coach import Care
 from results.clock import SystemClock
+from results.goodput import Part
 from results.samples import StepSamples
 from workloads.base import Device, Running, TrainLaunch
 from workloads.params import TorchWorkload
@@ -91,6 +94,36 @@ def peers_break_first(config, rank):
         peer = socket.create_connection((host, int(port)))
         _steps({"num_steps": 1}, rank)
         time.sleep(3600)
+
+
+def resumes(config, rank):
+    """Adds up step numbers, and saves the sum every five steps; no torch."""
+    import json
+    from pathlib import Path
+
+    _begin(config, rank)
+    saved = Path(config["checkpoint"])
+    first, total = 0, 0
+    if rank.attempt > 0 and saved.exists():
+        asked = rank.now_s()
+        first, total = json.loads(saved.read_text())
+        time.sleep(0.05)
+        rank.report(TrainFacts({"checkpoint_restore_s": (rank.now_s() - asked,)}))
+    for step in range(first, config["num_steps"]):
+        started = rank.now_s()
+        rank.from_rank_zero("all are here")  # as a collective: without its peer no rank goes on
+        time.sleep(0.05)
+        total += step
+        ended = rank.now_s()
+        if rank.rank == 0 and (step + 1) % 5 == 0:
+            draft = saved.with_suffix(".draft")
+            draft.write_text(json.dumps([step + 1, total]))
+            draft.replace(saved)
+        took = rank.now_s() - ended
+        rank.report(
+            TrainStep(step, started, ended - started, 0.0, 1, float(total), -1, False,
+                      checkpoint_s=took if (step + 1) % 5 == 0 else 0.0)
+        )
 
 
 def never_steps(config, rank):
@@ -156,23 +189,26 @@ def held(cluster: Cluster) -> Iterator[Held]:
         yield held
 
 
-def launch_of(loop: str, num_steps: int = 100_000) -> TrainLaunch:
+def launch_of(loop: str, num_steps: int = 100_000, **config: Any) -> TrainLaunch:
     return TrainLaunch(
         train_loop=f"loops_of_this_test:{loop}",
-        config={"num_steps": num_steps},
+        config={"num_steps": num_steps, **config},
         num_workers=2,
         cpus_per_worker=1.0,
         backend="gloo",
     )
 
 
-def started(launch: TrainLaunch, held: Held, deadline_s: float = START_S) -> Any:
+def started(
+    launch: TrainLaunch, held: Held, deadline_s: float = START_S, care: Care | None = None
+) -> Any:
     return start_training(
         launch,
         held,
         clock=CLOCK,
         deadline_s=deadline_s,
         announce=lambda *_: None,
+        care=care,
     )
 
 
@@ -404,6 +440,125 @@ class TestEndings:
         ):
             pytest.fail("it was interrupted before its first step")
         assert wait_until(lambda: not train_workers())
+
+
+# --- starting again ------------------------------------------------------------------------------
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+class TestStartingAgain:
+    def test_a_killed_worker_is_replaced_and_the_job_goes_on_from_its_checkpoint(
+        self, held: Held, tmp_path: Path
+    ) -> None:
+        launch = launch_of("resumes", 24, checkpoint=str(tmp_path / "saved"))
+        care = Care(
+            restarts=Restarts(max_restarts=1),
+            faults=(Fault(kind="kill_worker", at_step=7, rank=1),),
+        )
+        with started(launch, held, care=care) as run:
+            before = pids(run)
+            samples = run.wait(quietly)
+            after = pids(run)
+        assert before != after
+        assert all_gone((*before, *after))
+        # The sum of 0 … 23 is right only if no step was left out and none counted twice.
+        assert samples.loss[samples.step == 23].tolist() == [276.0, 276.0]
+        again = samples.attempt == 1
+        first = int(samples.step[again].min())
+        assert first in (5, 10)  # the last checkpoint before the blow fell
+        assert samples.step[again].tolist() == [s for s in range(first, 24) for _ in range(2)]
+        assert samples.step[~again].max() >= 7
+        assert samples.start_s[again].min() > samples.start_s[~again].max()
+
+        goodput = run.goodput()
+        assert goodput is not None
+        assert sum(goodput.seconds.values()) == pytest.approx(goodput.wall_s)
+        assert (goodput.num_restarts, goodput.num_steps_kept) == (1, 24)
+        lost = len(set(samples.step[~again].tolist()) - set(range(first)))
+        assert goodput.num_steps_lost == lost
+        assert goodput.seconds[Part.WASTED_PROGRESS] >= lost * 0.05
+        assert goodput.seconds[Part.CHECKPOINT_RESTORE] >= 0.05
+        assert 24 * 0.05 <= goodput.seconds[Part.PRODUCTIVE] < goodput.wall_s
+        (recovery_s,) = goodput.recoveries_s
+        assert 0.05 < recovery_s < 60.0
+        one, two = run.attempts()
+        assert one["struck_by"] == ["kill_worker@step=7,rank=1"]
+        assert one["cause"] == "worker_died"
+        assert (two["first_step"], two["last_step"], two["cause"]) == (first, 23, "")
+        assert recovery_s == pytest.approx(two["first_step_at_s"] - one["struck_at_s"], abs=1.0)
+
+    def test_after_the_last_restart_the_failure_is_told(self, held: Held, tmp_path: Path) -> None:
+        launch = launch_of("resumes", 400, checkpoint=str(tmp_path / "saved"))
+        care = Care(
+            restarts=Restarts(max_restarts=1),
+            faults=(Fault(kind="kill_worker", at_step=2), Fault(kind="kill_worker", at_step=9)),
+        )
+        with (
+            pytest.raises(EngineDied, match="process of rank 0 died") as caught,
+            started(launch, held, care=care) as run,
+        ):
+            run.wait(quietly)
+        assert any("attempt 0 was struck by kill_worker@step=2" in x for x in caught.value.log_tail)
+        assert run.goodput() is None
+        assert all_gone(pids(run))
+
+    def test_a_loop_that_raises_is_not_started_again(self, held: Held) -> None:
+        with (
+            pytest.raises(EngineDied, match="rank 1 raised ValueError"),
+            started(
+                launch_of("rank_one_raises"), held, care=Care(restarts=Restarts(max_restarts=3))
+            ) as run,
+        ):
+            run.wait(quietly)
+        assert len(run.attempts()) == 1
+
+    def test_a_lost_node_is_gone_on_without(self, cluster: Cluster, tmp_path: Path) -> None:
+        victim = cluster.add_node(
+            num_cpus=1, resources={"victim": 1}, object_store_memory=100 * 2**20
+        )
+        safe = cluster.add_node(num_cpus=1, resources={"safe": 1}, object_store_memory=100 * 2**20)
+        care = Care(
+            restarts=Restarts(max_restarts=1, min_workers=1),
+            faults=(Fault(kind="kill_node", at_step=6, rank=1),),
+        )
+        launch = launch_of("resumes", 60, checkpoint=str(tmp_path / "saved"))
+        try:
+            with (
+                held_bundles([{"CPU": 1, "safe": 1}, {"CPU": 1, "victim": 1}]) as held,
+                started(launch, held, care=care) as run,
+            ):
+                struck = run.processes[1][0]
+                samples = run.wait(quietly)
+            first, second = run.attempts()
+            assert struck == victim.node_id
+            assert struck in first["message"]
+            assert (first["cause"], first["num_workers"]) == ("node_lost", 2)
+            assert second["num_workers"] == 1
+            assert second["first_step"] % 5 == 0
+            assert samples.loss[samples.step == 59].tolist() == [1770.0]
+            assert set(samples.rank[samples.attempt == 1].tolist()) == {0}
+            goodput = run.goodput()
+            assert goodput is not None
+            assert goodput.num_restarts == 1
+            assert sum(goodput.seconds.values()) == pytest.approx(goodput.wall_s)
+        finally:
+            cluster.remove_node(victim, allow_graceful=False)
+            cluster.remove_node(safe)
+
+    def test_the_drivers_own_node_is_not_struck(self, cluster: Cluster) -> None:
+        class Here:
+            bundle_node_ids = (ray.get_runtime_context().get_node_id(),)
+
+            class placement_group:  # noqa: N801
+                bundle_specs: tuple[dict[str, float], ...] = ({"CPU": 2.0},)
+
+        care = Care(faults=(Fault(kind="preempt_pool", at_s=1.0),))
+        with (
+            pytest.raises(DeploymentError, match=r"preempt_pool@s=1 would strike the node"),
+            started(launch_of("steps"), Here(), care=care),  # type: ignore[arg-type]
+        ):
+            pytest.fail("it would end itself")
 
 
 @pytest.mark.ray

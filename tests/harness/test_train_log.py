@@ -9,7 +9,8 @@ import pytest
 from harness.errors import DeploymentError
 from harness.on_ray.train_actor import resources_per_worker, spread_over_bundles
 from harness.on_ray.train_log import TrainLog
-from harness.on_ray.train_news import RankNews, last_line
+from harness.on_ray.train_news import AttemptBegan, AttemptEnded, RankNews, Struck, last_line
+from results.goodput import Part
 from workloads.base import TrainEvent, TrainFacts, TrainLaunch, TrainPhase, TrainStep
 
 
@@ -125,3 +126,56 @@ def test_only_nccl_takes_a_gpu_of_its_bundle(backend: str, taken: dict[str, floa
         train_loop="a:b", config={}, num_workers=2, cpus_per_worker=2.0, backend=backend
     )
     assert resources_per_worker(launch) == taken
+
+
+def restarted_log() -> TrainLog:
+    """Two ranks; four steps, struck in the fifth; two come back eight seconds later at step 2."""
+    log = TrainLog(2, zero_s=100.0)
+    log.add([AttemptBegan(0, 2)], arrived_at_s=101.0)
+    for rank in (0, 1):
+        said = [TrainFacts({"num_steps": 4, "checkpoint_restore_s": (9.0,)})] if rank else []
+        steps = [step(number) for number in range(4)]
+        log.add([news(rank, 4.0, *steps, *said)._replace(attempt=0)], arrived_at_s=110.0)
+    log.add([Struck(0, "kill_worker@step=3,rank=1")], arrived_at_s=110.2)
+    log.add([AttemptEnded(0, "worker_died", "rank 1 died")], arrived_at_s=110.7)
+    log.add([AttemptBegan(1, 2)], arrived_at_s=112.0)
+    for rank in (0, 1):
+        events = [
+            TrainFacts({"num_steps": 4, "checkpoint_restore_s": (0.5,)}),
+            *(step(number) for number in (2, 3)),
+        ]
+        log.add([news(rank, 4.0, *events)._replace(attempt=1)], arrived_at_s=118.0)
+    log.end("", "", 119.0)
+    return log
+
+
+def test_an_attempt_after_a_failure() -> None:
+    log = restarted_log()
+    assert (log.num_restarts, log.num_steps_done, log.incomplete()) == (1, 4, "")
+    samples = log.samples()
+    assert samples.step.tolist() == [0, 0, 1, 1, *[2] * 4, *[3] * 4]
+    assert samples.attempt.tolist() == [0] * 4 + [0, 1] * 4
+    # Both loops say that step 2 began 2 s after they were entered, at 106 s and at 114 s.
+    assert samples.start_s[samples.step == 2].tolist() == [2.0, 10.0, 2.0, 10.0]
+
+
+def test_where_the_time_of_a_failure_went() -> None:
+    got = restarted_log().goodput(19.0)
+    assert sum(got.seconds.values()) == pytest.approx(19.0)
+    assert (got.num_restarts, got.num_steps_kept, got.num_steps_lost) == (1, 4, 2)
+    assert got.seconds[Part.STARTUP] == pytest.approx(6.0)
+    # A restore told after the steps is a trial, and no part of the way to the first of them.
+    assert got.seconds[Part.CHECKPOINT_RESTORE] == pytest.approx(0.5)
+    # Steps 2 and 3, the half second between them aside, and 0.7 s of step 4 until the blow.
+    assert got.seconds[Part.WASTED_PROGRESS] == pytest.approx(0.5 + 0.5 + 0.7)
+    assert got.recoveries_s == pytest.approx((116.5 - 110.2,))
+    first, second = restarted_log().attempts_told()
+    assert (first["cause"], first["struck_by"]) == ("worker_died", ["kill_worker@step=3,rank=1"])
+    assert (second["first_step"], second["ended_at_s"], second["cause"]) == (2, 19.0, "")
+
+
+def test_a_last_attempt_that_stops_short_is_incomplete() -> None:
+    log = restarted_log()
+    log.add([AttemptBegan(2, 1)], arrived_at_s=120.0)
+    log.add([news(0, 4.0, step(2))._replace(attempt=2)], arrived_at_s=124.0)
+    assert log.incomplete() == "rank 0 reported 1 of 2 steps"
