@@ -8,7 +8,7 @@ import altair as alt
 
 from reports.model import Mark, Plot
 from reports.plots import INK, SERIES, finish, plain_axis, rows_of, summary
-from results.goodput import Part
+from reports.plots_goodput import goodput_bar
 from results.simulated_training import Range, ScalePredicted
 from results.units import format_interval, format_value
 
@@ -16,14 +16,6 @@ _HEIGHT = 260
 _SIMULATED, _PUBLISHED = "simulated", "published"
 _RANGES = "The band is where 90 % of the seeds fall."
 _SHARE_AXIS = "format(datum.value, '.0%')"
-_COLOURS = {
-    Part.PRODUCTIVE: "var(--good)",
-    Part.CHECKPOINT_SAVE: SERIES[0],
-    Part.CHECKPOINT_RESTORE: SERIES[4],
-    Part.WASTED_PROGRESS: SERIES[1],
-    Part.RECOVERY: SERIES[3],
-    Part.HARDWARE_WAIT: "var(--bad)",
-}
 
 
 def efficiency_plot(p: ScalePredicted, key: str) -> Plot | None:
@@ -113,63 +105,13 @@ def _dots(p: ScalePredicted, x: alt.X, y: alt.Y) -> alt.Chart:
 
 
 def goodput_plot(p: ScalePredicted, key: str) -> Plot | None:
-    """The wall time as one bar, its parts in order."""
-    parts = [part for part in Part if p.parts[part].value > 0]
-    if not parts:
-        return None
-    names = [_name(part) for part in parts]
-    ends, reached = [], 0.0
-    for part in parts:
-        ends.append((reached, reached + p.parts[part].value))
-        reached = ends[-1][1]
-    table = rows_of(
-        {
-            "part": names,
-            "start": [a for a, _ in ends],
-            "end": [b for _, b in ends],
-            "shown": [_words(p.parts[part]) for part in parts],
-        }
-    )
-    colours = [_COLOURS.get(part, "var(--muted)") for part in parts]
-    bars = table.mark_bar(height=40, yOffset=-8).encode(
-        x=alt.X(
-            "start:Q",
-            scale=alt.Scale(domain=[0, 1], nice=False),
-            axis=plain_axis(f"share of {p.days:g} days", labelExpr=_SHARE_AXIS),
-        ),
-        x2="end:Q",
-        color=alt.Color("part:N", scale=alt.Scale(domain=names, range=colours), legend=None),
-        tooltip=[alt.Tooltip("part:N"), alt.Tooltip("shown:N", title="share")],
-    )
-    return Plot(
-        key=key,
+    """The wall time as one bar, its parts in order: means over the seeds."""
+    return goodput_bar(
+        {part: found.value for part, found in p.parts.items()},
+        {part: _words(found) for part, found in p.parts.items()},
         title="Where the wall time goes, simulated",
-        spec=finish(alt.layer(bars), height=80),
-        marks=tuple(
-            Mark(
-                name=f"{name}, {format_value(p.parts[part].value, 'ratio')}",
-                color=c,
-                shape="square",
-            )
-            for name, part, c in zip(names, parts, colours, strict=True)
-        ),
-        wide=True,
-        description=f"Of {p.days:g} simulated days "
-        + ", ".join(f"{format_value(p.parts[part].value, 'ratio')} {_name(part)}" for part in parts)
-        + ".",
-        note="Means over the seeds; they add up to the whole.",
-        summary=summary(
-            "Parts of the wall time",
-            ("part", "share", "90 % of seeds"),
-            [
-                (
-                    _name(part),
-                    format_value(p.parts[part].value, "ratio"),
-                    format_interval(p.parts[part].low, p.parts[part].high, "ratio"),
-                )
-                for part in parts
-            ],
-        ),
+        whole=f"{p.days:g} days",
+        key=key,
     )
 
 
@@ -253,10 +195,6 @@ def _interval_spec(p: ScalePredicted) -> dict[str, Any]:
         ),
     ]
     return finish(alt.layer(*layers), height=_HEIGHT)
-
-
-def _name(part: Part) -> str:
-    return part.value.replace("_", " ")
 
 
 def _value(found: Range) -> float:

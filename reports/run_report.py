@@ -19,6 +19,7 @@ from reports.facts import (
     provenance,
     slo_tables,
 )
+from reports.goodput_section import goodput_section
 from reports.model import (
     Block,
     Doubts,
@@ -139,6 +140,7 @@ def _run_sections(
         server_section(_telemetry(record, table), requests, prefix, points),
         client_section(record, prefix),
         _training(steps, prefix, points),
+        goodput_section(record, prefix),
         Section(
             key=f"{prefix}measurements",
             heading="Measurements",

@@ -21,21 +21,13 @@ from reports.model import (
     Section,
     Table,
 )
+from reports.plots_goodput import MEANINGS, part_name
 from reports.plots_simulated import efficiency_plot, goodput_plot, interval_plot
 from reports.sweep_words import percent
 from results.goodput import Part
 from results.record import Doubt
 from results.simulated_training import RANGE_SHARE, Range, ScalePredicted
 from results.units import format_interval, format_value
-
-_MEANINGS = {
-    Part.PRODUCTIVE: "steps whose result was kept",
-    Part.CHECKPOINT_SAVE: "the training stands while a checkpoint is written",
-    Part.CHECKPOINT_RESTORE: "reading the checkpoint back after a failure",
-    Part.WASTED_PROGRESS: "work since the last checkpoint, done again",
-    Part.RECOVERY: "noticing the failure, starting the processes, compiling",
-    Part.HARDWARE_WAIT: "no spare stands by: waiting for a repair",
-}
 
 
 def simulated_sentence(p: ScalePredicted) -> str:
@@ -154,9 +146,9 @@ def _parts(p: ScalePredicted) -> Table:
         columns=(Column(name="part"), Column(name="share", numeric=True), Column(name="what")),
         rows=tuple(
             (
-                Cell(text=part.value.replace("_", " ")),
+                Cell(text=part_name(part)),
                 _cell(p.parts[part]),
-                Cell(text=_MEANINGS.get(part, "")),
+                Cell(text=MEANINGS[part]),
             )
             for part in Part
             if p.parts[part].value > 0

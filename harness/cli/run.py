@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +27,12 @@ from harness.cli.report import write_report
 from harness.cli.session import deployer, price_table
 from harness.cli.tables import run_tables
 from harness.errors import SpecError
+from harness.faults import parse_fault
 from harness.progress import Progress
 from harness.runner import RunContext, run_spec
 from harness.settings import read_settings
 from harness.spec import RunSpec
+from harness.spec_checks import require_valid
 from harness.specfile import read_specs
 from results.clock import SystemClock
 from results.errors import InvalidStopRule, UnknownMetric
@@ -53,6 +56,15 @@ def run(
             help="Repeat until the runs agree so well, at most num_repeats times: 'ttft_p99 ±5%'.",
         ),
     ] = "",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="WHAT@WHEN",
+            help="Strike a training: kill_worker@step=10,rank=1, kill_node@s=30, preempt_pool@s=9. "
+            "May be repeated; restarts.max_restarts says how often it starts again.",
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -65,7 +77,7 @@ def run(
     `windtunnel run examples/endpoint.yaml --set num_repeats=10 --until 'ttft_p50 ±5%'`
     """
     with told():
-        specs = read_specs(str(spec), override or [])
+        specs = _struck(read_specs(str(spec), override or []), fault or [])
         rules = _rules(until, specs)
         kept = store_of(store)
         kept.prepare()
@@ -87,6 +99,17 @@ def run(
         page = write_report(records, kept, command=_command(spec, override)) if report else None
         _print(records, page, as_json)
     raise typer.Exit(exit_code(records))
+
+
+def _struck(specs: Sequence[RunSpec], faults: Sequence[str]) -> Sequence[RunSpec]:
+    """The specs with these faults added to their own. Raises SpecError."""
+    added = tuple(parse_fault(text) for text in faults)
+    if not added:
+        return specs
+    struck = [replace(spec, faults=(*spec.faults, *added)) for spec in specs]
+    for spec in struck:
+        require_valid(spec)
+    return struck
 
 
 def _rules(until: str, specs: Sequence[RunSpec]) -> tuple[StopRule, ...]:

@@ -8,8 +8,9 @@ import pytest
 
 from harness.errors import SpecError
 from harness.faults import Fault, Restarts, parse_fault
+from harness.on_ray.train_coach import Care, TrainCoach
 from harness.on_ray.train_faults import FaultSchedule, aimed, kill_this_node, kill_this_process
-from harness.on_ray.train_news import RankNews
+from harness.on_ray.train_news import AttemptEnded, Ending, RankNews
 from harness.plan import workload_hash
 from harness.spec import RunSpec
 from harness.spec_checks import check_spec
@@ -112,3 +113,42 @@ def test_where_a_blow_falls() -> None:
     assert aimed(pool, workers, nodes) == [("w0", kill_this_node), ("w2", kill_this_node)]
     late = Fault(kind="kill_worker", at_step=1, rank=2)
     assert aimed(late, workers[:1], nodes[:1]) == [("w0", kill_this_process)]
+
+
+def test_a_job_is_started_again_as_often_as_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coach alone, without Ray: what is asked of it when Ray Train has seen a failure."""
+    coach = TrainCoach()
+    coach._care = Care(restarts=Restarts(max_restarts=2))
+    ends = iter(["worker_died", "node_lost", "worker_died"])
+    monkeypatch.setattr(coach, "_explain", lambda error: Ending(next(ends), "gone"))
+    answers = []
+    for workers in (2, 2, 2):
+        coach._remember(["worker"] * workers, ("node",) * workers)
+        answers.append(coach._start_again(RuntimeError()))
+    assert answers == [True, True, False]
+    told = [(type(n).__name__, n.attempt) for n in coach.read(0, 0.0).news]
+    assert told == [
+        ("AttemptBegan", 0),
+        ("AttemptEnded", 0),
+        ("AttemptBegan", 1),
+        ("AttemptEnded", 1),
+        ("AttemptBegan", 2),
+    ]
+
+
+def test_a_change_of_size_is_no_failure() -> None:
+    coach = TrainCoach()
+    coach._remember(["w"], ("n",))
+    coach._remember(["w", "w"], ("n", "m"))
+    ended = next(n for n in coach.read(0, 0.0).news if isinstance(n, AttemptEnded))
+    assert (ended.cause, ended.message) == ("resized", "now 2 workers")
+
+
+@pytest.mark.parametrize("error", ["raised", "controller", "nan_loss"])
+def test_what_would_only_happen_again_is_not_started_again(
+    error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coach = TrainCoach()
+    coach._care = Care(restarts=Restarts(max_restarts=9))
+    monkeypatch.setattr(coach, "_explain", lambda _: Ending(error, "again and again"))
+    assert not coach._start_again(RuntimeError())

@@ -246,6 +246,10 @@ def _cmdline(process: psutil.Process) -> list[str]:
         return []
 
 
+# What a loop raises it would raise again: such a job is not started again, however patient one is.
+PATIENT = Care(restarts=Restarts(max_restarts=3))
+
+
 def quietly(done: int, total: int, elapsed_s: float) -> None: ...
 
 
@@ -371,7 +375,7 @@ class TestEndings:
     def test_a_rank_that_raises(self, held: Held) -> None:
         with (
             pytest.raises(EngineDied, match="rank 1 raised ValueError: the loss is not") as caught,
-            started(launch_of("rank_one_raises"), held) as run,
+            started(launch_of("rank_one_raises"), held, care=PATIENT) as run,
         ):
             assert len(pids(run)) == 2
             run.wait(quietly)
@@ -487,31 +491,6 @@ class TestStartingAgain:
         assert one["cause"] == "worker_died"
         assert (two["first_step"], two["last_step"], two["cause"]) == (first, 23, "")
         assert recovery_s == pytest.approx(two["first_step_at_s"] - one["struck_at_s"], abs=1.0)
-
-    def test_after_the_last_restart_the_failure_is_told(self, held: Held, tmp_path: Path) -> None:
-        launch = launch_of("resumes", 400, checkpoint=str(tmp_path / "saved"))
-        care = Care(
-            restarts=Restarts(max_restarts=1),
-            faults=(Fault(kind="kill_worker", at_step=2), Fault(kind="kill_worker", at_step=9)),
-        )
-        with (
-            pytest.raises(EngineDied, match="process of rank 0 died") as caught,
-            started(launch, held, care=care) as run,
-        ):
-            run.wait(quietly)
-        assert any("attempt 0 was struck by kill_worker@step=2" in x for x in caught.value.log_tail)
-        assert run.goodput() is None
-        assert all_gone(pids(run))
-
-    def test_a_loop_that_raises_is_not_started_again(self, held: Held) -> None:
-        with (
-            pytest.raises(EngineDied, match="rank 1 raised ValueError"),
-            started(
-                launch_of("rank_one_raises"), held, care=Care(restarts=Restarts(max_restarts=3))
-            ) as run,
-        ):
-            run.wait(quietly)
-        assert len(run.attempts()) == 1
 
     def test_a_lost_node_is_gone_on_without(self, cluster: Cluster, tmp_path: Path) -> None:
         victim = cluster.add_node(
