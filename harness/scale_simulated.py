@@ -25,6 +25,7 @@ from workloads.simulated.training.presets import preset
 SCHEMA = "windtunnel.scale-simulated/1"
 DEFAULT_PRESET = "maxtext-v5e-16b"
 WORKLOAD = "simulated-training"
+_LINK_METRICS = ("alpha_s", "beta_s_per_byte")
 BEYOND = 4.0  # times the largest size seen: further out is said to be far
 
 
@@ -112,13 +113,11 @@ def _calibrated(setup: Setup, records: Sequence[RunRecord]) -> Setup:
     """The step of a training record, the outer network of a collectives record."""
     step, sources = setup.step, []
     for record in records:
-        step_s = _value(record, "step_time_s", "mean")
-        alpha_s = _value(record, "collective_alpha_s", "value")
-        beta_s_per_byte = _value(record, "collective_beta_s_per_byte", "value")
-        if step_s is None and (alpha_s is None or beta_s_per_byte is None):
+        step_s, link = _value(record, "step_time_s", "mean"), _link(record)
+        if step_s is None and link is None:
             raise SpecError(
                 f"--calibrate {record.run_id}: has neither a mean step_time_s (a training's "
-                "record) nor α and β (a record of windtunnel collectives)"
+                "record) nor α and β of an all-reduce (a record of windtunnel collectives)"
             )
         if step_s is not None:
             share = _value(record, "communication_share", "value")
@@ -128,9 +127,12 @@ def _calibrated(setup: Setup, records: Sequence[RunRecord]) -> Setup:
                 step = replace(step, gradient_bytes=4.0 * float(num_parameters))
             without = "without its communication" if share is not None else "communication and all"
             sources.append(f"step time of {record.run_id} ({record.evidence.value}), {without}")
-        if alpha_s is not None and beta_s_per_byte is not None:
-            step = replace(step, outer=Link(alpha_s=alpha_s, beta_s_per_byte=beta_s_per_byte))
-            sources.append(f"α and β of {record.run_id} ({record.evidence.value})")
+        if link is not None:
+            step = replace(step, outer=link)
+            sources.append(
+                f"α {link.alpha_s:.3g} s and β {link.beta_s_per_byte:.3g} s/byte of "
+                f"{record.run_id} ({record.evidence.value})"
+            )
     return replace(
         setup,
         name=f"{setup.name}, calibrated",
@@ -145,6 +147,20 @@ def _value(record: RunRecord, metric: str, statistic: str) -> float | None:
         if (m.metric, m.statistic, m.group) == (metric, statistic, ""):
             return m.value
     return None
+
+
+def _link(record: RunRecord) -> Link | None:
+    """α and β of the all-reduce over the most ranks, whose group is ``all_reduce/8 ranks``."""
+    found: dict[int, dict[str, float]] = {}
+    for m in record.measurements:
+        collective, _, ranks = m.group.partition("/")
+        if collective == "all_reduce" and m.metric in _LINK_METRICS and m.value is not None:
+            found.setdefault(int(ranks.split()[0]), {})[m.metric] = m.value
+    whole = [ranks for ranks, values in found.items() if len(values) == len(_LINK_METRICS)]
+    if not whole:
+        return None
+    alpha_s, beta_s_per_byte = (found[max(whole)][name] for name in _LINK_METRICS)
+    return Link(alpha_s=alpha_s, beta_s_per_byte=beta_s_per_byte)
 
 
 def warnings_of(predicted: ScalePredicted) -> tuple[Doubt, ...]:

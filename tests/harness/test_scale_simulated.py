@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -15,6 +16,7 @@ from harness.errors import SpecError
 from harness.scale_simulated import SimulatedAsk, record_of, setup_of
 from results.clock import SystemClock
 from results.codec import dumps_record, loads_record
+from results.collective_time import Link
 from results.measurement import Measurement
 from results.record import Evidence, RunRecord
 from results.store_files import FileStore
@@ -92,6 +94,27 @@ def test_a_trainings_record_gives_the_step() -> None:
     assert setup.step.compute_s == pytest.approx(1.5)
     assert setup.step.gradient_bytes == pytest.approx(4e9)
     assert "R1" in setup.sources[0]
+
+
+def test_a_collectives_record_gives_the_outer_network() -> None:
+    """Of the all-reduce over the most ranks; other collectives and other ranks are left alone."""
+    said = [
+        ("alpha_s", "all_reduce/2 ranks", 1e-3),
+        ("beta_s_per_byte", "all_reduce/2 ranks", 1e-9),
+        ("alpha_s", "all_reduce/4 ranks", 2e-3),
+        ("beta_s_per_byte", "all_reduce/4 ranks", 3e-9),
+        ("alpha_s", "all_gather/8 ranks", 9.0),
+        ("alpha_s", "all_reduce/8 ranks", None),
+        ("beta_s_per_byte", "all_reduce/8 ranks", 9.0),
+    ]
+    measurements = [
+        SimpleNamespace(metric=metric, group=group, value=number, statistic="value")
+        for metric, group, number in said
+    ]
+    record = replace(record_with("R4"), measurements=measurements)  # type: ignore[arg-type]
+    setup = setup_of(SimulatedAsk(algorithm="tree"), [record])
+    assert setup.step.outer == Link(alpha_s=2e-3, beta_s_per_byte=3e-9)
+    assert setup.step.algorithm == "tree"
 
 
 def test_a_record_that_says_nothing_is_refused() -> None:
