@@ -46,6 +46,7 @@ from reports.wording import (
     run_labels,
     sentence,
 )
+from results.goodput import kept
 from results.measure import request_metrics
 from results.record import Failed, RunRecord
 from results.samples import FloatColumn, RequestSamples, StepSamples
@@ -166,7 +167,7 @@ def _samples(
     requests, steps = table(record, "requests"), table(record, "steps")
     return (
         RequestSamples.from_table(requests) if requests is not None and requests.num_rows else None,
-        StepSamples.from_table(steps) if steps is not None and steps.num_rows else None,
+        kept(StepSamples.from_table(steps)) if steps is not None and steps.num_rows else None,
     )
 
 
