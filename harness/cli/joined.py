@@ -32,7 +32,11 @@ def joined(
         taken, left = (theirs, ours) if given[flag] else (ours, theirs)
         with told():
             word = f"--{flag}"
-            _refuse(given, parameters, left.keys() - taken.keys() - {flag}, word, given[flag])
+            foreign = {
+                name: name.upper() if name in required else f"--{name.replace('_', '-')}"
+                for name in sorted(left.keys() - taken.keys() - {flag})
+            }
+            _refuse(given, parameters, foreign, word, given[flag])
             missing = [n for n in required if n in taken and given[n] is None]
             if missing:
                 raise SpecError(f"{missing[0].upper()} is missing: name it, or say {word}")
@@ -61,12 +65,12 @@ def _optional(parameter: inspect.Parameter) -> inspect.Parameter:
 def _refuse(
     given: Mapping[str, Any],
     parameters: Mapping[str, inspect.Parameter],
-    foreign: set[str],
+    foreign: Mapping[str, str],
     word: str,
     simulating: bool,
 ) -> None:
-    for name in sorted(foreign):
+    """``foreign``: the options of the way not taken, with what a person calls each."""
+    for name, called in foreign.items():
         if given[name] != parameters[name].default:
-            option = name.replace("_", "-")
             goes = f"does not go with {word}" if simulating else f"goes with {word} alone"
-            raise SpecError(f"{option} {goes}; leave one of the two out")
+            raise SpecError(f"{called} {goes}; leave one of the two out")

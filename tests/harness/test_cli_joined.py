@@ -53,9 +53,9 @@ def test_with_the_flag_it_simulates() -> None:
     ("words", "said"),
     [
         ([], "SPEC is missing: name it, or say --simulate"),
-        (["spec.yaml", "--chips", "8"], "chips goes with --simulate alone"),
-        (["spec.yaml", "--simulate"], "spec does not go with --simulate"),
-        (["--simulate", "--workers", "8"], "workers does not go with --simulate"),
+        (["spec.yaml", "--chips", "8"], "--chips goes with --simulate alone"),
+        (["spec.yaml", "--simulate"], "SPEC does not go with --simulate"),
+        (["--simulate", "--workers", "8"], "--workers does not go with --simulate"),
     ],
 )
 def test_what_does_not_go_together(words: list[str], said: str) -> None:
