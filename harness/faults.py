@@ -62,6 +62,16 @@ def fault_problems(fault: Fault, num_workers: int) -> Iterator[tuple[str, str]]:
         yield "rank", f"is {fault.rank}; there are ranks 0 to {num_workers - 1}"
 
 
+def restart_problems(restarts: Restarts, num_workers: int) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong with it)."""
+    if restarts.max_restarts < 0:
+        yield "max_restarts", f"is {restarts.max_restarts}; it must be ≥ 0"
+    if not 0 <= restarts.min_workers <= num_workers:
+        yield "min_workers", f"is {restarts.min_workers}; accepted: 0 to {num_workers}"
+    if not restarts.resize_check_s > 0:
+        yield "resize_check_s", f"is {restarts.resize_check_s:g}; it must be above 0"
+
+
 def parse_fault(text: str) -> Fault:
     """``kill_worker@step=10,rank=1``, ``preempt_pool@s=30``. Raises SpecError."""
     kind, at, rest = text.partition("@")

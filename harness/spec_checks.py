@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from harness.faults import Restarts, fault_problems
+from harness.faults import Restarts, fault_problems, restart_problems
 from harness.pools import CPU
 from harness.spec import Hardware, RunSpec
 from harness.spec_errors import Path, Problem, found, listed, refuse, unknown
@@ -99,16 +99,8 @@ def _check_faults(spec: RunSpec) -> Wrong:
     for index, fault in enumerate(spec.faults):
         for key, message in fault_problems(fault, num_workers):
             yield Problem(path=("faults", index, key), message=message)
-    path: Path = ("restarts",)
-    yield from _numbers(
-        spec.restarts,
-        path,
-        max_restarts=_at_least(0),
-        min_workers=_at_least(0),
-        resize_check_s=_above_0,
-    )
-    if spec.restarts.min_workers > num_workers:
-        yield _wrong((*path, "min_workers"), spec.restarts.min_workers, f"0 to {num_workers}")
+    for key, message in restart_problems(spec.restarts, num_workers):
+        yield Problem(path=("restarts", key), message=message)
 
 
 def _check_hardware(spec: RunSpec) -> Wrong:
