@@ -25,7 +25,7 @@ COMMANDS = {
     "capacity": "capacity:capacity",
     "sweep": "sweep:sweep",
     "tune": "tune:tune",
-    "scale": "scale:scale",
+    "scale": "scale_door:scale",
     "report": "report:report",
     "selftest": "selftest:selftest",
     "import": "interop:import_",
