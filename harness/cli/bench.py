@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.bench.ask import Ask, Words, ask_of
-from harness.bench.asks import ARRIVAL_KINDS, LENGTH_SHAPES
 from harness.bench.measure import (
     Calibrating,
     Ending,
@@ -20,7 +19,17 @@ from harness.bench.measure import (
 from harness.bench.preflight import Found, look, tell_unlisted
 from harness.cli.exits import Exit, told
 from harness.cli.live import Shown, progress, pulse_words
-from harness.cli.options import Json, Quiet, Store, store_of
+from harness.cli.load_options import (
+    Duration,
+    Keeping,
+    LoadOptions,
+    NumRequests,
+    Out,
+    Sending,
+    Think,
+    with_groups,
+)
+from harness.cli.options import Json, Quiet, store_of
 from harness.cli.output import check_writable, print_json, stderr, stdout, write_document
 from harness.errors import SpecError
 from harness.load.fleet import Pulse
@@ -36,12 +45,10 @@ if TYPE_CHECKING:
     from results.record import RunRecord
 
 _Opt = typer.Option
-Endpoint = Annotated[str, _Opt("--endpoint", metavar="URL", help="Ends where /v1 would follow.")]
-Model = Annotated[
-    str | None, _Opt("--model", metavar="NAME", help="Default: the only one that is served.")
+Stream = Annotated[
+    bool,
+    _Opt("--stream/--no-stream", help="As a stream, or in one piece: then no token has a time."),
 ]
-Api = Annotated[str, _Opt("--api", metavar="completions|chat", help="Which API to send to.")]
-Stream = Annotated[bool, _Opt(help="As a stream, or in one piece: then no token has a time.")]
 Rate = Annotated[
     float | None,
     _Opt("--rate", metavar="R", help="Open loop: requests/s, sent whatever the server does."),
@@ -50,83 +57,30 @@ Concurrency = Annotated[
     int | None,
     _Opt("--concurrency", metavar="N", help="Closed loop: N users that wait for their answers."),
 ]
-Think = Annotated[float, _Opt("--think-time", metavar="S", help="Of a user, between answers.")]
-Arrival = Annotated[str, _Opt("--arrival", metavar="KIND", help=f"One of {ARRIVAL_KINDS}.")]
-Burstiness = Annotated[
-    float, _Opt("--burstiness", metavar="B", help="Of gamma arrivals: below 1 in bursts.")
-]
-Duration = Annotated[
-    float | None,
-    _Opt("--duration", metavar="S", help="Of the schedule. Default: 30 s, or --num-requests."),
-]
-NumRequests = Annotated[int | None, _Opt("--num-requests", metavar="N", help="At most so many.")]
-Input = Annotated[str, _Opt("--input-tokens", metavar="D", help=f"{LENGTH_SHAPES}.")]
-Output = Annotated[str, _Opt("--output-tokens", metavar="D", help=f"{LENGTH_SHAPES}.")]
-Warmup = Annotated[
-    int, _Opt("--warmup", metavar="N", help="Sent first, one after another; never measured.")
-]
-Timeout = Annotated[float, _Opt("--timeout", metavar="S", help="Of a request.")]
-Seed = Annotated[int, _Opt("--seed", metavar="S", help="Same seed, same arrivals and prompts.")]
-Tokenizer = Annotated[
-    Path | None, _Opt("--tokenizer", metavar="PATH", help="Prompts use its whole vocabulary.")
-]
-Workers = Annotated[
-    int,
-    _Opt(
-        "--workers",
-        metavar="N",
-        help="Processes that send. Default: one thread here, more where calibration asks for them.",
-    ),
-]
-KeyEnv = Annotated[
-    str, _Opt("--api-key-env", metavar="NAME", help="The variable that holds the API key.")
-]
 Slo = Annotated[
     str, _Opt("--slo", metavar="LIMITS", help="ttft_p99=500ms,tpot=50ms, or a preset such as chat.")
 ]
 UntilRule = Annotated[
     str, _Opt("--until", metavar="RULE", help="End when precise enough: 'ttft_p99 ±5%'.")
 ]
-Calibrate = Annotated[
-    bool,
-    _Opt(
-        help="Find this client's ceiling and floor first, against a server of its own: some "
-        "seconds, once a day for each size of request."
-    ),
-]
 Force = Annotated[bool, _Opt("--force", help="Send even above half the client's ceiling.")]
-NoStore = Annotated[bool, _Opt("--no-store", help="Keep no record.")]
-Out = Annotated[
-    Path | None, _Opt("--out", metavar="FILE", help="Write the JSON document to a file as well.")
-]
 
 
+@with_groups
 def bench(
-    endpoint: Endpoint,
-    model: Model = None,
-    api: Api = "completions",
-    stream: Stream = True,
+    *,
     rate: Rate = None,
     concurrency: Concurrency = None,
     think_time: Think = 0.0,
-    arrival: Arrival = "poisson",
-    burstiness: Burstiness = 1.0,
     duration: Duration = None,
     num_requests: NumRequests = None,
-    input_tokens: Input = "64",
-    output_tokens: Output = "64",
-    warmup: Warmup = 2,
-    timeout: Timeout = 120.0,
-    seed: Seed = 0,
-    tokenizer: Tokenizer = None,
-    workers: Workers = 1,
-    api_key_env: KeyEnv = "",
+    load: LoadOptions,
+    stream: Stream = True,
     slo: Slo = "",
     until: UntilRule = "",
-    calibrate: Calibrate = True,
+    sending: Sending,
     force: Force = False,
-    store: Store = None,
-    no_store: NoStore = False,
+    keeping: Keeping,
     out: Out = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -140,16 +94,12 @@ def bench(
     `windtunnel bench --endpoint URL --concurrency 32 --input-tokens uniform:64:512 --json`
     """
     with told():
-        words = Words(
-            endpoint=endpoint, model=model, api=api, stream=stream, rate=rate,
-            concurrency=concurrency, arrival=arrival, burstiness=burstiness, think=think_time,
-            duration=duration, num_requests=num_requests, input_tokens=input_tokens,
-            output_tokens=output_tokens, warmup=warmup, timeout=timeout, seed=seed,
-            tokenizer=tokenizer, api_key_env=api_key_env, slo=slo, until=until,
+        words = load.words(
+            stream=stream, rate=rate, concurrency=concurrency, think=think_time,
+            duration=duration, num_requests=num_requests, slo=slo, until=until,
         )  # fmt: skip
-        url = "" if no_store else store or read_settings().store_url
-        code = _bench(words, workers, Calibrating(enabled=calibrate, force=force), url, out,
-                      quiet, as_json)  # fmt: skip
+        calibrating = Calibrating(enabled=sending.calibrate, force=force)
+        code = _bench(words, sending.workers, calibrating, keeping.url, out, quiet, as_json)
     raise typer.Exit(code)
 
 

@@ -16,44 +16,19 @@ from harness.capacity.loop import find_capacity
 from harness.capacity.points import slowest_queue_s
 from harness.capacity.search import Measure, Question, result_now
 from harness.capacity.slo import Slo, slo_of
-from harness.cli.bench import (
-    Api,
-    Arrival,
-    Burstiness,
-    Endpoint,
-    Input,
-    KeyEnv,
-    Model,
-    NoStore,
-    Out,
-    Output,
-    Seed,
-    Timeout,
-    Tokenizer,
-    Warmup,
-    Workers,
-)
 from harness.cli.exits import Exit, told
 from harness.cli.live import progress
 from harness.cli.load_options import (
-    Calibrate,
-    LoadWords,
-    NoPage,
-    Page,
-    Picture,
-    duration_of,
-    share_of,
-)
-from harness.cli.load_outputs import (
     Keeping,
+    LoadOptions,
     Outputs,
     Sending,
-    Written,
-    patient,
-    reach,
-    told_of,
+    duration_of,
+    share_of,
+    with_groups,
 )
-from harness.cli.options import Json, Quiet, Store
+from harness.cli.load_outputs import Written, patient, reach, tell, told_of, write
+from harness.cli.options import Quiet
 from harness.cli.output import stderr, stdout
 from harness.errors import EngineDied, SpecError
 from results.capacity import Capacity, LoadTold, Point, RateJudged, Verdict
@@ -88,10 +63,10 @@ MaxPoints = Annotated[int, _Opt("--max-points", min=1, metavar="N", help="At mos
 _STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNDECIDED: "dim"}
 
 
+@with_groups
 def capacity(
-    endpoint: Endpoint,
+    *,
     slo: SloText,
-    model: Model = None,
     attainment: Attainment = None,
     minimum: Minimum = None,
     maximum: Maximum = None,
@@ -99,26 +74,11 @@ def capacity(
     confidence: Confidence = "95%",
     budget: Budget = "10m",
     max_points: MaxPoints = 60,
-    api: Api = "completions",
-    arrival: Arrival = "poisson",
-    burstiness: Burstiness = 1.0,
-    input_tokens: Input = "64",
-    output_tokens: Output = "64",
-    warmup: Warmup = 2,
-    timeout: Timeout = 120.0,
-    seed: Seed = 0,
-    tokenizer: Tokenizer = None,
-    workers: Workers = 1,
-    calibrate: Calibrate = True,
-    api_key_env: KeyEnv = "",
-    store: Store = None,
-    no_store: NoStore = False,
-    out: Out = None,
-    page: Page = None,
-    no_page: NoPage = False,
-    picture: Picture = None,
+    load: LoadOptions,
+    sending: Sending,
+    keeping: Keeping,
+    outputs: Outputs,
     quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Find the highest request rate at which an endpoint meets an SLO, as an interval.
 
@@ -129,19 +89,13 @@ def capacity(
     `windtunnel capacity --endpoint URL --slo ttft_p99=500ms,tpot=50ms --budget 5m`
     """
     with told():
-        outputs = Outputs.of(out, page, no_page, picture, as_json)
-        words = LoadWords(
-            endpoint=endpoint, model=model, api=api, arrival=arrival, burstiness=burstiness,
-            input_tokens=input_tokens, output_tokens=output_tokens, warmup=warmup,
-            timeout=timeout, seed=seed, tokenizer=tokenizer, api_key_env=api_key_env,
-        )  # fmt: skip
+        outputs.checked()
         limits = slo_of(slo)
         if attainment is not None:
             share = share_of(attainment, "--attainment", low=0.0, high=1.0)
             limits = replace(limits, attainment=share)
         question = _question(limits, minimum, maximum, tolerance, confidence, budget, max_points)
-        sending, keeping = Sending(workers, calibrate), Keeping(store, no_store)
-        code = _search(words, limits, question, outputs, sending, keeping, quiet)
+        code = _search(load, limits, question, outputs, sending, keeping, quiet)
     raise typer.Exit(code)
 
 
@@ -178,7 +132,7 @@ def _question(
 
 
 def _search(
-    words: LoadWords,
+    load: LoadOptions,
     slo: Slo,
     question: Question,
     outputs: Outputs,
@@ -186,13 +140,13 @@ def _search(
     keeping: Keeping,
     quiet: bool,
 ) -> Exit:
-    clock, ask = SystemClock(), words.ask()
+    clock, ask = SystemClock(), load.ask()
     points: list[Point] = []
     code: Exit | None = None
     with (
         progress(stderr(), clock, quiet) as shown,
         reach(
-            words, ask, slo, name="capacity",
+            load, ask, slo, name="capacity",
             keeping=keeping, sending=sending, clock=clock, shown=shown,
         ) as reached,
     ):  # fmt: skip
@@ -235,13 +189,14 @@ def _tell(
         from reports.plots_sweep import attainment_plot
         from reports.sweep_report import capacity_report
 
-        written = outputs.write(
+        written = write(
+            outputs,
             lambda: capacity_report(head, found, points),
             lambda: attainment_plot(found, "attainment"),
             search_id,
         )
     body = {**capacity_document(head, found, points), "report": written.report}
-    if not outputs.tell(CAPACITY_SCHEMA, body):
+    if not tell(outputs, CAPACITY_SCHEMA, body):
         _print(head, found, points, written)
     written.complain()
 

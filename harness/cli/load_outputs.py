@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from rich.console import Console
 
@@ -18,10 +18,10 @@ from harness.capacity.measure import MeasurePoint, point_measurer
 from harness.capacity.points import patience_s
 from harness.capacity.slo import Slo
 from harness.cli.live import Shown, pulse_words
-from harness.cli.load_options import LoadWords
+from harness.cli.load_options import Keeping, LoadOptions, Outputs, Sending
 from harness.cli.options import store_of
-from harness.cli.output import check_writable, print_json, write_document, writing
-from harness.errors import HarnessError, SpecError
+from harness.cli.output import print_json, write_document, writing
+from harness.errors import HarnessError
 from harness.load.local_workers import check_workers
 from harness.settings import read_settings
 from reports.model import Plot, Report
@@ -31,22 +31,6 @@ from results.record import new_run_id
 from results.slo import as_limits, parse_slo
 from workloads.base import ServerTarget
 from workloads.traffic.spec import FixedLength, Length, Traffic
-
-_PICTURES = (".svg", ".png")
-
-
-class Keeping(NamedTuple):
-    """Where the points' records go."""
-
-    store: str | None
-    no_store: bool
-
-
-class Sending(NamedTuple):
-    """With how many senders, calibrated or not."""
-
-    workers: int
-    calibrate: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +45,7 @@ class Reached:
 
 @contextmanager
 def reach(
-    words: LoadWords,
+    load: LoadOptions,
     ask: Ask,
     slo: Slo | None,
     *,
@@ -77,18 +61,18 @@ def reach(
     """
     check_workers(sending.workers)
     search_id = new_run_id(clock.now_utc())
-    store = None if keeping.no_store else store_of(keeping.store)
+    store = store_of(keeping.url) if keeping.url else None
     if store is not None:
         store.prepare()
-    shown.phase("endpoint", f"looking at {words.endpoint}")
-    key_env = words.api_key_env
+    shown.phase("endpoint", f"looking at {load.endpoint}")
+    key_env = load.api_key_env
     found = look(
-        words.endpoint,
-        words.model,
-        words.api,
+        load.endpoint,
+        load.model,
+        load.api,
         api_key=ask.api_key,
         api_key_env=key_env,
-        timeout_s=words.timeout,
+        timeout_s=load.timeout,
     )
     tell_unlisted(found, shown)
     target = ServerTarget(
@@ -181,72 +165,51 @@ class Written:
             raise self.failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outputs:
-    """What is written beside the tables, and where. ``page`` None: under our own reports."""
+def write(
+    outputs: Outputs,
+    report: Callable[[], Report],
+    draw: Callable[[], Plot | None],
+    search_id: str,
+) -> Written:
+    """The page and the picture, as far as they can be written: the document and the tables,
+    which cost the load, are told whatever becomes of these."""
+    page, picture = None, None
+    try:
+        if not outputs.no_page:
+            page = _write_page(report(), outputs.page, search_id)
+        if outputs.picture is not None:
+            picture = _write_picture(draw, outputs.picture)
+    except HarnessError as error:
+        return Written(page=page, picture=picture, failed=error)
+    return Written(page=page, picture=picture)
 
-    out: Path | None
-    page: Path | None
-    no_page: bool
-    picture: Path | None
-    as_json: bool
 
-    @classmethod
-    def of(
-        cls,
-        out: Path | None,
-        page: Path | None,
-        no_page: bool,
-        picture: Path | None,
-        as_json: bool,
-    ) -> Self:
-        """Checked before the load: afterwards it would be too late. Raises SpecError."""
-        if picture is not None and picture.suffix not in _PICTURES:
-            raise SpecError(f"--picture {picture}: a picture is {' or '.join(_PICTURES)}")
-        for option, path in (("--out", out), ("--page", page), ("--picture", picture)):
-            check_writable(option, path)
-        return cls(out=out, page=page, no_page=no_page, picture=picture, as_json=as_json)
+def _write_page(report: Report, path: Path | None, search_id: str) -> Path:
+    from reports.html import render_html
 
-    def write(
-        self, report: Callable[[], Report], draw: Callable[[], Plot | None], search_id: str
-    ) -> Written:
-        """The page and the picture, as far as they can be written: the document and the tables,
-        which cost the load, are told whatever becomes of these."""
-        page, picture = None, None
-        try:
-            if not self.no_page:
-                page = self._write_page(report(), search_id)
-            picture = self._write_picture(draw)
-        except HarnessError as error:
-            return Written(page=page, picture=picture, failed=error)
-        return Written(page=page, picture=picture)
+    name = f"{report.kind.split()[0]}-{search_id}.html"
+    place = path or read_settings().reports_dir / name
+    with writing(place, "--page"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(render_html(report), encoding="utf-8")
+    return place.resolve()
 
-    def _write_page(self, report: Report, search_id: str) -> Path:
-        from reports.html import render_html
 
-        name = f"{report.kind.split()[0]}-{search_id}.html"
-        place = self.page or read_settings().reports_dir / name
-        with writing(place, "--page"):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(render_html(report), encoding="utf-8")
-        return place.resolve()
+def _write_picture(draw: Callable[[], Plot | None], path: Path) -> Path:
+    from reports.picture import write_picture
 
-    def _write_picture(self, draw: Callable[[], Plot | None]) -> Path | None:
-        if self.picture is None:
-            return None
-        from reports.picture import write_picture
+    plot = draw()
+    if plot is None:
+        raise HarnessError(f"--picture {path}: no point left anything to draw")
+    with writing(path, "--picture"):
+        write_picture(plot, path)
+    return path.resolve()
 
-        plot = draw()
-        if plot is None:
-            raise HarnessError(f"--picture {self.picture}: no point left anything to draw")
-        with writing(self.picture, "--picture"):
-            write_picture(plot, self.picture)
-        return self.picture.resolve()
 
-    def tell(self, schema: str, body: Mapping[str, Any]) -> bool:
-        """Print and write the document as asked; whether it was printed."""
-        if self.as_json:
-            print_json(schema, body)
-        if self.out is not None:
-            write_document(self.out, "--out", schema, body)
-        return self.as_json
+def tell(outputs: Outputs, schema: str, body: Mapping[str, Any]) -> bool:
+    """Print and write the document as asked; whether it was printed."""
+    if outputs.as_json:
+        print_json(schema, body)
+    if outputs.out is not None:
+        write_document(outputs.out, "--out", schema, body)
+    return outputs.as_json

@@ -23,39 +23,20 @@ from harness.capacity.document import SWEEP_SCHEMA, sweep_document
 from harness.capacity.judge import conditions_of
 from harness.capacity.loop import sweep as measure_loads
 from harness.capacity.slo import Slo, slo_of
-from harness.cli.bench import (
-    Api,
-    Arrival,
-    Burstiness,
-    Duration,
-    Endpoint,
-    Input,
-    KeyEnv,
-    Model,
-    NoStore,
-    NumRequests,
-    Out,
-    Output,
-    Seed,
-    Think,
-    Timeout,
-    Tokenizer,
-    Warmup,
-    Workers,
-)
 from harness.cli.exits import Exit, told
 from harness.cli.live import progress
-from harness.cli.load_options import Calibrate, LoadWords, NoPage, Page, Picture
-from harness.cli.load_outputs import (
+from harness.cli.load_options import (
+    Duration,
     Keeping,
+    LoadOptions,
+    NumRequests,
     Outputs,
-    Reached,
     Sending,
-    Written,
-    reach,
-    told_of,
+    Think,
+    with_groups,
 )
-from harness.cli.options import Json, Quiet, Store
+from harness.cli.load_outputs import Reached, Written, reach, tell, told_of, write
+from harness.cli.options import Quiet
 from harness.cli.output import stderr, stdout
 from harness.errors import EngineDied, SpecError
 from harness.progress import Progress
@@ -82,9 +63,9 @@ SloText = Annotated[
 ]
 
 
+@with_groups
 def sweep(
-    endpoint: Endpoint,
-    model: Model = None,
+    *,
     rates: Rates = None,
     concurrency: Users = None,
     think_time: Think = 0.0,
@@ -92,26 +73,11 @@ def sweep(
     num_requests: NumRequests = None,
     repeats: Repeats = 1,
     slo: SloText = "",
-    api: Api = "completions",
-    arrival: Arrival = "poisson",
-    burstiness: Burstiness = 1.0,
-    input_tokens: Input = "64",
-    output_tokens: Output = "64",
-    warmup: Warmup = 2,
-    timeout: Timeout = 120.0,
-    seed: Seed = 0,
-    tokenizer: Tokenizer = None,
-    workers: Workers = 1,
-    calibrate: Calibrate = True,
-    api_key_env: KeyEnv = "",
-    store: Store = None,
-    no_store: NoStore = False,
-    out: Out = None,
-    page: Page = None,
-    no_page: NoPage = False,
-    picture: Picture = None,
+    load: LoadOptions,
+    sending: Sending,
+    keeping: Keeping,
+    outputs: Outputs,
     quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Measure an endpoint at many loads, in random order: the latency–throughput curve.
 
@@ -122,21 +88,15 @@ def sweep(
     `windtunnel sweep --endpoint URL --concurrency 1:256 --picture curve.svg`
     """
     with told():
-        outputs = Outputs.of(out, page, no_page, picture, as_json)
-        words = LoadWords(
-            endpoint=endpoint, model=model, api=api, arrival=arrival, burstiness=burstiness,
-            input_tokens=input_tokens, output_tokens=output_tokens, warmup=warmup,
-            timeout=timeout, seed=seed, tokenizer=tokenizer, api_key_env=api_key_env,
-        )  # fmt: skip
+        outputs.checked()
         if duration is None and num_requests is None:
             duration = _DEFAULT_S
         shape = _Shape(
             loads=_loads(rates, concurrency, think_time), repeats=repeats, duration_s=duration,
             num_requests=num_requests, think_s=think_time,
         )  # fmt: skip
-        sending, keeping = Sending(workers, calibrate), Keeping(store, no_store)
         limits = slo_of(slo) if slo else None
-        code = _sweep(words, shape, limits, outputs, sending, keeping, quiet)
+        code = _sweep(load, shape, limits, outputs, sending, keeping, quiet)
     raise typer.Exit(code)
 
 
@@ -165,7 +125,7 @@ def _loads(rates: str | None, concurrency: str | None, think_s: float) -> tuple[
 
 
 def _sweep(
-    words: LoadWords,
+    load: LoadOptions,
     shape: _Shape,
     slo: Slo | None,
     outputs: Outputs,
@@ -173,14 +133,14 @@ def _sweep(
     keeping: Keeping,
     quiet: bool,
 ) -> Exit:
-    clock, ask = SystemClock(), words.ask(num_requests=shape.num_requests)
+    clock, ask = SystemClock(), load.ask(num_requests=shape.num_requests)
     conditions = conditions_of(slo.limits, slo.attainment) if slo else ()
     points: list[Point] = []
     code: Exit | None = None
     with (
         progress(stderr(), clock, quiet) as shown,
         reach(
-            words, ask, slo, name="sweep",
+            load, ask, slo, name="sweep",
             keeping=keeping, sending=sending, clock=clock, shown=shown,
         ) as reached,
     ):  # fmt: skip
@@ -190,8 +150,8 @@ def _sweep(
                 loads, scouted = _scouted(ask.traffic, reached, shown)
             order = in_order(loads, shape.repeats, ask.traffic.seed)
 
-            def begin(i: int, load: Load) -> None:
-                shown.phase("point", f"{load.words}, point {i + 1} of {len(order)}")
+            def begin(i: int, one: Load) -> None:
+                shown.phase("point", f"{one.words}, point {i + 1} of {len(order)}")
 
             measure_loads(
                 order, conditions, ask.traffic, reached.measure,
@@ -232,13 +192,14 @@ def _tell(head: LoadTold, points: Sequence[Point], outputs: Outputs, search_id: 
         from reports.sweep_report import sweep_report
 
         at = knee.load
-        written = outputs.write(
+        written = write(
+            outputs,
             lambda: sweep_report(head, points, knee),
             lambda: latency_curve(loads, "ttft_s", "curve", knee=at),
             search_id,
         )
     body = {**sweep_document(head, points, knee), "report": written.report}
-    if not outputs.tell(SWEEP_SCHEMA, body):
+    if not tell(outputs, SWEEP_SCHEMA, body):
         _print(head, knee, loads, written)
     written.complain()
 
