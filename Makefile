@@ -10,8 +10,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 quickstart: $(VENV)/.complete
 	$(BIN)/windtunnel run examples/quickstart.yaml
 
+# What compares times with the truth wants the machine to itself; the rest mostly waits.
 test: $(VENV)/.complete
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.complete
 	$(BIN)/ruff check .

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# A raylet that was killed refuses its health checks at once; Ray believes the fifth refusal, three
+# seconds apart. Here it asks more often. One that is only slow has as long to answer as ever.
+HEALTH_CHECKS = {"RAY_health_check_period_ms": "400", "RAY_health_check_initial_delay_ms": "1000"}
+
+
+def pytest_configure() -> None:
+    for name, value in HEALTH_CHECKS.items():
+        os.environ.setdefault(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +36,14 @@ def require() -> Callable[[bool, str], None]:
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the developer's own results."""
     monkeypatch.setenv("WINDTUNNEL_HOME", str(tmp_path / "windtunnel-home"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch's threads wait for each other by spinning: beside other work on the same cores a model
+    as small as these takes many times as long with two of them as with one."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

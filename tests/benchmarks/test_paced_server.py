@@ -17,6 +17,8 @@ import pytest
 from benchmarks.process import Seat, Server, build, paced_server, run_weighed
 from benchmarks.truth import Diary, read_diary, truth_of
 
+pytestmark = pytest.mark.alone
+
 FAST = ("--ttft-us", "2000", "--itl-us", "1000")
 
 

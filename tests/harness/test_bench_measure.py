@@ -30,6 +30,8 @@ from workloads.simulated.answers import Behaviour
 from workloads.simulated.golden_server import GoldenServer, golden_server
 from workloads.traffic.spec import ConstantArrivals, FixedLength, Traffic
 
+pytestmark = pytest.mark.alone
+
 QUICK = Behaviour(ttft_s=0.02, itl_s=0.002)
 SHORT = Traffic(
     arrivals=ConstantArrivals(rate_rps=50.0), output_tokens=FixedLength(tokens=4), num_requests=30

@@ -26,6 +26,8 @@ from workloads.simulated.answers import Behaviour
 from workloads.simulated.golden_server import golden_server
 from workloads.traffic.spec import ClosedLoop, ConstantArrivals, FixedLength, Traffic
 
+pytestmark = pytest.mark.alone
+
 # Two slots of 100 ms each: 20 requests/s, and with even arrivals nothing waits below that.
 SERVICE = Behaviour(ttft_s=0.09, itl_s=0.005, capacity=2)
 CAPACITY_RPS = 20.0

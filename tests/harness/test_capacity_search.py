@@ -17,6 +17,7 @@ from results.capacity import Capacity, CapacityKind, ConstraintSeen, Point, Verd
 
 Server = Callable[[Measure], Point]
 DRAIN_S = 1.0
+LOOKED_TWICE = (0, 1, 4, 9)
 
 
 def fifo(arrivals: np.ndarray, services: np.ndarray, num_servers: int) -> np.ndarray:
@@ -111,7 +112,8 @@ def search(question: Question, server: Server) -> tuple[Capacity, list[Point]]:
     points: list[Point] = []
     while True:
         action = next_action(question, points)
-        assert action == next_action(question, points)  # no memory
+        if len(points) in LOOKED_TWICE:
+            assert action == next_action(question, points)  # no memory
         if isinstance(action, Capacity):
             return action, points
         assert action.number == len(points)

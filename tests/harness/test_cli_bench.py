@@ -23,6 +23,8 @@ from results.client import Calibration
 from workloads.simulated.answers import Behaviour
 from workloads.simulated.golden_server import GoldenServer, golden_server
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
 START = "from harness.cli.app import main; main()"

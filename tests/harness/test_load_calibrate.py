@@ -53,6 +53,8 @@ from workloads.traffic.spec import (
     Traffic,
 )
 
+pytestmark = pytest.mark.alone
+
 TARGET = ServerTarget(base_url="http://127.0.0.1:1", model="m")
 CALIBRATION = Calibration(
     asked_rps=0.0,

@@ -30,6 +30,8 @@ from workloads.traffic.spec import (
     UniformLength,
 )
 
+pytestmark = pytest.mark.alone
+
 ROOM_S = 0.03
 QUICK = Behaviour(ttft_s=0.001, itl_s=0.001)
 

@@ -20,6 +20,8 @@ from workloads.traffic.spec import (
     UniformLength,
 )
 
+pytestmark = pytest.mark.alone
+
 
 def quiet(num_done: int, num_total: int, elapsed_s: float) -> None:
     pass

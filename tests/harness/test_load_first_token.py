@@ -10,6 +10,8 @@ from workloads.simulated.answers import Behaviour
 from workloads.simulated.golden_server import GoldenServer, golden_server
 from workloads.simulated.transport import Exchange
 
+pytestmark = pytest.mark.alone
+
 
 def bound() -> socket.socket:
     """A port that is ours and refuses connections."""

@@ -38,6 +38,8 @@ from workloads.simulated.golden_server import golden_server
 from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import ClosedLoop, FixedLength, PoissonArrivals, Traffic, UniformLength
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 30.0
 QUICK = Behaviour(ttft_s=0.001, itl_s=0.001)
 POISSON = Traffic(

@@ -14,6 +14,8 @@ from harness.load.pacing import Agenda
 from harness.load.timerfd import Timer
 from results.clock import read_monotonic_s
 
+pytestmark = pytest.mark.alone
+
 Fired = list[tuple[int, float, float]]  # index, intended, when
 
 

@@ -23,6 +23,8 @@ from workloads.base import ServerTarget
 from workloads.traffic.schedule import build_schedule
 from workloads.traffic.spec import ClosedLoop, ConstantArrivals, FixedLength, Sessions, Traffic
 
+pytestmark = pytest.mark.alone
+
 
 def quiet(num_done: int, num_total: int, elapsed_s: float) -> None:
     pass

@@ -31,6 +31,8 @@ from workloads.traffic.spec import (
     Traffic,
 )
 
+pytestmark = pytest.mark.alone
+
 QUICK = Behaviour(ttft_s=0.002, itl_s=0.001)
 SHORT = FixedLength(tokens=4)
 

@@ -24,6 +24,8 @@ from workloads.base import ServerTarget
 from workloads.simulated.process import GoldenProcess
 from workloads.traffic.spec import Traffic
 
+pytestmark = pytest.mark.alone
+
 # What the tests ask about is whether a fault is found, not how quiet this machine is.
 ROOMY = Setting(drive=real_drive, rel=0.9, tail_s=0.3, scale=0.08)
 

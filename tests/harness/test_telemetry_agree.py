@@ -19,6 +19,8 @@ from results.telemetry_doubts import doubts_of_telemetry
 from workloads.base import ServerTarget
 from workloads.traffic.spec import ConstantArrivals, FixedLength, Traffic
 
+pytestmark = pytest.mark.alone
+
 TTFT_S = 0.3
 # First token after TTFT_S by the server's own histogram; on the wire ``hold`` seconds later.
 _SERVER = """

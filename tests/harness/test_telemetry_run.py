@@ -31,6 +31,8 @@ from workloads.base import Device, Launch, Running, ServerLaunch
 from workloads.params import VllmWorkload
 from workloads.traffic.spec import Traffic
 
+pytestmark = pytest.mark.alone
+
 SPEC = RunSpec(name="watched", workload=VllmWorkload(), traffic=a_traffic(60))
 
 

@@ -155,11 +155,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 "num_cpus": 0,
                 "include_dashboard": False,
                 "object_store_memory": 100 * 2**20,
-                # A node's death is noticed within seconds instead of half a minute.
-                "_system_config": {
-                    "health_check_period_ms": 1000,
-                    "health_check_failure_threshold": 5,
-                },
             },
         )
         try:

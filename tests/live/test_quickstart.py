@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.engine, pytest.mark.torch, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.engine,
+    pytest.mark.torch,
+    pytest.mark.ray,
+    pytest.mark.timeout(600),
+]
 
 
 @pytest.fixture(scope="module")

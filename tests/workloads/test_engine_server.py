@@ -26,6 +26,8 @@ from workloads.simulated.serving import deployed_on, read_resolved
 from workloads.simulated.sizing import Deployed
 from workloads.simulated.transport import bound_socket
 
+pytestmark = pytest.mark.alone
+
 PATIENCE_S = 30.0
 CPU = Device(kind="cpu", accelerator="cpu", num_chips=0)
 VIRTUAL = Device(kind="cpu", accelerator="TPU-V6E", num_chips=4)

@@ -16,6 +16,8 @@ import pytest
 from workloads.simulated.answers import Behaviour, Fault, read_ask, stream_plan, token_times
 from workloads.simulated.golden_server import golden_server
 
+pytestmark = pytest.mark.alone
+
 PATIENCE_S = 30.0
 
 

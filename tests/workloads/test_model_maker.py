@@ -84,7 +84,7 @@ def test_same_seed_same_bytes_in_another_process_other_seed_other_bytes(tmp_path
     assert here.files["tokenizer.json"] != other.files["tokenizer.json"]
 
 
-def test_the_hub_libraries_load_it_whole_and_it_generates(tiny: Path) -> None:
+def test_the_hub_libraries_load_it_whole_and_it_generates(tiny: Path, one_thread: None) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     model, report = transformers.AutoModelForCausalLM.from_pretrained(

@@ -39,6 +39,8 @@ from workloads.simulated.process import golden_process, noop_server, options_of
 from workloads.simulated.served import Served, document, lateness
 from workloads.simulated.wire import wire_plan
 
+pytestmark = pytest.mark.alone
+
 PATIENCE_S = 30.0
 
 

@@ -16,7 +16,7 @@ from workloads.torch_model import (  # noqa: E402 - after the check that torch i
 )
 from workloads.torch_shape import PRESETS, ModelShape  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 SMALL = ModelShape(vocab_size=50, dim=24, num_layers=2, num_heads=6, num_kv_heads=3, hidden_dim=40)
 

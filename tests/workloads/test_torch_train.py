@@ -124,6 +124,7 @@ def losses(events: list[TrainEvent]) -> list[float]:
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("one_thread")
 class TestLoop:
     def test_the_seed_decides_the_losses(self) -> None:
         pytest.importorskip("torch")
