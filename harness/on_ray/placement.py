@@ -43,6 +43,7 @@ TAKEN = "taken"
 TIMED_OUT = "timed_out"
 CANNOT_FIT = "cannot_fit"  # the pool has not what it had when the plan was made
 NODES_LOST = "nodes_lost"  # while it was waited for
+FIRST_POLL_S = 0.02
 POLL_S = 0.25
 SLICE_TRY_S = 5.0  # for a slice that looked idle; somebody else may have been quicker
 HEARTBEAT_S = 10.0
@@ -187,18 +188,23 @@ class _Heartbeat:
 def _wait_for(ask: _Ask, beat: _Heartbeat, until_s: float) -> str:
     """Until all groups are ready, the time is over, or the pool cannot hold them any more.
 
-    Ray is asked in short turns, so that an interrupt and a node's death are noticed in between.
+    Ray is asked again and again, so that an interrupt and a node's death are noticed in between;
+    its own ``wait`` takes whole seconds and makes none of a fraction. A group that can be had is
+    had within tenths of a second, so the first looks follow quickly.
     """
+    pause_s = FIRST_POLL_S
     while True:
-        left_s = max(0.0, until_s - ask.clock.monotonic_s())
-        if all(group_.wait(min(POLL_S, left_s)) for group_ in ask.groups):
+        if all(group_.wait(0) for group_ in ask.groups):
             return TAKEN
         found = _find(ask.rung)
         if found is None or not can_ever_fit(ask.rung, found):
             return NODES_LOST
+        left_s = until_s - ask.clock.monotonic_s()
         if left_s <= 0:
             return TIMED_OUT
         beat(found)
+        ask.clock.sleep(min(pause_s, left_s))
+        pause_s = min(2.0 * pause_s, POLL_S)
 
 
 def _climb_slice(ask: _Ask, beat: _Heartbeat) -> str:
