@@ -137,10 +137,8 @@ def _parse(path: Path, data: bytes) -> Any:
         ) from None
     if path.suffix == ".jsonl":
         return _lines(path, words)
-    if path.suffix in (".yaml", ".yml"):
-        return _yaml(path, words)
     try:
-        return _json(words)
+        return _yaml(path, words) if path.suffix in (".yaml", ".yml") else _json(words)
     except RecursionError:
         raise ForeignFormatError(f"{path}: nested too deeply to be a result") from None
     except ValueError as error:

@@ -441,6 +441,7 @@ def test_a_driver_that_dies_leaves_nothing_on_a_cluster_that_stays(
 ) -> None:
     process = driver(cluster.address, says, delay_s=0.0 if says == "up" else 60.0)
     until(lambda: is_server_of(name), "the server to run")
+    assert not no_group_is_held()
     process.send_signal(number)
     process.wait(DEADLINE_S)
     until(lambda: not alive_of(name), "the server to be gone")

@@ -158,9 +158,11 @@ def test_the_owners_end_of_the_pipe_ends_the_tree(start: Any) -> None:
 def test_sigkill_of_the_owner_ends_the_tree(start: Any) -> None:
     owner = start([*PYTHON, "-c", OWNER, *guard(*PYTHON, "-c", FAMILY)])
     family = family_of(start, owner)
+    assert all(map(is_alive, family))
     owner.kill()
     owner.wait()
     until_gone(family)
+    assert owner.returncode == -signal.SIGKILL
 
 
 @pytest.mark.chaos
@@ -200,6 +202,7 @@ def test_sigkill_of_either_warden_ends_the_tree(start: Any, victim: str) -> None
     outer = psutil.Process(process.pid)
     (inner,) = outer.children()
     start.seen.append(inner)
+    assert all(map(is_alive, [*family, inner, outer]))
     (outer if victim == "outer" else inner).kill()
     until_gone([*family, inner, outer])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,12 @@ def test_what_is_not_there_and_what_is_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_deep_nesting_is_no_crash(tmp_path: Path) -> None:
-    refusal(put(tmp_path, "[" * 100_000 + "]" * 100_000))
+    deep = "[" * 100_000 + "]" * 100_000
+    assert "nested too deeply" in refusal(put(tmp_path, deep))
+    folder = tmp_path / "run"
+    shutil.copytree(DATA / "inference-perf-0.7.0", folder)
+    (folder / "config.yaml").write_text(deep)
+    assert "config.yaml: nested too deeply" in refusal(folder)
 
 
 _WRONG = st.sampled_from(
