@@ -37,7 +37,8 @@ def plan_doubts(
     if role is not Role.TRAINING and spec.traffic is not None:
         yield from _percentile_doubts(spec.traffic)
         yield from traffic_doubts(spec.traffic, context_length(spec.workload)[0])
-    if spec.num_repeats == 1:
+    # Without a rung nothing is placed: a bench, which is one load whatever it is asked.
+    if spec.num_repeats == 1 and rungs:
         yield "num_repeats is 1: how much runs differ from each other will not be known"
 
 

@@ -14,6 +14,7 @@ from results.measurement import Measurement, groups_of, of_group
 from results.metrics import Area, metric
 from results.record import Evidence, Failed, RunRecord
 from results.slo_verdict import Verdict
+from results.twins import twins
 from results.units import NOT_AVAILABLE, format_interval, format_value, metric_label
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -82,11 +83,13 @@ def _distributions(record: RunRecord, names: list[str]) -> Table:
     statistics = [s for s in STATISTICS if any(find(record, n, s) for n in names)]
     extra = {m.statistic for m in of_group(record.measurements)} - {*statistics, "value"}
     statistics += sorted(extra, key=lambda s: float(s.removeprefix("p")))
+    alike = twins(of_group(record.measurements))
+    shown = [name for name in names if name not in alike.values()]
     rows = []
-    for name in names:
+    for name in shown:
         n = max(m.n for m in of_group(record.measurements) if m.metric == name)
         cells = [_cell(find(record, name, s)) for s in statistics]
-        rows.append((_name_cell(name), *cells, Cell(text=f"{n:,}")))
+        rows.append((_name_cell(name, alike.get(name, "")), *cells, Cell(text=f"{n:,}")))
     return Table(
         caption="Distributions",
         columns=(
@@ -96,7 +99,12 @@ def _distributions(record: RunRecord, names: list[str]) -> Table:
         ),
         rows=tuple(rows),
         note="Small print: 95 % interval within this run, which allows for requests that follow "
-        "each other closely. It says nothing about the next run; repeats do.",
+        "each other closely. It says nothing about the next run; repeats do."
+        + "".join(
+            f" {metric_label(second)} had the same samples as {metric_label(first)} in this run."
+            for first, second in alike.items()
+        ),
+        legend=_legend(names),
     )
 
 
@@ -121,6 +129,7 @@ def _singles(record: RunRecord, names: list[str]) -> Table:
             Column(name="better", meaning="the direction that is better"),
         ),
         rows=tuple(rows),
+        legend=_legend(names),
     )
 
 
@@ -151,8 +160,14 @@ def slo_tables(record: RunRecord) -> tuple[Table, ...]:
     return (table,)
 
 
-def _name_cell(name: str) -> Cell:
-    return Cell(text=metric_label(name), detail=metric(name).meaning)
+def _name_cell(name: str, twin: str = "") -> Cell:
+    """``twin``: the metric that is the same in this run, and has no row of its own."""
+    both = f" = {metric_label(twin)}" if twin else ""
+    return Cell(text=metric_label(name) + both, meaning=metric(name).meaning)
+
+
+def _legend(names: list[str]) -> tuple[Fact, ...]:
+    return tuple(Fact(label=metric_label(name), value=metric(name).meaning) for name in names)
 
 
 def _cell(m: Measurement | None) -> Cell:

@@ -88,6 +88,9 @@ def _table(table: Table) -> Iterator[str]:
         yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
     if table.note:
         yield from ("", escape(table.note))
+    if table.legend:
+        yield ""
+        yield from (f"- {escape(f.label)}: {escape(f.value)}" for f in table.legend)
 
 
 def _cell(cell: Cell) -> str:

@@ -70,13 +70,23 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    label: str
+    value: str
+    meaning: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Every row has one cell per column; the first cell of a row names it."""
+    """Every row has one cell per column; the first cell of a row names it. ``legend`` says what
+    the names mean, in a fold below."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    legend: tuple[Fact, ...] = ()
     kind: Literal["table"] = "table"
 
 
@@ -118,14 +128,6 @@ class Plots:
 class Doubts:
     doubts: tuple[Doubt, ...]
     kind: Literal["doubts"] = "doubts"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    label: str
-    value: str
-    meaning: str = ""
-    code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

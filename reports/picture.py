@@ -23,9 +23,10 @@ SUFFIXES = (".svg", ".png")
 _PNG_SCALE = 2.0
 
 
-def write_picture(plot: Plot, path: Path) -> None:
-    """Write ``plot`` as its suffix says. Raises ValueError for another suffix, and OSError."""
-    spec = standalone(plot)
+def write_picture(plot: Plot, path: Path, about: str = "") -> None:
+    """Write ``plot`` as its suffix says; ``about`` stands below its title. Raises ValueError for
+    another suffix, and OSError."""
+    spec = standalone(plot, about)
     version = re.match(r"v?(\d+\.\d+)", alt.SCHEMA_VERSION)
     assert version is not None, alt.SCHEMA_VERSION
     if path.suffix == ".svg":
@@ -36,11 +37,13 @@ def write_picture(plot: Plot, path: Path) -> None:
         raise ValueError(f"{path}: a picture is {' or '.join(SUFFIXES)}")
 
 
-def standalone(plot: Plot) -> dict[str, Any]:
+def standalone(plot: Plot, about: str = "") -> dict[str, Any]:
     """A whole Vega-Lite specification: light colours for the page's names, title and legend in."""
     spec: dict[str, Any] = json.loads(_colours_in(json.dumps(dict(plot.spec))))
     spec |= {"width": WIDTH, "background": "white"}
     spec["title"] = {"text": plot.title, "anchor": "start", "fontSize": 14, "offset": 10}
+    if about:
+        spec["title"] |= {"subtitle": about, "subtitleColor": "#55606e", "subtitlePadding": 4}
     if len(plot.marks) > 1:
         _show_legend(spec)
     config = json.loads(_colours_in(json.dumps(CHART_CONFIG)))

@@ -151,7 +151,7 @@ def _capacity_figures(capacity: Capacity) -> tuple[KeyFigure, ...]:
         KeyFigure(
             label="capacity",
             value=format_value(passed, unit),
-            detail="highest rate that passed" if passed is not None else "no rate passed",
+            detail=_passed_words(capacity),
         ),
         KeyFigure(
             label="lowest rate that failed",
@@ -174,6 +174,14 @@ def _capacity_figures(capacity: Capacity) -> tuple[KeyFigure, ...]:
             detail=f"{capacity.num_points} points",
         ),
     )
+
+
+def _passed_words(capacity: Capacity) -> str:
+    if capacity.capacity_rps is None:
+        return "no rate passed"
+    if capacity.is_conclusive:
+        return "highest rate that passed"
+    return "highest rate that passed; where it ends was not decided"
 
 
 def _rates(capacity: Capacity) -> Table:

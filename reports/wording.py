@@ -32,7 +32,7 @@ HEADLINES = (
 
 EVIDENCE_MEANING = {
     Evidence.MEASURED: "Measured by windtunnel on a real deployment.",
-    Evidence.SIMULATED: "Computed by a model of an engine; nothing was measured.",
+    Evidence.SIMULATED: "A model of an engine answered: these numbers stand for no hardware.",
     Evidence.IMPORTED: "Taken over from another tool's result; windtunnel did not measure it.",
 }
 

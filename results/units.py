@@ -108,6 +108,11 @@ def metric_label(name: str, statistic: str = "value") -> str:
     return label if statistic == "value" else f"{label} {statistic}"
 
 
+def counted(n: int, thing: str) -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def _scale(value: float, unit: Unit) -> tuple[float, str]:
     # Round first: 999.6 ms is 1.00 s, not 1,000 ms.
     size = abs(_rounded(value))

@@ -123,6 +123,8 @@ def vocab_size_of(path: Path) -> int:
 
     Raises SpecError when neither ``config.json`` nor ``tokenizer.json`` tells.
     """
+    if not path.exists():
+        raise SpecError(f"--tokenizer {path}: there is no such file or folder")
     folder = Path(_folder(path))
     for name, read in (
         ("config.json", lambda d: d["vocab_size"]),

@@ -12,9 +12,10 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from harness import __version__
-from harness.cli.exits import Exit, interrupt_on_sigterm
+from harness.cli.exits import Exit, interrupt_on_sigterm, print_error
 
 # name → where it is, as module:attribute under harness.cli, in the order of --help
 COMMANDS = {
@@ -54,10 +55,28 @@ def root(
     """Measure, compare and tune AI training and inference deployments."""
 
 
+class _Told(TyperGroup):
+    """Commands whose wrong options are a document, too, where one was asked for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["windtunnel.json"] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            message = getattr(error, "format_message", None)  # Click's own, and nobody else's
+            if message is not None and ctx.meta["windtunnel.json"] and ctx.parent is None:
+                print_error(error, Exit.USAGE, message())
+            raise
+
+
 def app_with(only: str = "") -> typer.Typer:
     """The command line: all of it, or with the one command that is asked for."""
     made = typer.Typer(
         name="windtunnel",
+        cls=_Told,
         help="Measure, compare and tune AI training and inference deployments.",
         epilog="Exit codes: 0 ok · 1 regression · 2 usage · 3 infrastructure · "
         "4 inconclusive or invalid · 130 stopped by the user.",

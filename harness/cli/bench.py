@@ -17,7 +17,7 @@ from harness.bench.measure import (
     measure_endpoint,
 )
 from harness.bench.preflight import Found, look, tell_unlisted
-from harness.cli.exits import Exit, told
+from harness.cli.exits import Afterwards, Exit, told
 from harness.cli.live import Shown, progress, pulse_words
 from harness.cli.load_options import (
     Duration,
@@ -93,7 +93,7 @@ def bench(
     Examples: `windtunnel bench --endpoint http://127.0.0.1:8000 --rate 5`,
     `windtunnel bench --endpoint URL --concurrency 32 --input-tokens uniform:64:512 --json`
     """
-    with told():
+    with told(as_json):
         words = load.words(
             stream=stream, rate=rate, concurrency=concurrency, think=think_time,
             duration=duration, num_requests=num_requests, slo=slo, until=until,
@@ -137,7 +137,7 @@ def _bench(
                 unkept = error  # the numbers are there, and are told first
     _print(measured, ask, found, record, out, as_json)
     if unkept is not None:
-        raise unkept
+        raise Afterwards(unkept)
     if measured.ending is Ending.INTERRUPTED:
         return Exit.INTERRUPTED
     return Exit.OK if measured.valid else Exit.INVALID

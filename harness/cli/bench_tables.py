@@ -13,7 +13,7 @@ from harness.cli.tables import load_tables, slo_lines
 from results.record import RunRecord
 from results.slo import Slo
 from results.slo_verdict import judge_slo
-from results.units import format_value
+from results.units import counted, format_value
 
 
 def bench_tables(
@@ -57,7 +57,7 @@ def _client(measured: Measured) -> Text:
     client = measured.client
     share = max(worker.cpu_share for worker in client.workers)
     text = Text(
-        f"client  {len(client.workers)} worker(s), {share:.0%} of a core at most, "
+        f"client  {counted(len(client.workers), 'worker')}, {share:.0%} of a core at most, "
         f"{client.max_in_flight} requests in flight at most",
         style="dim",
     )

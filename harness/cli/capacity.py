@@ -27,7 +27,7 @@ from harness.cli.load_options import (
     share_of,
     with_groups,
 )
-from harness.cli.load_outputs import Written, patient, reach, tell, told_of, write
+from harness.cli.load_outputs import Written, about, patient, reach, tell, told_of, write
 from harness.cli.options import Quiet
 from harness.cli.output import stderr, stdout
 from harness.errors import EngineDied, SpecError
@@ -88,7 +88,7 @@ def capacity(
     Examples: `windtunnel capacity --endpoint http://127.0.0.1:8000 --slo chat`,
     `windtunnel capacity --endpoint URL --slo ttft_p99=500ms,tpot=50ms --budget 5m`
     """
-    with told():
+    with told(outputs.as_json):
         outputs.checked()
         limits = slo_of(slo)
         if attainment is not None:
@@ -194,6 +194,7 @@ def _tell(
             lambda: capacity_report(head, found, points),
             lambda: attainment_plot(found, "attainment"),
             search_id,
+            about(head),
         )
     body = {**capacity_document(head, found, points), "report": written.report}
     if not tell(outputs, CAPACITY_SCHEMA, body):

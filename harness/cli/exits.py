@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,10 +13,13 @@ from types import FrameType
 
 import typer
 
-from harness.errors import ClientTooSlow, HarnessError, SpecError
+from harness.cli.output import print_json
+from harness.errors import ClientTooSlow, DeploymentError, HarnessError, SpecError
 from results.errors import ForeignFormatError, NotExportable, RecordNotFound, ResultsError
 from results.record import Failed, Invalid, RunRecord
 from workloads.errors import WorkloadError
+
+ERROR_SCHEMA = "windtunnel.error/1"
 
 
 class Exit(IntEnum):
@@ -37,20 +41,41 @@ def exit_code(records: Iterable[RunRecord]) -> Exit:
     return Exit.OK
 
 
+class Afterwards(Exception):
+    """``error`` came after the command's document was printed, and must not bring a second one."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+_OURS = (HarnessError, ResultsError, WorkloadError)
+_USAGE = (SpecError, RecordNotFound, ForeignFormatError, NotExportable)
+_WHAT_TO_DO = {
+    Exit.USAGE: "Correct what was asked; `windtunnel COMMAND --help` shows what is accepted.",
+    Exit.INFRASTRUCTURE: "Put right what the message names, then ask again; `windtunnel doctor` "
+    "looks at this machine.",
+    Exit.INVALID: "Ask for less, or give the load client more of a machine.",
+}
+
+
 @contextmanager
-def told() -> Iterator[None]:
-    """Our own errors become one message on stderr and their exit code, without traceback."""
+def told(as_json: bool = False) -> Iterator[None]:
+    """Our own errors become one message on stderr and their exit code, without traceback.
+
+    ``as_json``: and a document on stdout, because a program that asked for one reads nothing else.
+    """
     try:
         yield
-    except (SpecError, RecordNotFound, ForeignFormatError, NotExportable) as error:
+    except Afterwards as late:
+        _say(late.error)
+        raise typer.Exit(_code_of(late.error)) from None
+    except _OURS as error:
+        code = _code_of(error)
         _say(error)
-        raise typer.Exit(Exit.USAGE) from None
-    except ClientTooSlow as error:
-        _say(error)
-        raise typer.Exit(Exit.INVALID) from None
-    except (HarnessError, ResultsError, WorkloadError) as error:
-        _say(error)
-        raise typer.Exit(Exit.INFRASTRUCTURE) from None
+        if as_json:
+            print_error(error, code)
+        raise typer.Exit(code) from None
     except KeyboardInterrupt:
         print("windtunnel: stopped; nothing was left running", file=sys.stderr)  # noqa: T201
         raise typer.Exit(Exit.INTERRUPTED) from None
@@ -58,6 +83,26 @@ def told() -> Iterator[None]:
         # `windtunnel runs list | head`: the reader has gone, and Python must not flush to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.OK) from None
+
+
+def _code_of(error: Exception) -> Exit:
+    if isinstance(error, _USAGE):
+        return Exit.USAGE
+    return Exit.INVALID if isinstance(error, ClientTooSlow) else Exit.INFRASTRUCTURE
+
+
+def print_error(error: Exception, code: Exit, message: str = "") -> None:
+    """``windtunnel.error/1``: kind, message, what to do. ``message``: other than the error's."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
+    body = {
+        "kind": getattr(error, "error", "") or words,
+        "message": message or str(error),
+        "what_to_do": _WHAT_TO_DO[code],
+        "exit_code": int(code),
+    }
+    if isinstance(error, DeploymentError):
+        body |= {"stage": error.stage, "log_tail": list(error.log_tail)}
+    print_json(ERROR_SCHEMA, {"error": body})
 
 
 def _say(error: Exception) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from harness.cli.exits import told
 from harness.cli.options import Json, Store, store_of
-from harness.cli.output import print_json, stdout
+from harness.cli.output import check_writable, print_json, stdout
 from harness.errors import HarnessError
 from results.errors import DuplicateRecord, NotExportable
 from results.interop.assemble import Imported
@@ -63,7 +63,7 @@ def import_(
     `windtunnel import benchmarks.json --format guidellm --json`
     """
     wanted = None if format_ is In.AUTO else Format(format_.value)
-    with told():
+    with told(as_json):
         found = [(path, i) for path in files for i in import_path(path, wanted, name)]
         kept = store_of(store)
         sealed = [(path, *_seal(imported, kept)) for path, imported in found]
@@ -155,7 +155,8 @@ def export(
     Examples: `windtunnel export 20261123T1700 --out report.yaml` ·
     `windtunnel export 20261123T1700 --format requests-csv --out requests.csv`
     """
-    with told():
+    with told(as_json):
+        check_writable("--out", out)
         kept = store_of(store)
         record = kept.get(run_id)
         table = kept.table(record, "requests")
@@ -194,7 +195,6 @@ def _text(document: Any, suffix: str) -> str:
 
 def _write(path: Path, document: Any) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_text(document, path.suffix), encoding="utf-8")
     except OSError as error:
         raise HarnessError(

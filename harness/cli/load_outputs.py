@@ -17,6 +17,7 @@ from harness.capacity.keep import kept_points
 from harness.capacity.measure import MeasurePoint, point_measurer
 from harness.capacity.points import patience_s
 from harness.capacity.slo import Slo
+from harness.cli.exits import Afterwards
 from harness.cli.live import Shown, pulse_words
 from harness.cli.load_options import Keeping, LoadOptions, Outputs, Sending
 from harness.cli.options import store_of
@@ -133,6 +134,12 @@ def told_of(
     )
 
 
+def about(head: LoadTold) -> str:
+    """What a picture is of, for whoever sees it without its page."""
+    simulated = "simulated" if head.evidence == "simulated" else ""
+    return ", ".join(filter(None, (head.model, head.slo, simulated)))
+
+
 def _length_words(length: Length) -> str:
     """``64`` or ``uniform low 16 high 256``."""
     if isinstance(length, FixedLength):
@@ -162,7 +169,7 @@ class Written:
     def complain(self) -> None:
         """Raise what went wrong, after everything else was told."""
         if self.failed is not None:
-            raise self.failed
+            raise Afterwards(self.failed)
 
 
 def write(
@@ -170,6 +177,7 @@ def write(
     report: Callable[[], Report],
     draw: Callable[[], Plot | None],
     search_id: str,
+    about: str,
 ) -> Written:
     """The page and the picture, as far as they can be written: the document and the tables,
     which cost the load, are told whatever becomes of these."""
@@ -178,7 +186,7 @@ def write(
         if not outputs.no_page:
             page = _write_page(report(), outputs.page, search_id)
         if outputs.picture is not None:
-            picture = _write_picture(draw, outputs.picture)
+            picture = _write_picture(draw, outputs.picture, about)
     except HarnessError as error:
         return Written(page=page, picture=picture, failed=error)
     return Written(page=page, picture=picture)
@@ -195,14 +203,14 @@ def _write_page(report: Report, path: Path | None, search_id: str) -> Path:
     return place.resolve()
 
 
-def _write_picture(draw: Callable[[], Plot | None], path: Path) -> Path:
+def _write_picture(draw: Callable[[], Plot | None], path: Path, about: str) -> Path:
     from reports.picture import write_picture
 
     plot = draw()
     if plot is None:
         raise HarnessError(f"--picture {path}: no point left anything to draw")
     with writing(path, "--picture"):
-        write_picture(plot, path)
+        write_picture(plot, path, about)
     return path.resolve()
 
 

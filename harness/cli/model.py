@@ -30,7 +30,7 @@ def make(
 
     Example: `windtunnel model make --preset tiny-llama --seed 0 var/models/tiny`
     """
-    with told():
+    with told(as_json):
         info = make_model(folder, preset=preset, seed=seed)
     if as_json:
         print_json(

@@ -28,7 +28,7 @@ def plan(
 
     Example: `windtunnel plan examples/gpu-fallback.yaml --pools examples/pools-two.yaml`
     """
-    with told():
+    with told(as_json):
         specs = read_specs(str(spec), override or [])
         table = price_table(prices)
         inventory = inventory_of(ray, pools, stderr(), quiet)

@@ -31,7 +31,7 @@ def report(
 
     Example: `windtunnel report 20261123T1700 --out run.html`
     """
-    with told():
+    with told(as_json):
         kept = store_of(store)
         records = [kept.get(run_id) for run_id in run_ids]
         path = write_report(records, kept, out=out)

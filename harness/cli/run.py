@@ -76,7 +76,7 @@ def run(
     `windtunnel run examples/gpu-fallback.yaml --pools examples/pools-two.yaml`,
     `windtunnel run examples/endpoint.yaml --set num_repeats=10 --until 'ttft_p50 ±5%'`
     """
-    with told():
+    with told(as_json):
         specs = _struck(read_specs(str(spec), override or []), fault or [])
         rules = _rules(until, specs)
         kept = store_of(store)

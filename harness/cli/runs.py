@@ -13,8 +13,11 @@ from harness.cli.options import Json, Store, index_of, store_of
 from harness.cli.output import print_json, record_document, stderr, stdout
 from harness.cli.tables import facts, run_tables
 from results.metrics import metric
+from results.record import Evidence
 from results.store_index import RunRow
 from results.units import format_value
+
+WIDE = 120  # columns of a terminal that hold the table without folding it
 
 app = typer.Typer(help="What was measured before.", no_args_is_help=True)
 
@@ -32,7 +35,7 @@ def list_runs(
 
     Example: `windtunnel runs list --outcome failed --limit 5`
     """
-    with told():
+    with told(as_json):
         index = index_of(store_of(store))
         report = index.refresh()
         rows = index.list(limit=limit, name=name, workload=workload, outcome=outcome)
@@ -42,11 +45,26 @@ def list_runs(
     if not rows:
         stdout().print("no runs match; `windtunnel run SPEC` makes one")
     else:
-        stdout().print(_table(rows))
+        console = stdout()
+        if console.width < WIDE:
+            for row in rows:
+                console.print(
+                    *_lines(row), sep="\n", markup=False, no_wrap=True, overflow="ellipsis"
+                )
+        else:
+            console.print(_table(rows))
     if report.num_torn:
         stderr().print(
             f"{report.num_torn} objects of the store are unreadable; see `windtunnel store check`"
         )
+
+
+def _lines(row: RunRow) -> tuple[str, str]:
+    """A run where the table has no room: what it is, and below it what came of it. Its id begins
+    with when it started."""
+    evidence = "" if row.evidence is Evidence.MEASURED else f" [{row.evidence}]"
+    what = f"{row.run_id}  {row.name}  {row.workload}"
+    return what, f"    {row.outcome}{evidence}, {row.duration_s:.0f} s  {_headline(row)}"
 
 
 def _table(rows: tuple[RunRow, ...]) -> Table:
@@ -91,7 +109,7 @@ def show(
 
     Example: `windtunnel runs show 20261123T1700`
     """
-    with told():
+    with told(as_json):
         record = store_of(store).get(run_id)
     if as_json:
         print_json("windtunnel.run-record/1", {"record": record_document(record)})

@@ -42,7 +42,7 @@ def selftest(
     Example: `windtunnel selftest --only latency --only omission`
     """
     chosen = _chosen(only)
-    with told():
+    with told(as_json):
         results = _run(chosen, Setting(drive=real_drive, rel=tolerance), quiet or as_json)
     passed = all(result.passed for result in results)
     if as_json:

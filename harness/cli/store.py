@@ -24,7 +24,7 @@ def check(store: Store = None, as_json: Json = False) -> None:
 
     Example: `windtunnel store check --store gs://team/windtunnel`
     """
-    with told():
+    with told(as_json):
         report = check_store(store_of(store))
     if as_json:
         print_json("windtunnel.store-check/1", asdict(report))
@@ -55,7 +55,7 @@ def reindex(store: Store = None, as_json: Json = False) -> None:
 
     Example: `windtunnel store reindex`
     """
-    with told():
+    with told(as_json):
         report = index_of(store_of(store)).reindex()
     if as_json:
         print_json(
@@ -72,7 +72,7 @@ def compact(store: Store = None, as_json: Json = False) -> None:
 
     Example: `windtunnel store compact`
     """
-    with told():
+    with told(as_json):
         report = compact_store(store_of(store), SystemClock())
     if as_json:
         print_json(

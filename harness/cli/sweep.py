@@ -35,7 +35,7 @@ from harness.cli.load_options import (
     Think,
     with_groups,
 )
-from harness.cli.load_outputs import Reached, Written, reach, tell, told_of, write
+from harness.cli.load_outputs import Reached, Written, about, reach, tell, told_of, write
 from harness.cli.options import Quiet
 from harness.cli.output import stderr, stdout
 from harness.errors import EngineDied, SpecError
@@ -87,7 +87,7 @@ def sweep(
     Examples: `windtunnel sweep --endpoint http://127.0.0.1:8000 --rates 1:64:8`,
     `windtunnel sweep --endpoint URL --concurrency 1:256 --picture curve.svg`
     """
-    with told():
+    with told(outputs.as_json):
         outputs.checked()
         if duration is None and num_requests is None:
             duration = _DEFAULT_S
@@ -197,6 +197,7 @@ def _tell(head: LoadTold, points: Sequence[Point], outputs: Outputs, search_id: 
             lambda: sweep_report(head, points, knee),
             lambda: latency_curve(loads, "ttft_s", "curve", knee=at),
             search_id,
+            about(head),
         )
     body = {**sweep_document(head, points, knee), "report": written.report}
     if not tell(outputs, SWEEP_SCHEMA, body):

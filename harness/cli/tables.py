@@ -12,6 +12,7 @@ from results.measurement import Measurement, groups_of, of_group
 from results.metrics import REGISTRY, Area, metric
 from results.record import Doubt, Evidence, Failed, Invalid, RunRecord
 from results.slo_verdict import LimitVerdict, Verdict
+from results.twins import twins
 from results.units import format_interval, format_measurement, format_value
 
 # What is said of each model or adapter of a mix; the rest is in the record.
@@ -114,14 +115,17 @@ def _distributions(measurements: Sequence[Measurement]) -> Table:
     table.add_column("p50 95 % interval", justify="right")
     table.add_column("n", justify="right")
     by_key = {(m.metric, m.statistic): m for m in measurements}
+    alike = twins(measurements)
     for name in dict.fromkeys(m.metric for m in measurements if m.statistic != "value"):
+        if name in alike.values():
+            continue
         cells = [by_key.get((name, s)) for s in _STATISTICS]
         if not any(c and c.n for c in cells):
             continue
         median = by_key.get((name, "p50"))
         unit = metric(name).unit
         table.add_row(
-            name,
+            f"{name} = {alike[name]}" if name in alike else name,
             *(_cell(c) for c in cells),
             format_interval(median.low, median.high, unit) if median else "",
             str(max(c.n for c in cells if c)),

@@ -32,6 +32,7 @@ from results.client import Calibration
 from results.clock import Clock, SystemClock
 from results.environment import stable_hash
 from results.samples import FloatColumn, RequestSamples
+from results.units import counted
 from workloads.base import ServerTarget
 from workloads.simulated import process
 from workloads.traffic.schedule import build_schedule
@@ -310,7 +311,8 @@ def with_headroom(
     found = _kept(fleet, target, traffic, store)
     if found is not None and _is_enough(found, asked):
         return replace(found, asked_rps=asked or 0.0)
-    say(f"calibrating the client with {fleet.num_workers} worker(s) against a server of its own")
+    workers = counted(fleet.num_workers, "worker")
+    say(f"calibrating the client with {workers} against a server of its own")
     busy_before = busy(clock)
     with server() as url:
         idle = replace(target, base_url=url, api_key_env="")
@@ -351,6 +353,6 @@ def too_slow(found: Calibration) -> str:
     return (
         f"the schedule asks for {found.asked_rps:.0f} requests/s at its peak, and this client "
         f"keeps its own schedule up to {found.ceiling_rps:.0f} requests/s with "
-        f"{found.num_workers} worker(s), of which half may be asked for: lower the rate, give it "
-        "more workers and cores, or take the numbers as they come (--force)"
+        f"{counted(found.num_workers, 'worker')}, of which half may be asked for: lower the rate, "
+        "give it more workers and cores, or take the numbers as they come (--force)"
     )

@@ -155,6 +155,9 @@ def test_a_stop_rule_is_met_when_the_interval_is_narrow() -> None:
 
 def test_a_vocabulary_is_read_from_the_models_folder(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0, "b": 1}}}))
+    missing = tmp_path / "none" / "tokenizer.json"
+    with pytest.raises(SpecError, match=f"--tokenizer {missing}: there is no such file"):
+        vocab_size_of(missing)
     assert vocab_size_of(tmp_path) == vocab_size_of(tmp_path / "tokenizer.json") == 2
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 32000}))
     assert vocab_size_of(tmp_path) == 32000

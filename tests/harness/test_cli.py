@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from harness.cli.app import app
@@ -63,6 +64,43 @@ def test_runs_are_listed_newest_first(windtunnel: Any, store: FileStore) -> None
     listed = json.loads(windtunnel("runs", "list", "--store", store.url, "--json").stdout)
     assert listed["schema"] == "windtunnel.runs/1"
     assert [r["name"] for r in listed["runs"]] == ["second", "first"]
+
+
+def test_a_narrow_terminal_folds_no_run(
+    windtunnel: Any, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.cli.runs.stdout", lambda: Console(width=80, highlight=False))
+    lines = windtunnel("runs", "list", "--store", store.url).stdout.splitlines()
+    assert len(lines) == 4
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[0].startswith(make_record(index=2).run_id) and "second" in lines[0]
+    assert "failed" in lines[1] and "startup: engine_died" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "kind", "says"),
+    [
+        (("runs", "show", "20200101"), 2, "record_not_found", "20200101"),
+        (("plan", "no-such.yaml"), 2, "spec_error", "no-such.yaml"),
+        (("bench", "--endpoint", "http://127.0.0.1:9"), 3, "endpoint_unreachable", "nobody"),
+        (("bench",), 2, "missing_parameter", "--endpoint"),
+        (("bench", "--rate", "fast"), 2, "bad_parameter", "--rate"),
+        (("runs", "shew"), 2, "usage_error", "shew"),
+    ],
+)
+def test_an_error_is_one_document_where_one_was_asked_for(
+    windtunnel: Any, words: tuple[str, ...], code: int, kind: str, says: str
+) -> None:
+    more = ("--rate", "1", "--no-store") if code == 3 else ()
+    done = windtunnel(*words, *more, "--json")
+    assert done.exit_code == code
+    document = json.loads(done.stdout)
+    assert document["schema"] == "windtunnel.error/1"
+    assert document["error"]["kind"] == kind
+    assert says in document["error"]["message"]
+    assert document["error"]["what_to_do"]
+    assert document["error"]["exit_code"] == code
+    assert windtunnel(*words, *more).stdout == ""
 
 
 def test_runs_are_filtered(windtunnel: Any, store: FileStore) -> None:

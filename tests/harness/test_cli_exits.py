@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import typer
 
-from harness.cli.exits import Exit, exit_code, told
+from harness.cli.exits import Afterwards, Exit, exit_code, told
 from harness.errors import EngineDied, SpecError
 from results.errors import RecordNotFound, StoreUnwritable
 from results.record import Failed, Invalid, Succeeded
@@ -51,3 +53,25 @@ def test_errors_become_a_sentence_and_a_code(
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), told():
         _ = 1 / 0
+
+
+def test_what_comes_after_the_document_brings_no_second_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(typer.Exit) as stopped, told(as_json=True):
+        raise Afterwards(StoreUnwritable("no space left"))
+    assert stopped.value.exit_code == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "windtunnel: no space left\n"
+
+
+def test_a_failed_deployment_tells_its_stage_and_last_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(typer.Exit), told(as_json=True):
+        raise EngineDied("startup", "exit code 1", ("oops",))
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["kind"], error["stage"], error["log_tail"]) == (
+        "engine_died", "startup", ["oops"],
+    )  # fmt: skip

@@ -122,7 +122,7 @@ def test_an_old_result_may_come_into_a_day_that_is_compacted(
 @pytest.mark.parametrize("name", ["report.json", "report.yaml"])
 def test_export_writes_what_llmd_reads(windtunnel: Any, tmp_path: Path, name: str) -> None:
     windtunnel("import", AIPERF)
-    out = tmp_path / "deep" / name
+    out = tmp_path / name
     done = windtunnel("export", "20261124T061637Z", "--out", out)
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(out)
@@ -164,6 +164,7 @@ def test_what_must_not_go_out_does_not(windtunnel: Any, tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(windtunnel: Any, tmp_path: Path) -> None:
     windtunnel("import", AIPERF)
-    (tmp_path / "file").write_text("")
-    done = windtunnel("export", "20261124T061637Z", "--out", tmp_path / "file" / "x.json")
-    assert done.exit_code == 3 and "name another place with --out" in done.stderr
+    nowhere = tmp_path / "deep" / "x.json"
+    done = windtunnel("export", "20261124T061637Z", "--out", nowhere)
+    assert done.exit_code == 2 and f"there is no folder {nowhere.parent}" in done.stderr
+    assert not nowhere.parent.exists()

@@ -154,7 +154,8 @@ def test_markdown_tells_the_same(serving: Any) -> None:
     assert text.startswith(
         f"# quickstart 1/3\n\n{escape(report.sentence)}\n\n**valid** · **measured**"
     )
-    assert "| TTFT (send intended → first non-empty token of a request) |" in text
+    assert "\n| TTFT" in text
+    assert "- TTFT: send intended → first non-empty token of a request\n" in text
     assert "```\nwindtunnel run a.yaml\n```" in text
     for section in report.sections:
         assert f"\n## {section.heading}\n" in text

@@ -200,7 +200,10 @@ def test_an_invalid_run_is_told_first_that_it_is(make: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize(
     ("evidence", "start"),
-    [(Evidence.SIMULATED, "Simulated. Computed"), (Evidence.IMPORTED, "Imported. Taken over")],
+    [
+        (Evidence.SIMULATED, "Simulated. A model of an engine"),
+        (Evidence.IMPORTED, "Imported. Taken over"),
+    ],
 )
 def test_what_was_not_measured_has_a_banner(
     make: SimpleNamespace, evidence: Evidence, start: str
