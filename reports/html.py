@@ -8,10 +8,14 @@ at all, so a record that carries markup in a name or a log line cannot make the 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import os
 import re
+import sys
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
+from pathlib import Path
 
 import altair as alt
 import vl_convert
@@ -71,12 +75,29 @@ def render_html(report: Report) -> str:
 
 @cache
 def chart_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one minified script that can stand in an HTML page."""
+    """Vega, Vega-Lite and Vega-Embed as one minified script that can stand in an HTML page.
+
+    Bundling takes two seconds, and the same versions give the same script: it is kept where Python
+    keeps what it compiles, and made again where that folder cannot be written.
+    """
     version = re.match(r"v?(\d+\.\d+)", alt.SCHEMA_VERSION)
     assert version is not None, alt.SCHEMA_VERSION
-    script: str = vl_convert.javascript_bundle(
-        "window.vegaEmbed = vegaEmbed;", vl_version=version.group(1)
-    )
+    name = f"charts-{metadata.version('vl-convert-python')}-{version[1]}.js"
+    kept = Path(__file__).parent / "__pycache__" / name
+    with contextlib.suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    script = _bundled(version[1])
+    if not sys.dont_write_bytecode:
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(exist_ok=True)
+            draft = kept.with_suffix(f".{os.getpid()}")
+            draft.write_text(script, encoding="utf-8")
+            draft.replace(kept)
+    return script
+
+
+def _bundled(version: str) -> str:
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
     # Inside a string literal both mean the same; inside HTML the first would end the script.
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 

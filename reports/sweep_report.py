@@ -26,7 +26,7 @@ from reports.plots_sweep import attainment_plot, latency_curve
 from reports.sweep_numbers import LoadSeen, Number, loads_seen
 from reports.sweep_words import capacity_sentence, knee_sentence, limit_words, percent
 from results.capacity import Capacity, CapacityKind, Knee, LoadTold, Point, RateJudged, Verdict
-from results.units import format_interval, format_value
+from results.units import counted, format_interval, format_value
 
 LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
 _SIMULATED = (
@@ -174,6 +174,12 @@ def _capacity_figures(capacity: Capacity) -> tuple[KeyFigure, ...]:
             detail=f"{capacity.num_points} points",
         ),
     )
+
+
+def _load_words(point: Point) -> str:
+    if point.rate_rps is not None:
+        return f"{point.rate_rps:g}/s"
+    return counted(point.num_users or 0, "user")
 
 
 def _passed_words(capacity: Capacity) -> str:
@@ -331,7 +337,7 @@ def _points(points: Sequence[Point]) -> Table:
         rows=tuple(
             (
                 Cell(text=str(i)),
-                Cell(text=f"{p.num_users} users" if p.rate_rps is None else f"{p.rate_rps:g}/s"),
+                Cell(text=_load_words(p)),
                 Cell(text=format_value(p.duration_s, "s")),
                 Cell(text=format_value(p.took_s, "s")),
                 Cell(text=f"{p.num_requests:,}"),

@@ -12,6 +12,7 @@ import numpy as np
 from harness.errors import SpecError
 from results.capacity import Knee, Point, falls_behind
 from results.measurement import Measurement
+from results.units import counted
 
 _NUM_AUTO = 8
 # From where the server falls behind down to this much of it: there the curve is flat.
@@ -172,7 +173,9 @@ def _closed_knee(points: Sequence[Point]) -> Knee:
     knee = next(users for users, rate in means.items() if rate >= _NEAR_PEAK * peak)
     if knee == max(means):
         return Knee(
-            load=None, rule=rule, why=f"throughput still grew at {knee} users, the most measured"
+            load=None,
+            rule=rule,
+            why=f"throughput still grew at {counted(knee, 'user')}, the most measured",
         )
     return Knee(load=float(knee), rule=rule)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from reports import html
 from reports.html import chart_library, render_html
 from reports.markdown import escape, render_markdown
 from reports.model import Paragraph, Report, Section
@@ -184,3 +187,26 @@ def test_a_report_without_a_plot_or_a_fact_renders() -> None:
     )
     assert '<p class="plain">p &amp; q</p>' in render_html(report)
     assert render_markdown(report) == "# t\n\ns\n\n## h\n\np \\& q\n"
+
+
+def test_the_chart_library_is_bundled_once_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept is what would be bundled; a folder that cannot be written is no error."""
+    made: list[str] = []
+
+    def bundled(version: str) -> str:
+        made.append(version)
+        return "window.vegaEmbed = 1; // é"
+
+    monkeypatch.setattr(html, "_bundled", bundled)
+    monkeypatch.setattr(html, "__file__", str(tmp_path / "html.py"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    fresh = html.chart_library.__wrapped__
+    assert fresh() == fresh() == "window.vegaEmbed = 1; // é"
+    assert len(made) == 1
+    assert [p.suffix for p in (tmp_path / "__pycache__").iterdir()] == [".js"]
+    monkeypatch.setattr(html, "__file__", str(tmp_path / "file" / "html.py"))
+    (tmp_path / "file").write_text("in the way")
+    assert fresh() == fresh()
+    assert len(made) == 3
