@@ -137,7 +137,7 @@ def told_of(
 def about(head: LoadTold) -> str:
     """What a picture is of, for whoever sees it without its page."""
     simulated = "simulated" if head.evidence == "simulated" else ""
-    return ", ".join(filter(None, (head.model, head.slo, simulated)))
+    return ", ".join(filter(None, (f"model {head.model}", head.slo, simulated)))
 
 
 def _length_words(length: Length) -> str:

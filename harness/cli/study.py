@@ -31,7 +31,7 @@ def list_studies(store: Store = None, as_json: Json = False) -> None:
 
     Example: `windtunnel study list`
     """
-    with told():
+    with told(as_json):
         studies = kept_studies(store_of(store))
     if as_json:
         print_json("windtunnel.studies/1", {"studies": [_summary(s) for s in studies.values()]})
@@ -64,7 +64,7 @@ def show(
 
     Example: `windtunnel study show simulated-knobs`
     """
-    with told():
+    with told(as_json):
         studies = kept_studies(store_of(store))
         if name not in studies:
             known = f"there are {', '.join(studies)}" if studies else "there are none"

@@ -92,7 +92,7 @@ def tune(
     `windtunnel tune examples/study-simulated.yaml`,
     `windtunnel tune examples/study-simulated.yaml --resume`
     """
-    with told():
+    with told(as_json):
         try:
             made = read_study(study, storage)
             kept = store_of(store)

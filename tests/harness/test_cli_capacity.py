@@ -151,6 +151,9 @@ def test_a_capacity_is_told_in_words(server: Server, tmp_path: Path) -> None:
     assert str(page) in done.stdout
     assert "does it pass?" in done.stderr
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    # Without its page a picture must say by itself what it is of.
+    words = " ".join(ElementTree.parse(picture).getroot().itertext())
+    assert "model m, ttft=200ms, simulated" in words
     assert "capacity search" in page.read_text()
 
 
