@@ -20,13 +20,14 @@ from results.interop.foreign import (
     count,
     figures_only,
     mapping,
+    names_taken,
     number,
     part,
     single,
     statistics,
     text,
 )
-from results.interop.rows import NAN, Row, samples_of, short_error
+from results.interop.rows import NAN, Row, all_samples, short_error
 from results.record import Doubt
 
 TOOL = "AIPerf"
@@ -67,12 +68,12 @@ def read(document: Mapping[str, Any], requests: Sequence[Mapping[str, Any]] | No
     failed = count(part(document, "error_request_count", "avg"))
     rows = [_row(r, _origin_ns(requests)) for r in requests] if requests else []
     num_measured = sum(not r.is_warmup for r in rows)
-    complete = bool(rows) and num_measured == done + failed
+    samples = all_samples(rows, done + failed)
     metrics = {k: v for k, v in document.items() if isinstance(v, Mapping) and "unit" in v}
     reported = tuple(_reported(metrics, done, failed, document))
-    taken = {r.source.partition(".")[0] for r in reported} | set(_COUNTED)
+    taken = names_taken(reported) | set(_COUNTED)
     unmapped = [name for name in metrics if name not in taken]
-    if rows and not complete:
+    if rows and samples is None:
         told = f"{num_measured} requests in it, {done + failed} in the summary"
         unmapped.append(f"profile_export.jsonl ({told})")
     return ForeignRun(
@@ -88,7 +89,7 @@ def read(document: Mapping[str, Any], requests: Sequence[Mapping[str, Any]] | No
         definitions=_DEFINITIONS,
         started_at=_started_at(document, requests),
         duration_s=number(part(document, "benchmark_duration", "avg")),
-        samples=samples_of(rows) if complete else None,
+        samples=samples,
         slo=_slo(document),
         seeds=chosen(mapping(document, "run_info"), "random_seed"),
         doubts=tuple(_doubts(document, requests)),

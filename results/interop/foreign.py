@@ -8,7 +8,7 @@ its numbers in ``figures``: nothing is dropped without a word.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -118,6 +118,11 @@ def chosen(tree: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Those entries of ``tree`` that say something; an importer names what it takes over, so that
     nothing secret comes along."""
     return {name: tree[name] for name in names if tree.get(name) not in (None, "", [], {})}
+
+
+def names_taken(reported: Iterable[Reported]) -> set[str]:
+    """The tool's metrics that became one of ours, by the first part of their names."""
+    return {r.source.partition(".")[0] for r in reported}
 
 
 def statistics(

@@ -20,13 +20,14 @@ from results.interop.foreign import (
     count,
     figures_only,
     mapping,
+    names_taken,
     number,
     part,
     single,
     statistics,
     text,
 )
-from results.interop.rows import NAN, NO_REASON, Row, samples_of, short_error
+from results.interop.rows import NAN, NO_REASON, Row, all_samples, short_error
 from results.record import Doubt
 
 TOOL = "GuideLLM"
@@ -71,9 +72,10 @@ def _benchmark(document: Mapping[str, Any], found: Mapping[str, Any]) -> Foreign
     kind = text(strategy.get("type_"))
     rows = _rows(found, kind in _OPEN_LOOP)
     # Requests cut off at the end were neither answered nor refused; none is a failure of theirs.
-    complete = len(rows) == done + failed and done > 0
+    samples = all_samples(rows, done + failed) if done else None
+    complete = samples is not None
     reported = tuple(_reported(metrics, done, failed, strategy))
-    taken = {r.source.partition(".")[0] for r in reported} | {"request_totals"}
+    taken = names_taken(reported) | {"request_totals"}
     return ForeignRun(
         tool=TOOL,
         version=text(part(document, "metadata", "guidellm_version")),
@@ -87,7 +89,7 @@ def _benchmark(document: Mapping[str, Any], found: Mapping[str, Any]) -> Foreign
         definitions=_DEFINITIONS,
         started_at=_date(found.get("start_time")),
         duration_s=number(found.get("duration")),
-        samples=samples_of(rows) if complete else None,
+        samples=samples,
         schedule_known=complete and kind in _OPEN_LOOP,
         slo=_slo(found),
         seeds=_seeds(document, strategy),

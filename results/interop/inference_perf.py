@@ -29,7 +29,7 @@ from results.interop.foreign import (
     statistics,
     text,
 )
-from results.interop.rows import NAN, Row, samples_of, short_error
+from results.interop.rows import NAN, Row, all_samples, short_error
 from results.record import Doubt
 
 TOOL = "inference-perf"
@@ -66,7 +66,7 @@ def read(
     successes, load = report["successes"], mapping(report, "load_summary")
     done, failed = count(part(successes, "count")), count(part(report, "failures", "count"))
     rows = [_row(r) for r in requests or ()]
-    complete = bool(rows) and len(rows) == done + failed
+    samples = all_samples(rows, done + failed)
     reported = tuple(_reported(successes, load, done, failed))
     return ForeignRun(
         tool=TOOL,
@@ -77,11 +77,11 @@ def read(
         num_failed=failed,
         reported=reported,
         figures=figures_only({k: v for k, v in report.items() if k != "failures"}) or {},
-        unmapped=tuple(_unmapped(successes, load, bool(rows) and not complete)),
+        unmapped=tuple(_unmapped(successes, load, bool(rows) and samples is None)),
         definitions=_DEFINITIONS,
         started_at=started_at,
         duration_s=number(report.get("benchmark_time_seconds")),
-        samples=samples_of(rows) if complete else None,
+        samples=samples,
         doubts=tuple(_doubts(successes)),
     )
 

@@ -51,6 +51,14 @@ class Row:
     worker: int = 0
 
 
+def all_samples(rows: Sequence[Row], num_requests: int) -> RequestSamples | None:
+    """``samples_of`` where each of the ``num_requests`` that the summary counts has its row; None
+    where some have not: what is missing is seldom missing at random."""
+    if not rows or sum(not row.is_warmup for row in rows) != num_requests:
+        return None
+    return samples_of(rows)
+
+
 def samples_of(rows: Sequence[Row]) -> RequestSamples:
     """All rows, on a clock that begins with the first intended send."""
     origin_s = min((r.intended_s for r in rows if not math.isnan(r.intended_s)), default=0.0)
