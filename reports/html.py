@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import re
-import sys
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -87,12 +86,11 @@ def chart_library() -> str:
     with contextlib.suppress(OSError):
         return kept.read_text(encoding="utf-8")
     script = _bundled(version[1])
-    if not sys.dont_write_bytecode:
-        with contextlib.suppress(OSError):
-            kept.parent.mkdir(exist_ok=True)
-            draft = kept.with_suffix(f".{os.getpid()}")
-            draft.write_text(script, encoding="utf-8")
-            draft.replace(kept)
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(exist_ok=True)
+        draft = kept.with_suffix(f".{os.getpid()}")
+        draft.write_text(script, encoding="utf-8")
+        draft.replace(kept)
     return script
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -201,7 +200,6 @@ def test_the_chart_library_is_bundled_once_and_whole(
 
     monkeypatch.setattr(html, "_bundled", bundled)
     monkeypatch.setattr(html, "__file__", str(tmp_path / "html.py"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     fresh = html.chart_library.__wrapped__
     assert fresh() == fresh() == "window.vegaEmbed = 1; // é"
     assert len(made) == 1
