@@ -8,8 +8,6 @@ import pytest
 
 from benchmarks.truth import Diary, error_share, latency, read_diary, truth_of
 
-pytestmark = pytest.mark.alone
-
 TTFT_NS, ITL_NS = 50_000_000, 10_000_000
 
 
