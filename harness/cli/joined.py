@@ -30,7 +30,7 @@ def joined(
 
     def command(**given: Any) -> None:
         taken, left = (theirs, ours) if given[flag] else (ours, theirs)
-        with told():
+        with told(bool(given.get("as_json"))):
             word = f"--{flag}"
             foreign = {
                 name: name.upper() if name in required else f"--{name.replace('_', '-')}"

@@ -12,10 +12,9 @@ import typer
 
 from harness.cli.exits import Exit, told
 from harness.cli.live import progress
-from harness.cli.load_options import NoPage, Page, Picture
-from harness.cli.load_outputs import Outputs, Written
+from harness.cli.load_options import Outputs, with_groups
+from harness.cli.load_outputs import Written, tell, write
 from harness.cli.options import (
-    Json,
     Overrides,
     Pools,
     Prices,
@@ -74,12 +73,11 @@ Control = Annotated[
 Resume = Annotated[
     str, _Opt("--resume", metavar="ID", help="Go on with an experiment; made runs are kept.")
 ]
-Out = Annotated[
-    Path | None, _Opt("--out", metavar="FILE", help="Also write the JSON document here.")
-]
 
 
+@with_groups
 def scale(
+    *,
     spec: OneSpec = None,
     workers: Workers = "1,2,4",
     mode: ModeName = "weak",
@@ -93,12 +91,8 @@ def scale(
     pools: Pools = None,
     prices: Prices = None,
     store: Store = None,
-    out: Out = None,
-    page: Page = None,
-    no_page: NoPage = False,
-    picture: Picture = None,
+    outputs: Outputs,
     quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Measure a training at several sizes, in interleaved rounds: its scaling efficiency.
 
@@ -108,8 +102,8 @@ def scale(
     Examples: `windtunnel scale examples/scaling.yaml --workers 1,2,4 --predict 8,16`,
     `windtunnel scale SPEC --workers 1,2,4 --mode strong --repeats 5 --picture scaling.svg`
     """
-    with told():
-        outputs = Outputs.of(out, page, no_page, picture, as_json)
+    with told(outputs.as_json):
+        outputs.checked()
         ask = make_ask(
             _one_spec(spec, override), _numbers("--workers", workers), mode=mode,
             num_rounds=repeats, control=control, domain=domain,
@@ -203,13 +197,15 @@ def _tell(
         from reports.plots_scale import efficiency_plot
         from reports.scale_report import scale_report
 
-        written = outputs.write(
+        written = write(
+            outputs,
             lambda: scale_report(head, scaling, further, runs),
             lambda: efficiency_plot(scaling, further, "efficiency"),
             experiment_id,
+            ask.base.name,
         )
     body = {**scale_document(head, scaling, further, runs), "report": written.report}
-    if not outputs.tell(SCALE_SCHEMA, body):
+    if not tell(outputs, SCALE_SCHEMA, body):
         print_scaling(head, scaling, further, written)
     if stopped or head.missing:
         stderr().print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -11,9 +10,9 @@ from rich.table import Table
 
 from harness.cli.exits import Exit, told
 from harness.cli.live import progress
-from harness.cli.load_options import NoPage, Page, Picture
-from harness.cli.load_outputs import Outputs, Written
-from harness.cli.options import Json, Quiet, Store, store_of
+from harness.cli.load_options import Outputs, with_groups
+from harness.cli.load_outputs import Written, tell, write
+from harness.cli.options import Quiet, Store, store_of
 from harness.cli.output import stderr, stdout
 from harness.errors import SpecError
 from harness.scale_simulated import (
@@ -86,7 +85,9 @@ NoStore = Annotated[
 ]
 
 
+@with_groups
 def scale_simulated(
+    *,
     simulate: Simulate = True,
     chips: Chips = None,
     preset: Preset = DEFAULT_PRESET,
@@ -105,14 +106,8 @@ def scale_simulated(
     seed: Seed = 0,
     no_store: NoStore = False,
     store: Store = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Also write the JSON here.")
-    ] = None,
-    page: Page = None,
-    no_page: NoPage = False,
-    picture: Picture = None,
+    outputs: Outputs,
     quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Simulate training on many chips: efficiency, failures, goodput, the best checkpoint interval.
 
@@ -120,10 +115,10 @@ def scale_simulated(
 
     Example: `windtunnel scale --simulate --chips 50944 --preset maxtext-v5e-32b`
     """
-    with told():
+    with told(outputs.as_json):
         if not simulate:
             raise SpecError("scale: name a SPEC to measure, or --simulate")
-        outputs = Outputs.of(out, page, no_page, picture, as_json)
+        outputs.checked()
         ask = SimulatedAsk(
             preset=preset, num_chips=chips, chips_per_domain=chips_per_domain,
             algorithm=algorithm, checkpoint_s=checkpoint_s, interval_s=checkpoint_interval_s,
@@ -153,14 +148,16 @@ def _predict_and_tell(setup: Setup, store: FileStore | None, outputs: Outputs, q
         from reports.plots_simulated import efficiency_plot
         from reports.simulated_report import simulated_report
 
-        written = outputs.write(
+        written = write(
+            outputs,
             lambda: simulated_report(predicted, record.doubts),
             lambda: efficiency_plot(predicted, "efficiency"),
             record.run_id,
+            f"{record.name}, simulated",
         )
     run_id = record.run_id if store is not None else None
     body = {**document_of(predicted, run_id, took_s), "report": written.report}
-    if not outputs.tell(SCHEMA, body):
+    if not tell(outputs, SCHEMA, body):
         _print(predicted, run_id, took_s, written)
     written.complain()
 
