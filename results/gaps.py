@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from results.columns import release
 from results.intervals import Interval
 from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples
 from results.serial import (
@@ -180,6 +181,7 @@ def _blocks(samples: RequestSamples, rows: BoolColumn) -> Iterator[_Block]:
         end = min(max(int(reach), start + 1), n)
         if rows[start:end].any():
             yield _block(samples, rows, start, end)
+            release(samples.event_s, samples.event_tokens)
         start = end
 
 

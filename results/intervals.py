@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-# Not scipy.stats: it takes a second to import, and every command would pay it.
-from scipy import special
+from results.beta import beta_quantile, binomial_share, student_quantile
 
 # A percentile needs this many samples beyond it before it is printed at all.
 MIN_SAMPLES_BEYOND = 10
@@ -36,6 +37,7 @@ def min_samples(q: float) -> int:
     return math.ceil(round(MIN_SAMPLES_BEYOND / tail, 6))
 
 
+@lru_cache(maxsize=1024)
 def min_samples_for_bound(q: float, confidence: float = 0.99, num_beyond: int = 1) -> int:
     """Independent samples needed before the (``num_beyond`` + 1)-th largest bounds quantile ``q``
     from above with ``confidence``.
@@ -46,7 +48,7 @@ def min_samples_for_bound(q: float, confidence: float = 0.99, num_beyond: int = 
     """
 
     def enough(n: int) -> bool:
-        return float(special.bdtr(num_beyond, n, 1.0 - q)) <= 1.0 - confidence
+        return binomial_share(num_beyond, n, 1.0 - q) <= 1.0 - confidence
 
     low, high = num_beyond, max(2 * num_beyond, 2)
     while not enough(high):
@@ -78,7 +80,7 @@ def _first_rank(probability: float, n: int, q: float) -> int:
     low, high = -1, n
     while high - low > 1:
         middle = (low + high) // 2
-        if float(special.bdtr(middle, n, q)) >= probability:
+        if binomial_share(middle, n, q) >= probability:
             high = middle
         else:
             low = middle
@@ -117,18 +119,18 @@ def share_interval(num_good: float, n: float, confidence: float = 0.95) -> Inter
     """
     tail = (1.0 - confidence) / 2.0
     bad = n - num_good
-    low = float(special.betaincinv(num_good, bad + 1.0, tail)) if num_good > 0 else 0.0
-    high = float(special.betaincinv(num_good + 1.0, bad, 1.0 - tail)) if bad > 0 else 1.0
+    low = beta_quantile(num_good, bad + 1.0, tail) if num_good > 0 else 0.0
+    high = beta_quantile(num_good + 1.0, bad, 1.0 - tail) if bad > 0 else 1.0
     return Interval(low=low, high=high)
 
 
 def t_quantile(degrees_of_freedom: float, probability: float) -> float:
     """Student's t."""
-    return float(special.stdtrit(degrees_of_freedom, probability))
+    return student_quantile(degrees_of_freedom, probability)
 
 
 def normal_quantile(probability: float) -> float:
-    return float(special.ndtri(probability))
+    return NormalDist().inv_cdf(probability)
 
 
 def mean_interval(

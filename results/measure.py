@@ -14,7 +14,7 @@ import numpy as np
 from results.distributions import distribution, gap_distribution, shared, single
 from results.gaps import chunk_gaps, gap_pools, token_gaps
 from results.measurement import Measurement
-from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples
+from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples, token_mismatch
 from results.serial import share
 from results.startup import StartupTimeline
 
@@ -229,21 +229,6 @@ def _token_mismatch(m: RequestMetrics, group: str) -> Measurement:
         why = "no request was counted both by the server and by us"
         return single("token_mismatch_share", None, 0, why, group)
     return single("token_mismatch_share", int((differs & m.rows).sum()) / n, n, "", group)
-
-
-def token_mismatch(samples: RequestSamples) -> tuple[BoolColumn, BoolColumn]:
-    """(n,) requests of which the server and we both counted prompt or output, and (n,) those of
-    them whose counts differ."""
-    comparable = np.zeros(samples.num_requests, dtype=np.bool_)
-    differs = comparable.copy()
-    for theirs, ours in (
-        (samples.prompt_tokens, samples.own_prompt_tokens),
-        (samples.output_tokens, samples.own_output_tokens),
-    ):
-        both = (theirs >= 0) & (ours >= 0)
-        comparable |= both
-        differs |= both & (theirs != ours)
-    return comparable, differs
 
 
 def _per_s(total: float, window_s: float) -> float | None:

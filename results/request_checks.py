@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.client import ClientReport
-from results.measure import RequestMetrics, request_metrics, token_mismatch
+from results.measure import RequestMetrics, request_metrics
 from results.record import Doubt
-from results.samples import IntColumn, RequestSamples
+from results.samples import IntColumn, RequestSamples, token_mismatch
 from results.steady import Verdict, steady_state_of
 
 # The client may be late by this much before its lateness spoils the latencies it reports.

@@ -7,13 +7,15 @@ Each type goes to an Arrow table and back without loss; the table is what the st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from results.arrow import array_of, column_of, list_array_of, list_column_of
 
 FloatColumn = npt.NDArray[np.float64]
 IntColumn = npt.NDArray[np.int64]
@@ -31,7 +33,12 @@ _DEFAULT_COLUMNS: dict[str, Callable[[int], Any]] = {
     "model": lambda n: np.full(n, "", dtype=object),
     "event_reasoning": lambda n: np.zeros(n, dtype=np.bool_),
 }
-_TEXT_COLUMNS = ("error", "model")
+# Of a table of requests: what its writer works on at once, which is also what a reader may.
+ROWS_PER_CHUNK = 1 << 16
+EVENTS_PER_CHUNK = 1 << 23
+# A column of the table that is made of others when it is written: do the server's token counts
+# differ from ours? Null: they cannot be compared.
+MISMATCH = "token_mismatch"
 _LIST_COLUMNS = ("event_s", "event_tokens", "event_reasoning")
 
 
@@ -89,48 +96,62 @@ class RequestSamples:
         return len(self.intended_s)
 
     def to_table(self) -> pa.Table:
-        """One row per request; the stream events become two list columns."""
-        columns: dict[str, Any] = {
-            f.name: getattr(self, f.name)
+        """One row per request; the stream events become list columns, and one column more says
+        where ``token_mismatch`` is known and true. Chunks of ROWS_PER_CHUNK rows, or of fewer where
+        they have more than EVENTS_PER_CHUNK events: a list column cannot count beyond 2³¹. Numbers
+        are not copied."""
+        mismatch = token_mismatch(self)
+        return pa.concat_tables([self._chunk(rows, *mismatch) for rows in self._chunks()])
+
+    def _chunks(self) -> Iterator[slice]:
+        start, n = 0, self.num_requests
+        while True:
+            most_events = self.event_offset[start] + EVENTS_PER_CHUNK
+            fits = int(np.searchsorted(self.event_offset, most_events, side="right")) - 1
+            end = min(max(fits, start + 1), start + ROWS_PER_CHUNK, n)
+            yield slice(start, end)
+            if (start := end) >= n:
+                return
+
+    def _chunk(self, rows: slice, comparable: BoolColumn, differs: BoolColumn) -> pa.Table:
+        offsets = self.event_offset[rows.start : rows.stop + 1]
+        events = slice(int(offsets[0]), int(offsets[-1]))
+        columns = {
+            f.name: array_of(getattr(self, f.name)[rows])
             for f in fields(self)
-            if not f.name.startswith("event_") and f.name not in _TEXT_COLUMNS
+            if not f.name.startswith("event_")
         }
-        for name in _TEXT_COLUMNS:
-            columns[name] = pa.array(list(getattr(self, name)), type=pa.string())
-        offsets = pa.array(self.event_offset, type=pa.int32())
         for name in _LIST_COLUMNS:
-            columns[name] = pa.ListArray.from_arrays(offsets, pa.array(getattr(self, name)))
-        return pa.table(columns)
+            columns[name] = list_array_of(offsets - offsets[0], getattr(self, name)[events])
+        columns[MISMATCH] = array_of(differs[rows], known=comparable[rows])
+        return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
     @classmethod
     def from_table(cls, table: pa.Table) -> RequestSamples:
         """The inverse of ``to_table``; columns added by a newer program are ignored, and those that
-        an older one did not know are "not known"."""
-        table = table.combine_chunks()
+        an older one did not know are "not known". Without a copy where the table is one chunk."""
         known = {f.name for f in fields(cls)} & set(table.column_names)
-        events = {name: _list_column(table, name) for name in _LIST_COLUMNS if name in known}
-        texts = {
-            name: np.array(table.column(name).to_pylist(), dtype=object)
-            for name in _TEXT_COLUMNS
-            if name in known
-        }
-        flat = {
-            name: table.column(name).to_numpy() for name in known - {*_LIST_COLUMNS, *_TEXT_COLUMNS}
-        }
+        events = {name: list_column_of(table, name) for name in _LIST_COLUMNS if name in known}
         return cls(
-            **flat,
-            **texts,
-            event_offset=events["event_s"].offsets.to_numpy().astype(np.int64),
-            **{
-                name: column.values.to_numpy(zero_copy_only=False)
-                for name, column in events.items()
-            },
+            **{name: column_of(table, name) for name in known - {*_LIST_COLUMNS}},
+            event_offset=events["event_s"][0],
+            **{name: values for name, (_, values) in events.items()},
         )
 
 
-def _list_column(table: pa.Table, name: str) -> Any:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks else pa.array([], type=column.type)
+def token_mismatch(samples: RequestSamples) -> tuple[BoolColumn, BoolColumn]:
+    """(n,) requests of which the server and we both counted prompt or output, and (n,) those of
+    them whose counts differ."""
+    comparable = np.zeros(samples.num_requests, dtype=np.bool_)
+    differs = comparable.copy()
+    for theirs, ours in (
+        (samples.prompt_tokens, samples.own_prompt_tokens),
+        (samples.output_tokens, samples.own_output_tokens),
+    ):
+        both = (theirs >= 0) & (ours >= 0)
+        comparable |= both
+        differs |= both & (theirs != ours)
+    return comparable, differs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

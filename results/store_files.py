@@ -182,7 +182,7 @@ class FileStore:
         names = {*self.objects.names(RUNS), *self.objects.names(COMPACTED)}
         return tuple(sorted(day for day in names if day_date(day)))
 
-    def _put_table(self, run_id: str, name: str, data: bytes, num_rows: int) -> Artifact:
+    def _put_table(self, run_id: str, name: str, data: memoryview, num_rows: int) -> Artifact:
         digest = hashlib.sha256(data).hexdigest()
         file = f"{name}.parquet"
         try:

@@ -14,14 +14,17 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol
-
-import fsspec
-from fsspec.asyn import AsyncFileSystem
-from fsspec.spec import AbstractFileSystem
+from typing import TYPE_CHECKING, Any, Protocol
 
 from results.errors import StoreError, StoreUnwritable
 from results.store_layout import MARKER, MARKER_TEXT, TEMPORARY
+
+if TYPE_CHECKING:
+    from fsspec.spec import AbstractFileSystem
+
+
+# What a large table is, is a view of a file.
+Data = bytes | memoryview
 
 
 class Objects(Protocol):
@@ -34,7 +37,7 @@ class Objects(Protocol):
         """Before the first write: lay the marker, or refuse the place and say why."""
         ...
 
-    def put_new(self, path: str, data: bytes) -> None:
+    def put_new(self, path: str, data: Data) -> None:
         """All of ``data`` or nothing, durable on return, never over something else: a name that
         holds other bytes raises FileExistsError. The same bytes are no error, so that an answer
         lost on the way back from a bucket is no false duplicate."""
@@ -64,6 +67,8 @@ def open_objects(url: str | os.PathLike[str], options: Mapping[str, Any] | None 
         return LocalObjects(Path(text.removeprefix("file://")))
     if "://" not in text:
         return LocalObjects(Path(text))
+    import fsspec  # of no use to a local folder
+
     try:
         fs, root = fsspec.core.url_to_fs(text, **dict(options or {}))
     except Exception as error:  # no plug-in, an unknown scheme, no credentials: each has its own
@@ -100,7 +105,7 @@ class LocalObjects:
             return
         _check_marker(self.url, found)
 
-    def put_new(self, path: str, data: bytes) -> None:
+    def put_new(self, path: str, data: Data) -> None:
         final = self.root / path
         with self._explained(f"write {len(data)} bytes to {path}"):
             self._make_folder(final.parent)
@@ -169,7 +174,7 @@ class LocalObjects:
             raise StoreError(f"store {self.url}: cannot read {path}: {error}") from error
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def _write_durably(path: Path, data: Data) -> None:
     with path.open("xb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -214,10 +219,10 @@ class RemoteObjects:
                 raise StoreUnwritable(refusal)
         _check_marker(self.url, self.read(MARKER))
 
-    def put_new(self, path: str, data: bytes) -> None:
+    def put_new(self, path: str, data: Data) -> None:
         with self._explained(f"write {len(data)} bytes to {path}"):
             try:
-                self._fs.pipe_file(self._full(path), data, mode="create")
+                self._fs.pipe_file(self._full(path), bytes(data), mode="create")
             except Exception:
                 # Refused, or the answer to an accepted write was lost: what lies there decides.
                 try:
@@ -276,6 +281,9 @@ class RemoteObjects:
 def _offers_create(fs: AbstractFileSystem) -> bool:
     """Whether the file system writes ``mode="create"`` itself: fsspec's own default looks first
     and writes after, which is a race, and a method without the argument would ignore it."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
     if isinstance(fs, AsyncFileSystem):
         method, default = type(fs)._pipe_file, AsyncFileSystem._pipe_file
     else:

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import io
+import mmap
+import tempfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.record import Artifact, RunRecord
+from results.samples import ROWS_PER_CHUNK
+
+# A larger file is written to a temporary one first, and read from there.
+_MAX_BYTES_IN_MEMORY = 32 * 2**20
 
 
-def encode_table(table: pa.Table) -> bytes:
-    """The table as one Parquet file, the same bytes for the same table."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+def encode_table(table: pa.Table) -> memoryview:
+    """The table as one Parquet file, the same bytes for the same table. A large one lies in a
+    temporary file and takes no memory for good."""
+    with tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY) as sink:
+        pq.write_table(table, sink, compression="zstd", row_group_size=ROWS_PER_CHUNK)
+        num_bytes = sink.tell()
+        sink.seek(0)
+        if num_bytes <= _MAX_BYTES_IN_MEMORY:
+            return memoryview(sink.read())
+        return memoryview(mmap.mmap(sink.fileno(), num_bytes, prot=mmap.PROT_READ))
 
 
-def decode_table(data: bytes) -> pa.Table:
-    return pq.read_table(io.BytesIO(data))
+def decode_table(data: bytes | memoryview) -> pa.Table:
+    """Row group by row group: a list column of one chunk could not count beyond 2³¹."""
+    file = pq.ParquetFile(io.BytesIO(data))
+    if file.num_row_groups == 0:
+        return file.read()
+    return pa.concat_tables([file.read_row_group(i) for i in range(file.num_row_groups)])
 
 
 def artifact_of(record: RunRecord, name: str) -> Artifact | None:

@@ -221,7 +221,7 @@ class FakeRecordStore:
     def __init__(self) -> None:
         self._open: dict[str, str] = {}
         self._sealed: dict[str, str] = {}
-        self._tables: dict[tuple[str, str], bytes] = {}
+        self._tables: dict[tuple[str, str], memoryview] = {}
         self.fail_begin: StoreError | None = None
         self.fail_seal: StoreError | None = None
 

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from harness.load.calibrate import (
     NoopServer,
@@ -25,6 +24,7 @@ from harness.progress import Progress, Silent
 from harness.settings import secret
 from results.client import Calibration, ClientReport
 from results.clock import Clock, SystemClock
+from results.measure import subset
 from results.record import Doubt
 from results.samples import BoolColumn, RequestSamples
 from workloads.base import ServerTarget
@@ -236,7 +236,7 @@ def whole_until_cut(samples: RequestSamples) -> RequestSamples:
 
 
 def _rows(samples: RequestSamples, keep: BoolColumn) -> RequestSamples:
-    return RequestSamples.from_table(samples.to_table().filter(pa.array(keep)))
+    return samples if keep.all() else subset(samples, keep)
 
 
 def was_cut(samples: RequestSamples) -> BoolColumn:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import merge
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 from harness.load.reading import Reading, read_stream, read_whole, status_error
 from harness.load.response import Response, body_of
 from harness.load.spool import Ended
+from results.columns import GrowingColumn
 from results.samples import FloatColumn, RequestSamples
 
 MAX_ERROR_CHARS = 200
+_EVENTS_PER_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,18 +77,26 @@ def event_times(ended: Ended, response: Response, reading: Reading) -> FloatColu
 
 
 class _Columns:
-    """Grows by a row at a time; typed arrays, because a million rows of objects are a gigabyte."""
+    """Grows by a row at a time; typed arrays, because a million rows of objects are a gigabyte. The
+    events, of which there are many more, go to a file where they are too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin_s: float) -> None:
         self.floats = {name: array("d") for name in _FLOATS}
         self.counts = {name: array("q") for name in _COUNTS}
         self.errors: list[str] = []
         self.models: list[str] = []
         self.is_warmup = array("b")
-        self.event_s = array("d")
-        self.event_tokens = array("q")
-        self.event_reasoning = array("b")
         self.event_offset = array("q", [0])
+        self.event_s = GrowingColumn(np.float64)
+        self.event_tokens = GrowingColumn(np.int64)
+        self.event_reasoning = GrowingColumn(np.bool_)
+        self._origin_s = origin_s
+        self._begin_block()
+
+    def _begin_block(self) -> None:
+        self._times = array("d")
+        self._tokens = array("q")
+        self._reasoning = array("b")
 
     def add(
         self,
@@ -95,6 +106,9 @@ class _Columns:
         is_warmup: bool,
         error: str,
         model: str,
+        times: FloatColumn | None = None,
+        tokens: Sequence[int] = (),
+        reasoning: Sequence[bool] = (),
     ) -> None:
         for column, value in zip(self.floats.values(), floats, strict=True):
             column.append(value)
@@ -103,7 +117,21 @@ class _Columns:
         self.is_warmup.append(is_warmup)
         self.errors.append(error)
         self.models.append(model)
-        self.event_offset.append(len(self.event_s))
+        self.event_offset.append(self.event_offset[-1] + len(tokens))
+        if times is None:
+            return
+        self._times.frombytes(times.tobytes())
+        self._tokens.extend(tokens)
+        self._reasoning.extend(reasoning)
+        if len(self._times) >= _EVENTS_PER_BLOCK:
+            self.end_block()
+
+    def end_block(self) -> None:
+        """Hand the events over; after the last row, too."""
+        self.event_s.extend(_view(self._times, np.float64) - self._origin_s)
+        self.event_tokens.extend(_view(self._tokens, np.int64))
+        self.event_reasoning.extend(_view(self._reasoning, np.bool_))
+        self._begin_block()
 
 
 _FLOATS = (
@@ -134,29 +162,41 @@ def collect(
     origin_s: float,
     how: HowToRead = HowToRead(),
 ) -> RequestSamples:
-    """One row per request, in order of index. Times count from ``origin_s``."""
-    columns = _Columns()
-    for one in ended:
-        _add_ended(columns, one, how)
+    """One row per request, in order of index. Times count from ``origin_s``.
+
+    ``ended`` are in that order; one of them at a time is held.
+    """
+    columns = _Columns(origin_s)
+    rows: Iterator[Ended | Unsent] = merge(ended, sorted(unsent, key=_index), key=_index)
+    for one in rows:
+        if isinstance(one, Ended):
+            _add_ended(columns, one, how)
+        else:
+            _add_unsent(columns, one, how)
+    columns.end_block()
+    return _samples(columns, origin_s, how.worker)
+
+
+def _index(one: Any) -> int:
+    index: int = one.index
+    return index
+
+
+def _add_unsent(columns: _Columns, missing: Unsent, how: HowToRead) -> None:
     nan = np.nan
-    for missing in unsent:
-        columns.add(
-            (missing.intended_s, nan, nan, nan, nan, nan, nan),
-            (missing.index, -1, -1, -1, -1, -1, -1, -1),
-            is_warmup=missing.is_warmup,
-            error=missing.error,
-            model=how.model_of(missing.index),
-        )
-    return in_order(_samples(columns, origin_s, how.worker))
+    columns.add(
+        (missing.intended_s, nan, nan, nan, nan, nan, nan),
+        (missing.index, -1, -1, -1, -1, -1, -1, -1),
+        is_warmup=missing.is_warmup,
+        error=missing.error,
+        model=how.model_of(missing.index),
+    )
 
 
 def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
     response = response_of(ended)
     reading = read_answer(ended, response, how)
     times = event_times(ended, response, reading)
-    columns.event_s.frombytes(times.tobytes())
-    columns.event_tokens.extend(reading.event_tokens)
-    columns.event_reasoning.extend(reading.event_reasoning)
     nan = np.nan
     reasoning = reading.event_reasoning
     first_answer_s = times[reasoning.index(False)] if False in reasoning else nan
@@ -186,55 +226,33 @@ def _add_ended(columns: _Columns, ended: Ended, how: HowToRead) -> None:
         is_warmup=ended.is_warmup,
         error=short_error(reading.error, how.secrets),
         model=how.model_of(ended.index),
+        times=times,
+        tokens=reading.event_tokens,
+        reasoning=reasoning,
     )
 
 
 def _samples(columns: _Columns, origin_s: float, worker: int) -> RequestSamples:
-    """The same memory as numpy columns: at a million requests there is no room for a copy."""
+    """The same memory as numpy columns."""
     floats: dict[str, Any] = {name: _view(v, np.float64) for name, v in columns.floats.items()}
-    counts: dict[str, Any] = {name: _view(v, np.int64) for name, v in columns.counts.items()}
-    event_s = _view(columns.event_s, np.float64)
-    for times in (*floats.values(), event_s):
+    for times in floats.values():
         times -= origin_s
     return RequestSamples(
         **floats,
-        **counts,
+        **{name: _view(v, np.int64) for name, v in columns.counts.items()},
         error=np.array(columns.errors, dtype=object),
         model=np.array(columns.models, dtype=object),
         is_warmup=_view(columns.is_warmup, np.bool_),
         worker=np.full(len(columns.errors), worker, dtype=np.int64),
         event_offset=_view(columns.event_offset, np.int64),
-        event_s=event_s,
-        event_tokens=_view(columns.event_tokens, np.int64),
-        event_reasoning=_view(columns.event_reasoning, np.bool_),
+        event_s=columns.event_s.finished(),
+        event_tokens=columns.event_tokens.finished(),
+        event_reasoning=columns.event_reasoning.finished(),
     )
 
 
 def _view(values: array[Any], dtype: type) -> Any:
     return np.frombuffer(values, dtype=dtype) if values else np.empty(0, dtype=dtype)
-
-
-def in_order(samples: RequestSamples) -> RequestSamples:
-    """The same rows in order of ``index``, events and all."""
-    order = np.argsort(samples.index, kind="stable")
-    if np.array_equal(order, np.arange(len(order))):
-        return samples
-    starts, lengths = samples.event_offset[:-1], np.diff(samples.event_offset)
-    offset = np.concatenate([[0], np.cumsum(lengths[order])])
-    places = list(
-        zip(starts[order].tolist(), lengths[order].tolist(), offset[:-1].tolist(), strict=True)
-    )
-    moved: dict[str, Any] = {"event_offset": offset}
-    for column in fields(RequestSamples):
-        values = getattr(samples, column.name)
-        if not column.name.startswith("event_"):
-            moved[column.name] = values[order]
-        elif column.name != "event_offset":
-            # Request by request: an index of all events would be as large as their times.
-            moved[column.name] = out = np.empty_like(values)
-            for at, length, to in places:
-                out[to : to + length] = values[at : at + length]
-    return RequestSamples(**moved)
 
 
 def short_error(error: str, secrets: Iterable[str] = ()) -> str:

@@ -94,7 +94,7 @@ class HttpLoadDriver:
             tell()
         finally:
             worker.close()
-        return RequestSamples.from_table(result.table)
+        return result.samples
 
     def first_token(
         self, target: ServerTarget, timeout_s: float, api: str = "completions"
@@ -140,9 +140,8 @@ class HttpLoadDriver:
         )
 
     def _read_first_token(self, seen: Exchange) -> FirstToken:
-        unpacked = unpack(pack(seen))
-        assert unpacked is not None
-        ended, _ = unpacked
+        ended = unpack(pack(seen))
+        assert ended is not None
         response = response_of(ended)
         reading = read_answer(ended, response, HowToRead())
         error = short_error(reading.error, self._secrets)

@@ -17,10 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Protocol, TypeVar
 
-import numpy as np
-import pyarrow as pa
-
 from harness.load.clocks import ClockOffset, ClockReading, drifted, measure_offset
+from harness.load.merging import max_in_flight, merged
 from harness.load.worker import Prepared, Share, WorkerResult
 from results.client import ClientReport, ClockAudit
 from results.clock import Clock, SystemClock
@@ -65,7 +63,7 @@ class Worker(Protocol):
 
     def look(self) -> Look: ...
 
-    def snapshot(self) -> pa.Table: ...
+    def snapshot(self) -> RequestSamples: ...
 
     def stop(self) -> None: ...
 
@@ -110,16 +108,12 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetResult:
-    """``table`` has one row per request, in the order of ``index``, on the driver's clock less
+    """``samples`` has one row per request, in the order of ``index``, on the driver's clock less
     ``client.origin_s``. ``simulated``: the server says of itself that it is a simulation."""
 
-    table: pa.Table
+    samples: RequestSamples
     client: ClientReport
     simulated: bool
-
-    @property
-    def samples(self) -> RequestSamples:
-        return RequestSamples.from_table(self.table)
 
 
 def _pause_s(pulse: Pulse) -> float:
@@ -242,7 +236,7 @@ class Fleet:
 
     def snapshot(self) -> RequestSamples:
         """The rows answered so far, all workers'."""
-        return RequestSamples.from_table(merge_tables(self._all(lambda _, w: w.snapshot())))
+        return merged(self._all(lambda _, w: w.snapshot()))
 
     def stop(self) -> None:
         """Send no more, and cut off what is in flight."""
@@ -254,7 +248,7 @@ class Fleet:
         """The rows of a load that is done or stopped, and how its senders did."""
         results = self._all(lambda _, w: w.result())
         after = self._offsets()
-        table = merge_tables([result.table for result in results])
+        samples = merged([result.samples for result in results])
         reports = []
         for result, before, later in zip(results, offsets, after, strict=True):
             offset = drifted(before, later)
@@ -267,12 +261,13 @@ class Fleet:
             )
         client = ClientReport(
             dialect="+".join(sorted({p.dialect for p in prepared})),
-            max_in_flight=max_in_flight(table) if len(results) > 1 else results[0].max_in_flight,
+            max_in_flight=max_in_flight(samples) if len(results) > 1 else results[0].max_in_flight,
             workers=tuple(reports),
             origin_s=origin_s,
             audit=merge_audits([r.audit for r in results if r.audit is not None]),
         )
-        return FleetResult(table=table, client=client, simulated=any(p.simulated for p in prepared))
+        simulated = any(p.simulated for p in prepared)
+        return FleetResult(samples=samples, client=client, simulated=simulated)
 
     def _offsets(self) -> tuple[ClockOffset, ...]:
         return self._all(lambda _, w: measure_offset(w.read_clock, self._now_s))
@@ -329,26 +324,6 @@ def _pulse(
         num_failed=sum(look.num_failed for look in looks),
         ttft=ttft,
     )
-
-
-def merge_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """All rows in the order of ``index``; the columns of each worker's ``to_table``."""
-    merged = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    index = merged.column("index").to_numpy()
-    if np.all(index[1:] > index[:-1]):
-        return merged
-    return merged.take(pa.array(np.argsort(index, kind="stable")))
-
-
-def max_in_flight(table: pa.Table) -> int:
-    """The most requests that were sent and not yet ended at one time; ends count first."""
-    sent, ended = table.column("dispatched_s").to_numpy(), table.column("done_s").to_numpy()
-    was_sent = ~np.isnan(sent)
-    sent, ended = np.sort(sent[was_sent]), np.sort(np.nan_to_num(ended[was_sent], nan=math.inf))
-    if not len(sent):
-        return 0
-    open_now = np.arange(1, len(sent) + 1) - np.searchsorted(ended, sent, side="right")
-    return int(open_now.max())
 
 
 def merge_audits(audits: Sequence[ClockAudit]) -> ClockAudit | None:

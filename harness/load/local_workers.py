@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from harness.errors import SpecError, WorkerDied
 from harness.load.clocks import ClockReading, boot_id
@@ -25,6 +24,7 @@ from harness.load.fleet import Fleet, Look, Worker, nothing_seen
 from harness.load.priority import together_first
 from harness.load.worker import LoadWorker, Prepared, Share, WorkerResult
 from results.clock import Clock, SystemClock
+from results.samples import RequestSamples
 from workloads.base import ServerTarget
 from workloads.traffic.spec import Traffic
 
@@ -68,7 +68,7 @@ class Seat:
             ttft=nothing_seen().added(np.maximum(worker.take_ttfts(), 0.0)),
         )
 
-    def snapshot(self) -> pa.Table:
+    def snapshot(self) -> RequestSamples:
         return self._present.snapshot()
 
     def stop(self) -> None:
@@ -150,8 +150,9 @@ class ProcessWorker:
         seen: Look = self._ask("look")
         return seen
 
-    def snapshot(self) -> pa.Table:
-        return self._ask("snapshot")
+    def snapshot(self) -> RequestSamples:
+        seen: RequestSamples = self._ask("snapshot")
+        return seen
 
     def stop(self) -> None:
         self._ask("stop")

@@ -21,8 +21,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from harness.load.bodies import Bodies, api_path
 from harness.load.client import Client, owner_of
 from harness.load.collect import HowToRead, collect
@@ -65,9 +63,9 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerResult:
-    """``table`` is ``RequestSamples.to_table()``; its times count from the load's origin."""
+    """The times of ``samples`` count from the load's origin."""
 
-    table: pa.Table
+    samples: RequestSamples
     report: WorkerReport
     audit: ClockAudit | None
     max_in_flight: int
@@ -203,11 +201,10 @@ class LoadWorker:
         task.run.spool.flush()
         return self._read(task)
 
-    def snapshot(self) -> pa.Table:
+    def snapshot(self) -> RequestSamples:
         """The rows that are over so far. Reading takes the interpreter's time from the sending:
         for a look every now and then, not for a display."""
-        task = self._of_now()
-        return self._samples(task, unsent=False).to_table()
+        return self._samples(self._of_now(), unsent=False)
 
     def stop(self, *, drain: bool = False) -> None:
         """Send nothing more. What is open becomes "cancelled" rows, or with ``drain`` may end."""
@@ -267,7 +264,7 @@ class LoadWorker:
             mean_loop_stall_s=run.stalls.mean_s,
         )
         return WorkerResult(
-            table=samples.to_table(),
+            samples=samples,
             report=report,
             audit=task.client.lateness.summary(),
             max_in_flight=task.client.max_in_flight,

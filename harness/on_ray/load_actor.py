@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -118,7 +117,7 @@ class LoadActor:
     def look(self) -> Look:
         return self._seat.look()
 
-    def snapshot(self) -> pa.Table:
+    def snapshot(self) -> RequestSamples:
         return self._seat.snapshot()
 
     def stop(self) -> None:
@@ -192,8 +191,9 @@ class RayWorker:
         seen: Look = self.ask("look")
         return seen
 
-    def snapshot(self) -> pa.Table:
-        return self.ask("snapshot")
+    def snapshot(self) -> RequestSamples:
+        seen: RequestSamples = self.ask("snapshot")
+        return seen
 
     def stop(self) -> None:
         self.ask("stop")

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
 
 from harness.errors import WorkerDied
@@ -23,15 +24,16 @@ from harness.load.fleet import (
     Look,
     Pulse,
     in_parallel,
-    max_in_flight,
     merge_audits,
-    merge_tables,
 )
 from harness.load.local_workers import InProcessWorker, ProcessWorker, local_fleet
+from harness.load.merging import max_in_flight, merged
 from harness.load.worker import Prepared, Share, WorkerResult
 from results.client import ClockAudit, WorkerReport
 from results.clock import SystemClock
+from results.measure import subset
 from results.samples import RequestSamples
+from results.testing import make_requests
 from workloads.base import ServerTarget
 from workloads.simulated.answers import Behaviour
 from workloads.simulated.golden_server import golden_server
@@ -285,8 +287,8 @@ class FarWorker:
     def look(self) -> Look:
         return Look(num_done=1, num_total=1, num_failed=0)
 
-    def snapshot(self) -> pa.Table:
-        return self._table()
+    def snapshot(self) -> RequestSamples:
+        return self._samples()
 
     def stop(self) -> None:
         pass
@@ -300,12 +302,12 @@ class FarWorker:
             max_loop_stall_s=0.0,
             mean_loop_stall_s=0.0,
         )
-        return WorkerResult(table=self._table(), report=report, audit=None, max_in_flight=1)
+        return WorkerResult(samples=self._samples(), report=report, audit=None, max_in_flight=1)
 
     def close(self) -> None:
         self.closed = True
 
-    def _table(self) -> pa.Table:
+    def _samples(self) -> RequestSamples:
         index = self._schedule.rows_of(self._share.worker, self._share.num_workers)
         at_s = self._schedule.intended_s[index]
         whole = np.zeros(len(index), dtype=np.int64)
@@ -326,7 +328,7 @@ class FarWorker:
             event_s=at_s,
             event_tokens=whole + 1,
             index=index,
-        ).to_table()
+        )
 
 
 def test_workers_on_other_clocks_begin_at_one_instant() -> None:
@@ -368,23 +370,30 @@ def in_flight_by_looking(sent: list[float], ended: list[float]) -> int:
     )
 
 
+def in_flight(sent: Any, ended: Any) -> RequestSamples:
+    made = make_requests(len(sent))
+    return replace(made, dispatched_s=np.array(sent), done_s=np.array(ended))
+
+
 def test_requests_in_flight_are_counted_over_all_workers() -> None:
     rng = np.random.default_rng(3)
     sent = rng.uniform(0.0, 10.0, 200)
     ended = sent + rng.exponential(1.0, 200)
-    table = pa.table({"dispatched_s": sent, "done_s": ended})
-    assert max_in_flight(table) == in_flight_by_looking(sent.tolist(), ended.tolist())
-    back_to_back = pa.table({"dispatched_s": [0.0, 1.0, np.nan], "done_s": [1.0, np.nan, np.nan]})
+    assert max_in_flight(in_flight(sent, ended)) == in_flight_by_looking(
+        sent.tolist(), ended.tolist()
+    )
+    back_to_back = in_flight([0.0, 1.0, np.nan], [1.0, np.nan, np.nan])
     assert max_in_flight(back_to_back) == 1
-    assert max_in_flight(pa.table({"dispatched_s": [np.nan], "done_s": [np.nan]})) == 0
+    assert max_in_flight(in_flight([np.nan], [np.nan])) == 0
 
 
-def test_tables_are_merged_by_index_with_their_lists() -> None:
-    even = pa.table({"index": [0, 2], "event_s": [[0.0], [2.0, 2.5]]})
-    odd = pa.table({"index": [1, 3], "event_s": [[], [3.0]]})
-    merged = merge_tables([odd, even])
-    assert merged.column("index").to_pylist() == [0, 1, 2, 3]
-    assert merged.column("event_s").to_pylist() == [[0.0], [], [2.0, 2.5], [3.0]]
+def test_rows_of_several_workers_are_merged_by_index_with_their_events() -> None:
+    whole = make_requests(9, seed=2)
+    whole = replace(whole, event_offset=np.array([0, 0, 3, 4, 10, 11, 20, 33, 33, 36]))
+    parts = [subset(whole, whole.index % 3 == k) for k in (2, 0, 1)]
+    again = merged(parts)
+    for column in fields(RequestSamples):
+        np.testing.assert_array_equal(getattr(again, column.name), getattr(whole, column.name))
 
 
 def test_of_several_audits_the_worst_is_told() -> None:

@@ -59,9 +59,8 @@ def test_an_event_is_seen_at_the_read_that_completes_its_data(
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(raw)
     pieces = [raw[start:end] for start, end in pairwise([0, *ends])]
     exchange.parts = [head + pieces[0], *pieces[1:]]
-    unpacked = unpack(pack(exchange))
-    assert unpacked is not None
-    ended, _ = unpacked
+    ended = unpack(pack(exchange))
+    assert ended is not None
     response = response_of(ended)
     assert response.body == raw
     reading = read_stream(response.body)

@@ -59,7 +59,7 @@ def send_all(
     origin_s = read_monotonic_s() + 0.05
     for worker in made:
         worker.start(origin_s)
-    return [RequestSamples.from_table(worker.result(60.0).table) for worker in made]
+    return [worker.result(60.0).samples for worker in made]
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
@@ -118,9 +118,9 @@ def test_stop_and_drain_keeps_what_was_sent_and_only_that() -> None:
         worker.prepare(server.target, traffic, Share())
         worker.start(read_monotonic_s())
         until(lambda: worker.progress()[0] >= 10)
-        seen = RequestSamples.from_table(worker.snapshot())
+        seen = worker.snapshot()
         worker.stop(drain=True)
-        samples = RequestSamples.from_table(worker.result(30.0).table)
+        samples = worker.result(30.0).samples
     assert set(samples.error) == {""}
     assert 10 <= seen.num_requests <= samples.num_requests < 3000
     assert samples.index.tolist() == list(range(samples.num_requests))
@@ -135,7 +135,7 @@ def test_stop_at_once_makes_rows_of_what_was_open() -> None:
         worker.start(read_monotonic_s())
         until(lambda: worker._task is not None and len(worker._task.run._open) == 3)
         worker.stop()
-        samples = RequestSamples.from_table(worker.result(30.0).table)
+        samples = worker.result(30.0).samples
     cancelled = [e.split(":")[0] for e in samples.error if e]
     assert cancelled == ["cancelled"] * 3
 
