@@ -65,6 +65,7 @@ class Draft:
     deployment: Deployment | None = None
     with_startup: bool = True
     samples: Samples | None = None
+    measured: tuple[Measurement, ...] | None = None  # of these samples, where they were told before
     traffic: Traffic | None = None  # that of this repeat
     client: ClientReport | None = None
     telemetry: Telemetry | None = None  # on the load's axis
@@ -255,11 +256,13 @@ def _measurements(
     chips = 0 if placement.virtual else placement.num_chips
     startup = deployment.startup if draft.with_startup else None
     why = "the deployment was already up" if deployment.startup else "nothing was started by us"
-    load = (
-        measure_load(samples, draft.client, _slo(draft).per_request, chips)
-        if isinstance(samples, RequestSamples)
-        else measure_steps(kept(samples), _step_context(deployment, chips))
-    )
+    load = draft.measured
+    if load is None:
+        load = (
+            measure_load(samples, draft.client, _slo(draft).per_request, chips)
+            if isinstance(samples, RequestSamples)
+            else measure_steps(kept(samples), _step_context(deployment, chips))
+        )
     cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
     server = (
         measure_telemetry(draft.telemetry, samples, chips)

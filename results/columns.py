@@ -14,8 +14,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-# 4 million times of 8 bytes: what a client of some thousand requests a second sees in a minute.
-MAX_BYTES_IN_MEMORY = 32 * 2**20
+# Half a million times of 8 bytes.
+MAX_BYTES_IN_MEMORY = 4 * 2**20
 
 
 class GrowingColumn:

@@ -27,8 +27,8 @@ from results.serial import (
 
 GapColumn = npt.NDArray[np.float32]
 
-# Some 30 MB of working memory.
-EVENTS_PER_BLOCK = 1 << 20
+# Some 8 MB of working memory.
+EVENTS_PER_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

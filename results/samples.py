@@ -35,7 +35,7 @@ _DEFAULT_COLUMNS: dict[str, Callable[[int], Any]] = {
 }
 # Of a table of requests: what its writer works on at once, which is also what a reader may.
 ROWS_PER_CHUNK = 1 << 16
-EVENTS_PER_CHUNK = 1 << 23
+EVENTS_PER_CHUNK = 1 << 18
 # A column of the table that is made of others when it is written: do the server's token counts
 # differ from ours? Null: they cannot be compared.
 MISMATCH = "token_mismatch"

@@ -64,6 +64,7 @@ def keep(
         load_before=begun.load,
         deployment=_deployment(measured),
         samples=measured.samples,
+        measured=measured.measurements,
         stage="load",
         traffic=spec.traffic,
         client=measured.client,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -98,25 +99,23 @@ def _read_plainly(raw: bytes, reading: Reading, texts: list[str] | None) -> bool
     """All events at once, where each is one line of data and an empty one, and JSON of the shape
     it should have. False: it is not so, and ``reading`` is not to be used."""
     blocks = raw.split(b"\n\n")
-    if blocks[-1] or raw.count(b"\n") != 2 * (len(blocks) - 1) or b"\r" in raw:
+    num = len(blocks) - 1
+    if blocks.pop() or raw.count(b"\n") != 2 * num or b"\r" in raw or not raw.startswith(_DATA):
         return False
-    blocks.pop()
-    if not all(block.startswith(_DATA) for block in blocks):
+    # An empty line that is left would be one before a line that begins otherwise.
+    lines = raw[len(_DATA) : -2].replace(b"\n\n" + _DATA, b"\n")
+    if lines.count(b"\n") != num - 1:
         return False
-    ends, at = [], -2
-    for block in blocks:
-        at += len(block) + 2
-        ends.append(at)
-    lines = [block[6:] for block in blocks]
-    if _DONE in lines:
+    if lines.endswith(b"\n" + _DONE):
         reading.is_finished = True
-        del lines[lines.index(_DONE) :]
+        lines, num = lines[: -len(_DONE) - 1], num - 1
     try:
-        chunks = _DECODER.decode_lines(b"\n".join(lines))
+        chunks = _DECODER.decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-    if len(chunks) != len(lines):
+    if len(chunks) != num:
         return False
+    ends = [end + 2 * k for k, end in enumerate(accumulate(map(len, blocks)))]
     return _take_all(chunks, ends, reading, texts)
 
 

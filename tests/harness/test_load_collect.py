@@ -1,5 +1,6 @@
 import json
 import math
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -187,12 +188,13 @@ def test_what_is_beyond_the_memory_limit_waits_in_a_file_and_comes_back_as_it_wa
         )
         for i in range(300)
     ]
-    for exchange in sent:
+    for exchange in Random(0).sample(sent, len(sent)):  # as they end, in any order
         spool.put(exchange)
-    seen_meanwhile = sum(1 for _ in spool.read())
+    meanwhile = [ended.index for ended in spool.read()]
     spool.flush()
     came = list(spool.read())
-    assert 1 < seen_meanwhile <= len(came) == 300
+    assert 1 < len(meanwhile) <= len(came) == 300
+    assert meanwhile == sorted(meanwhile)
     for exchange, ended in zip(sent, came, strict=True):
         assert (ended.index, ended.intended_s, ended.error) == (
             exchange.index,
@@ -204,6 +206,21 @@ def test_what_is_beyond_the_memory_limit_waits_in_a_file_and_comes_back_as_it_wa
         assert ended.raw == b"".join(exchange.parts)
         assert np.diff([0, *ended.part_end]).tolist() == [len(p) for p in exchange.parts]
     spool.close()
+
+
+def test_many_events_are_handed_over_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool()
+    for i in range(5):
+        body = sse(*[text("a", "stop" if k == i else None) for k in range(i + 1)])
+        parts = [HEAD % b"200 OK", chunk(body) + chunk(b"")]
+        spool.put(over(i, 10.0, read_s=[10.0 + i, 10.5 + i], parts=parts))
+    whole = collect(spool.read(), origin_s=10.0)
+    assert whole.event_offset.tolist() == [0, 1, 3, 6, 10, 15]
+    assert whole.event_s.tolist() == [i + 0.5 for i in range(5) for _ in range(i + 1)]
+    monkeypatch.setattr("harness.load.collect._EVENTS_PER_BLOCK", 2)
+    blocks = collect(spool.read(), origin_s=10.0)
+    for name in RequestSamples.__slots__:
+        np.testing.assert_array_equal(getattr(blocks, name), getattr(whole, name))
 
 
 def test_a_disk_that_is_full_is_told_when_the_load_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
