@@ -135,7 +135,7 @@ def run_weighed(
                 stderr=errors,
                 stdin=subprocess.DEVNULL,
                 cwd=cwd,
-                env={**os.environ, **(env or {})},
+                env=_as_installed({**os.environ, **(env or {})}),
                 start_new_session=True,
             )
         ended = False
@@ -161,6 +161,11 @@ def run_weighed(
         max_processes=scale.max_processes,
         cpu_at=tuple(scale.cpu_at),
     )
+
+
+def _as_installed(env: Mapping[str, str]) -> dict[str, str]:
+    """A Python that keeps no bytecode compiles itself anew in every run, which no user pays for."""
+    return {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def wait_until(happened: Callable[[], bool], deadline_s: float) -> bool:

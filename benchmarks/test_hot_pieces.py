@@ -8,8 +8,6 @@ whole program. Each benchmark also checks that the work was done.
 
 from __future__ import annotations
 
-import json
-from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.million import exchanges
 from harness.load.bodies import DIALECTS, Bodies
-from harness.load.client import RawStore, Transcript
 from harness.load.collect import collect
+from harness.load.spool import Spool
 from results.measure import measure_requests
 from results.record import RunRecord
 from results.samples import RequestSamples
@@ -42,30 +41,6 @@ def some_traffic(num_requests: int) -> Traffic:
         num_requests=num_requests,
         num_warmup_requests=0,
     )
-
-
-def answer(num_tokens: int) -> tuple[bytes, array[int]]:
-    """An SSE body as vLLM writes it with a running count, and where each event ends."""
-    raw, ends = b"", array("q")
-    for k in range(1, num_tokens + 1):
-        chunk = {
-            "id": "cmpl-0123456789abcdef",
-            "object": "text_completion",
-            "created": 1700000000,
-            "model": "m",
-            "choices": [
-                {
-                    "index": 0,
-                    "text": " s",
-                    "logprobs": None,
-                    "finish_reason": "length" if k == num_tokens else None,
-                }
-            ],
-            "usage": {"prompt_tokens": 64, "total_tokens": 64 + k, "completion_tokens": k},
-        }
-        raw += b"data: " + json.dumps(chunk).encode() + b"\n\n"
-        ends.append(len(raw))
-    return raw + b"data: [DONE]\n\n", ends
 
 
 def long_requests(num_requests: int) -> RequestSamples:
@@ -104,24 +79,10 @@ def test_a_thousand_request_bodies(benchmark: Benchmark) -> None:
 
 def test_a_thousand_streams_into_columns(benchmark: Benchmark) -> None:
     """64,000 tokens: what reading the bytes costs, per run of 1,000 requests."""
-    raw, ends = answer(NUM_TOKENS)
-    store = RawStore()
-    transcripts = [
-        Transcript(
-            index=i,
-            intended_s=0.0,
-            dispatched_s=0.0,
-            written_s=0.0,
-            first_byte_s=0.05,
-            done_s=0.7,
-            status=200,
-            read_s=array("d", [0.05 + 0.01 * k for k in range(NUM_TOKENS + 1)]),
-            read_end=array("q", [*ends, len(raw)]),
-            raw=store.put(raw),
-        )
-        for i in range(1_000)
-    ]
-    samples = benchmark(collect, transcripts, store, origin_s=0.0)
+    spool = Spool()
+    for exchange in exchanges(1_000, NUM_TOKENS):
+        spool.put(exchange)
+    samples = benchmark(lambda: collect(spool.read(), origin_s=0.0))
     assert len(samples.event_s) == 1_000 * NUM_TOKENS
     assert set(samples.error) == {""}
 
