@@ -199,7 +199,7 @@ def _measured(
     calibration: Calibration | None,
     slo: Mapping[str, float],
 ) -> Measured:
-    # They bring scipy, which takes longer to import than the first request to go out.
+    # What judges a load is imported once the load is over: its first request goes out sooner.
     from harness.judge import judge_load, measure_load
 
     samples = result.samples

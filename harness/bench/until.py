@@ -1,19 +1,15 @@
 """A stop rule within one load: ``ttft_p99 ±5%`` ends it once the interval is that narrow.
 
-The rules and their looks are those of ``results.stopping``; this is their place in a load. That
-module brings scipy, so it is imported only where a rule is asked for.
+The rules and their looks are those of ``results.stopping``; this is their place in a load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from results.samples import RequestSamples
-
-if TYPE_CHECKING:
-    from results.stopping import StopRule
+from results.stopping import Stop, StopRule, check_within, decide_within, parse_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +20,11 @@ class Precise:
     slo: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, samples: RequestSamples) -> bool:
-        from results.stopping import Stop, decide_within
-
         return isinstance(decide_within(self.rules, samples, self.slo), Stop)
 
 
 def until_of(text: str, slo: Mapping[str, float]) -> Precise:
     """Raises InvalidStopRule, also for a rule that no single run can meet."""
-    from results.stopping import check_within, parse_until
-
     rules = parse_until(text)
     check_within(rules, slo)
     return Precise(rules=rules, slo=slo)

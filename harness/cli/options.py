@@ -51,7 +51,7 @@ Store = Annotated[
 
 def store_of(url: str | None) -> FileStore:
     """The store that the option, the environment or the default names."""
-    from results.store_files import FileStore  # brings fsspec, pydantic and scipy
+    from results.store_files import FileStore  # brings pydantic and Parquet
 
     return FileStore(url or read_settings().store_url)
 
