@@ -7,7 +7,7 @@ placed on them. Nothing after it decides anything that could change a number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.errors import PlanRefused
@@ -30,6 +30,7 @@ from harness.spec_shape import to_mapping
 from results.environment import stable_hash
 from workloads.base import Device
 from workloads.errors import TrafficFileUnusable
+from workloads.params import LATER
 from workloads.registry import Role, role_of
 from workloads.traffic.brought import Field, digests_of
 
@@ -116,12 +117,13 @@ def workload_hash(
     stop rules, and for training everything that decides the arithmetic of a step. Not in it: how
     the question is answered (engine arguments, parallelism, environment variables, hardware: the
     environment hash has what came of them), who asked (name, tags), and what only bounds or repeats
-    a run (deadlines, num_repeats, redeploy). What is not asked (null or empty) is left out, so that
-    a knob added later breaks no history as long as nobody turns it. ``digests`` stand for the paths
-    of the traffic's files.
+    a run (deadlines, num_repeats, redeploy). What is not asked (null or empty, or a later knob at
+    its default) is left out, so that a knob added later breaks no history as long as nobody turns
+    it. A training's tensor parallelism is in it: it decides how many sequences a step has.
+    ``digests`` stand for the paths of the traffic's files.
     """
-    asked: dict[str, Any] = to_mapping(spec.workload)
-    for name in _ANSWERS & asked.keys():
+    asked = _turned(spec.workload)
+    for name in (_ANSWERS - _QUESTIONS_OF.get(role_of(spec.workload), set())) & asked.keys():
         arguments = asked.pop(name)
         if name == "engine_args" and arguments.get("revision") is not None:
             asked["revision"] = arguments["revision"]
@@ -137,6 +139,15 @@ def workload_hash(
     if spec.faults:  # what is struck on purpose is compared with its like alone
         question["faults"] = to_mapping(spec.faults)
     return stable_hash(_without_empty(question))
+
+
+def _turned(workload: Any) -> dict[str, Any]:
+    """The workload's fields, less the later knobs (``workloads.params.LATER``) that nobody turned."""
+    asked: dict[str, Any] = to_mapping(workload)
+    for knob in fields(workload):
+        if knob.metadata == LATER and getattr(workload, knob.name) == knob.default:
+            del asked[knob.name]
+    return asked
 
 
 def _without_empty(value: Any) -> Any:
@@ -157,16 +168,35 @@ _ANSWERS = {
     "url",
     "api_key_env",
     "metrics_url",
+    "strategy",
+    "activation_checkpointing",
+    "compile",
+    "loader_workers",
+    "prefetch_batches",
+    "global_batch_size",
+    "checkpoint_dir",
+    "resume",
+    "watchdog_s",
 }
+_QUESTIONS_OF = {Role.TRAINING: {"tensor_parallel_size"}}
 
 
 # Of those, what changes an answer's speed: part of the environment that a record is filed under.
-_TUNING = _ANSWERS - {"url", "api_key_env", "metrics_url", "python"}
+_TUNING = _ANSWERS - {
+    "url",
+    "api_key_env",
+    "metrics_url",
+    "python",
+    "global_batch_size",
+    "checkpoint_dir",
+    "resume",
+    "watchdog_s",
+}
 
 
 def tuning_of(spec: RunSpec) -> dict[str, Any]:
     """How the work was asked to be done: engine arguments, parallelism, environment, threads."""
-    return {name: v for name, v in to_mapping(spec.workload).items() if name in _TUNING}
+    return {name: v for name, v in _turned(spec.workload).items() if name in _TUNING}
 
 
 def plan_to_mapping(plan: RunPlan) -> dict[str, Any]:

@@ -26,6 +26,21 @@ from workloads.params import MadeModel, TorchWorkload
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+# Knobs that trainings have in common, whatever computes them.
+TRAINING_KNOBS: Mapping[str, str] = {
+    "global_batch_size": "Sequences of a step over all workers, checked; null: what the rest gives.",
+    "gradient_accumulation_steps": "Micro batches whose gradients are summed into one step.",
+    "activation_checkpointing": "What the backward pass computes again instead of keeping.",
+    "data": "synthetic: a token stream made from the seed; or files of documents.",
+    "loader_workers": "Threads (files: read tasks) that make batches ahead; 0: the step makes its.",
+    "prefetch_batches": "Batches kept ready where there are loader workers.",
+    "communication": "none: each rank trains by itself. The control of windtunnel scale.",
+    "checkpoint_every_steps": "Steps from one checkpoint to the next; 0: none.",
+    "checkpoint_dir": "Folder of the checkpoints, which every worker's node must reach.",
+    "resume": "Whether to go on from the last whole checkpoint of checkpoint_dir.",
+    "watchdog_s": "Fail the run when no rank makes a step for so long, in seconds; 0: never.",
+}
+
 DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
     "RunSpec": {
         "name": "What the run is called in every table: lower-case letters, digits, . _ -",
@@ -98,18 +113,27 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "startup_s": "How long it pretends to load, in seconds.",
     },
     "TorchWorkload": {
-        "kind": "Data-parallel training of a small transformer.",
+        "kind": "Training of a decoder-only transformer with PyTorch.",
         "preset": "The size of the model that is trained.",
-        "num_workers": "Processes; each has a whole copy of the model.",
+        "num_workers": "Processes: data-parallel ranks x tensor_parallel_size.",
         "num_steps": "Optimizer steps in all, the warm-up steps included.",
         "num_warmup_steps": "The first steps, which are kept and not measured.",
-        "micro_batch_size": "Sequences per worker and step.",
+        "micro_batch_size": "Sequences that a data-parallel rank computes at once.",
         "sequence_length": "Tokens per sequence.",
         "precision": "Of the arithmetic.",
         "learning_rate": "Of the optimizer.",
         "seed": "Of the data and of the first weights.",
         "cpus_per_worker": "CPUs that each worker reserves.",
         "threads_per_worker": "Threads that each worker computes with.",
+        **TRAINING_KNOBS,
+        "compile": "Whether torch.compile makes the model's code.",
+        "strategy": "ddp: each rank has the whole model; fsdp2: its weights are shared out.",
+        "tensor_parallel_size": "Workers that one copy of each layer is spread over.",
+    },
+    "TokenFiles": {
+        "path": "A file, or a folder that holds the files.",
+        "kind": "The files' format: Parquet, or Arrow's IPC file or stream.",
+        "column": "The column that holds lists of token ids, one document a row.",
     },
     **TRAFFIC_DESCRIPTIONS,
 }

@@ -51,11 +51,31 @@ class EndpointWorkload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TorchWorkload:
-    """Data-parallel training of a small decoder-only transformer through Ray Train.
+class TokenFiles:
+    """Tokens from files: ``path`` is a file or a folder of them, ``column`` holds lists of token
+    ids, one document a row. Documents are packed into sequences with nothing between them."""
 
-    Tokens of one step = num_workers × micro_batch_size × sequence_length. Data is a synthetic
-    token stream made from ``seed``; the model starts from the same seed on every rank.
+    path: str
+    kind: Literal["parquet", "arrow"] = "parquet"
+    column: str = "tokens"
+
+
+# A knob added after records were kept: at its default it stands in no hash, so that what was
+# measured before it still compares with what is measured now.
+LATER: Mapping[str, bool] = {"left_out_at_default": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchWorkload:
+    """Training of a decoder-only transformer through Ray Train, its model spread over workers.
+
+    Workers = data-parallel ranks × tensor_parallel_size. Sequences of one step = data-parallel
+    ranks × micro_batch_size × gradient_accumulation_steps, of sequence_length tokens each; the
+    model starts from the same seed on every rank. ``global_batch_size`` only checks that product.
+
+    ``communication: none`` is a control: every rank trains by itself, on the same cores at the
+    same time, waiting for nobody. ``checkpoint_every_steps`` 0: no checkpoints.
+    ``watchdog_s`` without a step from any rank fails the run; 0: never.
     """
 
     kind: Literal["torch"] = "torch"
@@ -70,6 +90,22 @@ class TorchWorkload:
     seed: int = 0
     cpus_per_worker: float = 1.0
     threads_per_worker: int = 1
+    global_batch_size: int | None = field(default=None, metadata=LATER)
+    strategy: Literal["ddp", "fsdp2"] = field(default="ddp", metadata=LATER)
+    tensor_parallel_size: int = field(default=1, metadata=LATER)
+    gradient_accumulation_steps: int = field(default=1, metadata=LATER)
+    activation_checkpointing: Literal["none", "full", "selective"] = field(
+        default="none", metadata=LATER
+    )
+    compile: bool = field(default=False, metadata=LATER)
+    data: Literal["synthetic"] | TokenFiles = field(default="synthetic", metadata=LATER)
+    loader_workers: int = field(default=0, metadata=LATER)
+    prefetch_batches: int = field(default=2, metadata=LATER)
+    communication: Literal["all", "none"] = field(default="all", metadata=LATER)
+    checkpoint_every_steps: int = field(default=0, metadata=LATER)
+    checkpoint_dir: str = field(default="", metadata=LATER)
+    resume: bool = field(default=False, metadata=LATER)
+    watchdog_s: float = field(default=600.0, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

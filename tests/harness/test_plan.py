@@ -14,13 +14,13 @@ import pytest
 
 from harness.errors import PlanRefused, SpecError
 from harness.model_identity import model_identity
-from harness.plan import Bundle, RunPlan, make_plan, plan_to_mapping, workload_hash
+from harness.plan import Bundle, RunPlan, make_plan, plan_to_mapping, tuning_of, workload_hash
 from harness.plan_view import describe_plan, priced
 from harness.pools import Capacity, Inventory, NodePool
 from harness.spec import Deadlines, Hardware, RunSpec
 from results.prices import PriceTable
 from workloads.base import Device
-from workloads.params import EndpointWorkload, MadeModel, TorchWorkload, VllmWorkload
+from workloads.params import EndpointWorkload, MadeModel, TokenFiles, TorchWorkload, VllmWorkload
 from workloads.traffic.spec import (
     ClosedLoop,
     ConstantArrivals,
@@ -423,6 +423,28 @@ def test_the_workload_hash_never_moves() -> None:
     )
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
     assert workload_hash(serve(slo={"ttft_s": 0.5})) == expected
+
+
+def test_a_training_of_before_its_later_knobs_keeps_its_hashes() -> None:
+    """The text that these hashes were made of before there were more knobs, written out by hand."""
+    text = (
+        '{"workload":{"kind":"torch","learning_rate":0.0003,'
+        '"micro_batch_size":4,"num_steps":20,"num_warmup_steps":3,"num_workers":2,'
+        '"precision":"float32","preset":"tiny","seed":0,"sequence_length":128}}'
+    )
+    assert workload_hash(train()) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert tuning_of(train()) == {"cpus_per_worker": 1.0, "threads_per_worker": 1}
+    answers = {"strategy": "fsdp2", "activation_checkpointing": "full", "compile": True}
+    assert workload_hash(train(**answers)) == workload_hash(train())
+    assert answers.items() <= tuning_of(train(**answers)).items()
+    asked = [
+        {"tensor_parallel_size": 2},
+        {"gradient_accumulation_steps": 2},
+        {"communication": "none"},
+        {"data": TokenFiles(path="x")},
+    ]
+    hashes = {workload_hash(train(**fields)) for fields in ({}, *asked)}
+    assert len(hashes) == len(asked) + 1
 
 
 def test_a_model_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
