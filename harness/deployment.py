@@ -40,6 +40,8 @@ class Deployment:
     startup: StartupTimeline | None
     packages: Mapping[str, str] = field(default_factory=dict)  # of the engine's own environment
     resolved: Mapping[str, Any] = field(default_factory=dict)
+    # What it found out while it ran, asked when the load is over: kept, and in no hash.
+    observed: Callable[[], Mapping[str, Any]] = dict
     simulated: bool = False  # what answers says that it is a simulation
     check: Callable[[], None]
     log_tail: Callable[[], tuple[str, ...]]

@@ -274,22 +274,23 @@ def _measurements(
     return (*measure_startup(startup, why), *load, *where, *server, *cost)
 
 
-def _resolved(draft: Draft, deployment: Deployment) -> dict[str, Any]:
-    resolved = {**deployment.resolved, "asked": dict(draft.tuning)}
-    attempts = deployment.attempts()
-    if attempts:
-        # Under "observed": it is how the run went, and part of no environment.
-        resolved["observed"] = {**resolved.get("observed", {}), "attempts": attempts}
-    return resolved
-
-
 def _slo(draft: Draft) -> Slo:
     return slo_of(draft.open_run.spec.get("slo") or {})
 
 
+def _resolved(draft: Draft, deployment: Deployment) -> dict[str, Any]:
+    """What ran as it was asked and as it was; ``observed`` is what no hash may hold."""
+    observed = {**deployment.resolved.get("observed", {}), **deployment.observed()}
+    attempts = deployment.attempts()
+    if attempts:
+        observed["attempts"] = attempts
+    resolved = {**deployment.resolved, "asked": dict(draft.tuning)}
+    return {**resolved, "observed": observed} if observed else resolved
+
+
 def _step_context(deployment: Deployment, num_chips: int) -> StepContext:
     """What rank 0 said of its model, and the peak of the chips where the one table has it."""
-    facts = deployment.resolved
+    facts = {**deployment.resolved, **deployment.observed()}
     chip = ACCELERATORS.get(deployment.placement.accelerator) if num_chips else None
     if not num_chips:
         why = "no accelerator chips"
@@ -299,7 +300,16 @@ def _step_context(deployment: Deployment, num_chips: int) -> StepContext:
         chip, why = None, "the table's peaks are of bfloat16, and another precision was used"
     else:
         why = ""
+    reasons = {
+        reason: str(facts[fact])
+        for reason, fact in (
+            ("why_no_communication", "comm_method"),
+            ("why_no_optimizer", "optimizer_method"),
+        )
+        if fact in facts
+    }
     return StepContext(
+        **reasons,
         num_chips=num_chips,
         flops_per_token=facts.get("flops_per_token"),
         peak_flops_per_chip=chip.flops if chip else None,

@@ -11,6 +11,9 @@ HarnessError                  exit code 3 unless said otherwise
     ├── PlacementTimedOut     every rung was waited for in vain
     ├── EngineDied            the engine's process ended before it was asked to
     ├── DeadlineExceeded      a phase took longer than its deadline
+    ├── LossNotFinite         a training's loss is not a number any more
+    ├── OutOfMemory           a training asked for more memory than its device has
+    ├── TrainingHung          no rank of a training made a step for too long
     ├── NodeLost              a node of the deployment went away
     ├── WorkerDied            a process that sends the load ended before the load did
     └── ClientTooSlow         the load client cannot send what is asked with a margin (exit code 4)
@@ -83,6 +86,18 @@ class EngineDied(DeploymentError):
 
 class DeadlineExceeded(DeploymentError):
     error = "deadline_exceeded"
+
+
+class LossNotFinite(DeploymentError):
+    error = "nan_loss"
+
+
+class OutOfMemory(DeploymentError):
+    error = "out_of_memory"
+
+
+class TrainingHung(DeploymentError):
+    error = "hang"
 
 
 class NodeLost(DeploymentError):

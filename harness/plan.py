@@ -142,7 +142,7 @@ def workload_hash(
 
 
 def _turned(workload: Any) -> dict[str, Any]:
-    """The workload's fields, less the later knobs (``workloads.params.LATER``) that nobody turned."""
+    """The workload's fields, less those of ``workloads.params.LATER`` that nobody turned."""
     asked: dict[str, Any] = to_mapping(workload)
     for knob in fields(workload):
         if knob.metadata == LATER and getattr(workload, knob.name) == knob.default:

@@ -174,6 +174,7 @@ def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
         startup=StartupTimeline(phases=(*before, *run.phases), ready_s=run.ready_s),
         packages={**run.packages, "ray": ray.__version__},
         resolved=run.resolved,
+        observed=lambda: run.observed,
         check=run.check,
         log_tail=run.log_tail,
         goodput=run.goodput,

@@ -23,6 +23,7 @@ from workloads.registry import Role, role_of
 from workloads.traffic.checks import traffic_faults
 from workloads.traffic.expect import longest_request
 from workloads.traffic.spec import Traffic
+from workloads.training_checks import training_faults
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -266,25 +267,8 @@ def _check_endpoint(workload: EndpointWorkload) -> Wrong:
 
 
 def _check_torch(workload: TorchWorkload) -> Wrong:
-    yield from _numbers(
-        workload,
-        ("workload",),
-        num_workers=_at_least(1),
-        num_steps=_at_least(1),
-        num_warmup_steps=_at_least(0),
-        micro_batch_size=_at_least(1),
-        sequence_length=_at_least(2),
-        learning_rate=_above_0,
-        seed=_at_least(0),
-        cpus_per_worker=_above_0,
-        threads_per_worker=_at_least(1),
-    )
-    if workload.num_warmup_steps >= workload.num_steps >= 1:
-        yield _wrong(
-            ("workload", "num_warmup_steps"),
-            workload.num_warmup_steps,
-            f"less than num_steps = {workload.num_steps}, which counts the warm-up steps too",
-        )
+    for fault in training_faults(workload):
+        yield Problem(path=("workload", *fault.path), message=fault.says)
     yield from _check_preset(workload.preset, torch_shape.PRESETS, ("workload", "preset"))
 
 

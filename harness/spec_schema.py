@@ -28,7 +28,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # Knobs that trainings have in common, whatever computes them.
 TRAINING_KNOBS: Mapping[str, str] = {
-    "global_batch_size": "Sequences of a step over all workers, checked; null: what the rest gives.",
+    "global_batch_size": "Sequences of a step over all workers, as a check; null: none.",
     "gradient_accumulation_steps": "Micro batches whose gradients are summed into one step.",
     "activation_checkpointing": "What the backward pass computes again instead of keeping.",
     "data": "synthetic: a token stream made from the seed; or files of documents.",

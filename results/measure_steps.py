@@ -23,13 +23,16 @@ class StepContext:
 
     ``flops_per_token``: of the model, forward and backward, by the rule the record states; None:
     not known. ``peak_flops_per_chip``: per second, of the arithmetic that was used; None with
-    ``why_no_peak`` where no table has it. ``checkpoint_restore_s``: of each restore that was made.
+    ``why_no_peak`` where no table has it. The other reasons are said where the columns are not
+    known. ``checkpoint_restore_s``: of each restore that was made.
     """
 
     num_chips: int
     flops_per_token: float | None = None
     peak_flops_per_chip: float | None = None
     why_no_peak: str = "no accelerator chips"
+    why_no_communication: str = "the communication was not timed"
+    why_no_optimizer: str = "the optimizer was not timed"
     checkpoint_restore_s: tuple[float, ...] = ()
 
 
@@ -57,7 +60,7 @@ def measure_steps(samples: StepSamples, context: StepContext) -> tuple[Measureme
             why if num_chips else "no accelerator chips",
         ),
         _mfu(per_chip, n, context),
-        *_parts(samples, keep, n),
+        *_parts(samples, keep, n, context),
         _final_loss(samples, keep, steps),
         single(
             "peak_memory_bytes",
@@ -89,7 +92,9 @@ def _mfu(per_chip: float | None, n: int, context: StepContext) -> Measurement:
     return single("mfu", share, n)
 
 
-def _parts(samples: StepSamples, keep: BoolColumn, n: int) -> tuple[Measurement, ...]:
+def _parts(
+    samples: StepSamples, keep: BoolColumn, n: int, context: StepContext
+) -> tuple[Measurement, ...]:
     """Where a step's time goes: shares of all ranks' step time, and the optimizer's own time."""
     total = float(samples.duration_s[keep].sum())
 
@@ -104,8 +109,8 @@ def _parts(samples: StepSamples, keep: BoolColumn, n: int) -> tuple[Measurement,
     optimizer = samples.optimizer_s[keep]
     return (
         part("data_stall_share", samples.data_wait_s, "the waits for data were not timed"),
-        part("communication_share", samples.comm_s, "the communication was not timed"),
-        *distribution("optimizer_time_s", optimizer, "the optimizer was not timed"),
+        part("communication_share", samples.comm_s, context.why_no_communication),
+        *distribution("optimizer_time_s", optimizer, context.why_no_optimizer),
     )
 
 

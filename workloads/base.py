@@ -66,7 +66,8 @@ class RemoteServer:
 class TrainLaunch:
     """A Ray Train job. ``train_loop`` is ``module:function``; ``config`` is JSON-like.
 
-    Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``.
+    Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``. When no rank has made a
+    step for ``watchdog_s``, the job hangs and is failed; 0: it is waited for.
     """
 
     train_loop: str
@@ -74,6 +75,7 @@ class TrainLaunch:
     num_workers: int
     cpus_per_worker: float
     backend: str  # gloo or nccl
+    watchdog_s: float = 0.0
 
 
 Launch = ServerLaunch | RemoteServer | TrainLaunch
@@ -108,7 +110,9 @@ class TrainFacts(NamedTuple):
     """What a rank says of itself: JSON-like. Said again, it adds to what was said before.
 
     Names that are read by others: ``num_steps``; ``flops_per_token`` with ``flops_rule``, which
-    MFU needs; ``comm_method``, how ``comm_s`` was found; ``checkpoint_restore_s``; ``packages``.
+    MFU needs; ``comm_method``, how ``comm_s`` was found; ``comm_s_per_step``, of a rank that could
+    tell only after its last step; ``checkpoint_restore_s``; ``first_step`` of a job that goes on
+    where another ended; ``packages``.
     """
 
     values: Mapping[str, Any]

@@ -4,6 +4,11 @@ WorkloadError
 ├── LaunchRefused             the parameters cannot become a launch
 ├── SimulatedServerDied       a simulated server ended before it could serve
 ├── SimulationRefused         what is asked cannot be simulated, or not in reasonable time
+├── TrainingFailed            a training cannot go on; ``error`` names how in its record
+│   ├── LossNotFinite         the loss is not a number
+│   ├── OutOfDeviceMemory     a device has not the memory that was asked of it
+│   ├── CheckpointUnusable    a checkpoint cannot be written or read
+│   └── TrainingDataUnusable  files of tokens are not what they should be
 ├── TrafficFileUnusable       a trace, a file of prompts or a tokenizer is not what it should be
 └── ModelError                a model cannot be made or found
     ├── UnknownPreset         no preset of that name
@@ -32,6 +37,26 @@ class SimulatedServerDied(WorkloadError):
 
 class SimulationRefused(WorkloadError):
     pass
+
+
+class TrainingFailed(WorkloadError):
+    error = "training_failed"
+
+
+class LossNotFinite(TrainingFailed):
+    error = "nan_loss"
+
+
+class OutOfDeviceMemory(TrainingFailed):
+    error = "out_of_memory"
+
+
+class CheckpointUnusable(TrainingFailed):
+    error = "checkpoint_unusable"
+
+
+class TrainingDataUnusable(TrainingFailed):
+    error = "data_unusable"
 
 
 class TrafficFileUnusable(WorkloadError):

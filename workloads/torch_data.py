@@ -42,6 +42,14 @@ class TokenStream:
             generator.permutation(vocab_size),
         )
 
+    def micro_batches(
+        self, step: int, feed: int, num: int, batch_size: int, sequence_length: int
+    ) -> npt.NDArray[np.int64]:
+        """(G, B, T + 1): micro batch g of a step is the batch of step · G + g, ``num`` being G."""
+        return np.stack(
+            [self.batch(step * num + g, feed, batch_size, sequence_length) for g in range(num)]
+        )
+
     def batch(
         self, step: int, rank: int, batch_size: int, sequence_length: int
     ) -> npt.NDArray[np.int64]:

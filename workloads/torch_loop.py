@@ -6,7 +6,9 @@ Nothing here knows Ray: all that the loop may know of the job around it is its `
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +16,28 @@ import numpy
 import torch
 import torch._dynamo  # the first optimizer imports it (seconds): counted here, with the imports
 import torch.distributed as dist
-import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined] # exported at run time only
-from torch.nn.parallel import DistributedDataParallel
 
-from workloads.base import TrainFacts, TrainPhase, TrainRank, TrainStep
+from workloads import torch_comm
+from workloads.base import TrainFacts, TrainPhase, TrainRank
+from workloads.batches import Batches, batches_of
 from workloads.params import TorchWorkload
-from workloads.torch_data import TokenStream
+from workloads.torch_checkpoint import Checkpoints
 from workloads.torch_model import Transformer
-from workloads.torch_shape import shape_of
+from workloads.torch_parallel import layout_of, make_optimizer, place, whole
+from workloads.torch_shape import FLOPS_RULE, shape_of
+from workloads.torch_step import Trainer, memory_told
 
 
 def run(params: TorchWorkload, rank: TrainRank) -> None:
-    """Train ``params.num_steps`` steps and report each; the process group is closed at the end.
+    """Train up to ``params.num_steps`` steps and report each; then close the process group.
 
-    After an error it is left as it is: closing it waits for peers that may be gone, and the
+    A job that was started again, or that is asked to, goes on after its last whole checkpoint.
+    After an error the group is left as it is: closing it waits for peers that may be gone, and the
     process is about to be ended anyway.
+
+    Raises LossNotFinite, OutOfDeviceMemory, CheckpointUnusable, TrainingDataUnusable.
     """
     torch.set_num_threads(params.threads_per_worker)
     device = torch.device(rank.device())
@@ -38,23 +45,54 @@ def run(params: TorchWorkload, rank: TrainRank) -> None:
         torch.cuda.set_device(device)
     with rank.phase("process group"):
         _join_group(rank)
-    with rank.phase("model build"):
-        model = _build(params, device, rank.world_size)
-        optimizer = make_optimizer(model, params.learning_rate)
-        stream = TokenStream.make(shape_of(params.preset).vocab_size, params.seed)
-    rank.report(TrainFacts(_what_runs(params, device)))
-    for step in range(params.num_steps):
-        seen = _one_step(params, rank, model, optimizer, stream, device, step)
-        if step == 0:
-            end_s = seen.start_s + seen.duration_s
-            rank.report(TrainPhase("first step", seen.start_s, end_s))
-        rank.report(seen)
-    rank.report(
-        TrainFacts(
-            {"parameter_digest": parameter_digest(model), "parameter_norm": parameter_norm(model)}
-        )
-    )
+    with memory_told(rank.rank, device):
+        _train(params, rank, device)
     dist.destroy_process_group()
+
+
+def _train(params: TorchWorkload, rank: TrainRank, device: torch.device) -> None:
+    with rank.phase("model build"):
+        trainer = make_trainer(params, rank, device)
+    rank.report(TrainFacts(_what_runs(params, trainer)))
+    checkpoints = _checkpoints(params, rank)
+    first_step = checkpoints.num_steps if checkpoints else 0
+    restored_s = _restore(rank, trainer, checkpoints) if checkpoints and first_step else None
+    if first_step and not rank.attempt:
+        rank.report(TrainFacts({"first_step": first_step}))
+    if params.compile:
+        with rank.phase("compile"):
+            _warm_up(trainer)
+    with rank.phase("data"):
+        batches = batches_of(
+            params,
+            shape_of(params.preset).vocab_size,
+            trainer.layout.feed,
+            first_step,
+            params.num_steps,
+        )
+        if rank.world_size > 1:
+            dist.barrier()  # all begin together, also those that never hear of each other again
+    with closing(batches):
+        for step in range(first_step, params.num_steps):
+            _report_step(trainer, batches, step, first_step, checkpoints)
+    rank.report(TrainFacts(_what_came_of_it(trainer, restored_s)))
+
+
+def make_trainer(params: TorchWorkload, rank: TrainRank, device: torch.device) -> Trainer:
+    torch.manual_seed(params.seed)  # the same on every rank
+    recompute = params.activation_checkpointing
+    model = Transformer(shape_of(params.preset), params.sequence_length, recompute).to(device)
+    layout = layout_of(params, rank.rank, rank.world_size)
+    placed = place(model, params, layout, device)
+    return Trainer(
+        params=params,
+        rank=rank,
+        layout=layout,
+        device=device,
+        placed=placed,
+        optimizer=make_optimizer(placed.module, params.learning_rate),
+        clock=torch_comm.DeviceClock(device, rank.now_s),
+    )
 
 
 def _join_group(rank: TrainRank) -> None:
@@ -68,98 +106,76 @@ def _join_group(rank: TrainRank) -> None:
     dist.init_process_group(rank.backend, store=store, rank=rank.rank, world_size=rank.world_size)
 
 
-def _build(params: TorchWorkload, device: torch.device, world_size: int) -> nn.Module:
-    torch.manual_seed(params.seed)  # the same on every rank; DDP then sends rank 0's to be sure
-    model = Transformer(shape_of(params.preset), params.sequence_length).to(device)
-    if world_size == 1:
-        return model
-    return DistributedDataParallel(
-        model, device_ids=[device.index] if device.type == "cuda" else None
+def _checkpoints(params: TorchWorkload, rank: TrainRank) -> Checkpoints | None:
+    if not params.checkpoint_dir:
+        return None
+    goes_on = params.resume or rank.attempt > 0
+    folder = Path(params.checkpoint_dir).expanduser()
+    return Checkpoints(folder, rank.rank, rank.from_rank_zero, goes_on=goes_on)
+
+
+def _restore(rank: TrainRank, trainer: Trainer, checkpoints: Checkpoints) -> float:
+    """What it took, in seconds."""
+    begun_s = rank.now_s()
+    with rank.phase("checkpoint restore"):
+        checkpoints.restore(trainer.placed.module, trainer.optimizer)
+    return rank.now_s() - begun_s
+
+
+def _warm_up(trainer: Trainer) -> None:
+    """Forward and backward of tokens that teach nothing: what compiles, compiles here. What it
+    computed is thrown away, and no weight is changed."""
+    params = trainer.params
+    size = (params.micro_batch_size, params.sequence_length + 1)
+    trainer.tokens = torch.zeros(
+        (params.gradient_accumulation_steps, *size), dtype=torch.long, device=trainer.device
     )
+    trainer.gradients()
+    trainer.optimizer.zero_grad(set_to_none=True)
 
 
-def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.1
-    )
-
-
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats, in float32. logits: (B, T, V); targets: (B, T)."""
-    return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-
-
-def _one_step(
-    params: TorchWorkload,
-    rank: TrainRank,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    stream: TokenStream,
-    device: torch.device,
+def _report_step(
+    trainer: Trainer,
+    batches: Batches,
     step: int,
-) -> TrainStep:
-    """One optimizer step, timed from asking for its batch until the device has nothing to do."""
-    start_s = rank.now_s()
-    batch = stream.batch(step, rank.rank, params.micro_batch_size, params.sequence_length)
-    tokens = torch.from_numpy(batch).to(device)  # (B, T + 1)
-    data_wait_s = rank.now_s() - start_s
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=params.precision == "bfloat16"):
-        logits = model(tokens[:, :-1])
-    loss = next_token_loss(logits, tokens[:, 1:])
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    loss_nats = loss.item()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return TrainStep(
-        step=step,
-        start_s=start_s,
-        duration_s=rank.now_s() - start_s,
-        data_wait_s=data_wait_s,
-        num_tokens=params.micro_batch_size * params.sequence_length,
-        loss=loss_nats,
-        memory_bytes=_peak_memory_bytes(device),
-        is_warmup=step < params.num_warmup_steps,
+    first_step: int,
+    checkpoints: Checkpoints | None,
+) -> None:
+    params, rank = trainer.params, trainer.rank
+    seen = trainer.step(step, batches)
+    if step == first_step:
+        end_s = seen.start_s + seen.duration_s
+        rank.report(TrainPhase("first step", seen.start_s, end_s))
+    checkpoint_s = 0.0
+    every = params.checkpoint_every_steps
+    if checkpoints is not None and every and (step + 1) % every == 0:
+        begun_s = rank.now_s()
+        checkpoints.save(step + 1, trainer.placed.module, trainer.optimizer)
+        checkpoint_s = rank.now_s() - begun_s
+    rank.report(
+        seen._replace(
+            is_warmup=step - first_step < params.num_warmup_steps,
+            checkpoint_s=checkpoint_s,
+            attempt=rank.attempt,
+        )
     )
 
 
-def _peak_memory_bytes(device: torch.device) -> int:
-    """The most this process has held so far: of device memory on a GPU, resident on a CPU.
-
-    The kernel's high-water mark is read, not ``getrusage``: that one counts what the process's
-    parent held when it was forked. −1: not known.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").split("\n"):
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return -1
-
-
-def parameter_digest(model: nn.Module) -> str:
-    """The same on every rank, to the bit, or the replicas have drifted apart."""
-    digest = hashlib.blake2b(digest_size=16)
-    for parameter in model.parameters():
-        digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def parameter_norm(model: nn.Module) -> float:
-    """The Euclidean norm of all parameters, for comparisons that allow for rounding."""
-    squares = [parameter.detach().double().pow(2).sum() for parameter in model.parameters()]
-    return float(torch.stack(squares).sum().sqrt().item())
-
-
-def _what_runs(params: TorchWorkload, device: torch.device) -> dict[str, Any]:
+def _what_runs(params: TorchWorkload, trainer: Trainer) -> dict[str, Any]:
     """What the rank really trains with, as it is and not as it was asked."""
+    shape, device = shape_of(params.preset), trainer.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "backend": dist.get_backend(),
         "num_steps": params.num_steps,
         "num_threads": torch.get_num_threads(),
-        "num_parameters": shape_of(params.preset).num_parameters,
+        "num_parameters": shape.num_parameters,
+        "precision": params.precision,
+        "data_parallel_ranks": trainer.layout.feed.num,
+        "tensor_parallel_size": trainer.layout.tensor_size,
+        "flops_per_token": shape.flops_per_token(params.sequence_length),
+        "flops_rule": FLOPS_RULE,
+        "comm_method": _comm_method(trainer),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "packages": {
             "torch": str(torch.__version__),
@@ -167,3 +183,39 @@ def _what_runs(params: TorchWorkload, device: torch.device) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+
+
+def _comm_method(trainer: Trainer) -> str:
+    if not trainer.layout.exchanges:
+        return torch_comm.NOTHING
+    return torch_comm.BY_BUCKETS if trainer.buckets else torch_comm.BY_PROFILER
+
+
+def _what_came_of_it(trainer: Trainer, restored_s: float | None) -> dict[str, Any]:
+    """What is known after the last step. The profiled steps come last: they change the weights."""
+    module = trainer.placed.module
+    told: dict[str, Any] = {
+        "parameter_digest": parameter_digest(module),
+        "parameter_norm": parameter_norm(module),
+    }
+    if restored_s is not None:
+        told["checkpoint_restore_s"] = [restored_s]
+    if trainer.layout.exchanges and trainer.buckets is None and trainer.tokens.numel():
+        told["comm_s_per_step"] = torch_comm.profiled_exposed_s(
+            lambda: (trainer.gradients(), trainer.update()), trainer.device
+        )
+    return told
+
+
+def parameter_digest(model: nn.Module) -> str:
+    """The same on every rank, to the bit, or the replicas have drifted apart."""
+    digest = hashlib.blake2b(digest_size=16)
+    for parameter in model.parameters():
+        digest.update(whole(parameter.detach()).float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def parameter_norm(model: nn.Module) -> float:
+    """The Euclidean norm of all parameters, for comparisons that allow for rounding."""
+    squares = [float(whole(p.detach()).double().pow(2).sum()) for p in model.parameters()]
+    return math.sqrt(sum(squares))

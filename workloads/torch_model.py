@@ -6,11 +6,21 @@ E = head size, F = SwiGLU's hidden size, V = vocabulary.
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 from workloads.torch_shape import ModelShape
+
+# What the backward pass computes again: nothing, every block, or all of a block but its products.
+Recompute = Literal["none", "full", "selective"]
 
 
 class RMSNorm(nn.Module):
@@ -48,7 +58,7 @@ class Attention(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.num_heads, self.num_kv_heads = shape.num_heads, shape.num_kv_heads
+        self.is_grouped = shape.num_kv_heads != shape.num_heads
         self.head_dim = shape.head_dim
         kv_dim = shape.num_kv_heads * shape.head_dim
         self.query = nn.Linear(shape.dim, shape.dim, bias=False)
@@ -57,18 +67,19 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.dim, shape.dim, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        batch, length, dim = x.shape  # (B, T, D)
-        query = self.query(x).view(batch, length, self.num_heads, self.head_dim).transpose(1, 2)
-        key = self.key(x).view(batch, length, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        value = self.value(x).view(batch, length, self.num_kv_heads, self.head_dim).transpose(1, 2)
+        batch, length, _ = x.shape  # (B, T, D)
+        # As many heads as this rank has: tensor parallelism splits them.
+        query = self.query(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
+        key = self.key(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
+        value = self.value(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
         mixed = functional.scaled_dot_product_attention(
             apply_rope(query, cos, sin),  # (B, H, T, E)
             apply_rope(key, cos, sin),  # (B, K, T, E)
             value,  # (B, K, T, E)
             is_causal=True,
-            enable_gqa=self.num_kv_heads != self.num_heads,
+            enable_gqa=self.is_grouped,
         )  # (B, H, T, E)
-        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
         return out  # (B, T, D)
 
 
@@ -86,17 +97,37 @@ class SwiGLU(nn.Module):
         return out  # (B, T, D)
 
 
+def _keep_products() -> Any:
+    return create_selective_checkpoint_contexts(_is_product)
+
+
+def _is_product(_context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+    """Matrix products and attention are dear and their results small beside what lies between."""
+    name = str(operation)
+    kept = name.startswith(("aten.mm.", "aten.bmm.", "aten.addmm.", "aten._scaled_dot_product"))
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
 class Block(nn.Module):
     """Pre-norm residual: x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, recompute: Recompute = "none") -> None:
         super().__init__()
+        self.recompute = recompute
         self.attention_norm = RMSNorm(shape.dim, shape.norm_eps)
         self.attention = Attention(shape)
         self.feed_forward_norm = RMSNorm(shape.dim, shape.norm_eps)
         self.feed_forward = SwiGLU(shape)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Checkpointed inside, so that whatever is wrapped around the block stays outside."""
+        if self.recompute == "none" or not self.training:
+            return self._compute(x, cos, sin)
+        context = {} if self.recompute == "full" else {"context_fn": _keep_products}
+        out: Tensor = checkpoint(self._compute, x, cos, sin, use_reentrant=False, **context)
+        return out
+
+    def _compute(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin)
         out: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return out
@@ -108,10 +139,12 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, shape: ModelShape, max_positions: int) -> None:
+    def __init__(
+        self, shape: ModelShape, max_positions: int, recompute: Recompute = "none"
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(shape.vocab_size, shape.dim)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.num_layers))
+        self.blocks = nn.ModuleList(Block(shape, recompute) for _ in range(shape.num_layers))
         self.norm = RMSNorm(shape.dim, shape.norm_eps)
         self.head = nn.Linear(shape.dim, shape.vocab_size, bias=False)
         cos, sin = rope_table(shape.head_dim, max_positions, shape.rope_theta)

@@ -53,6 +53,12 @@ class ModelShape:
         return 6.0 * multiplied + 6.0 * self.num_layers * self.dim * sequence_length
 
 
+FLOPS_RULE = (
+    "6 per parameter of every matrix product and token, plus 6 x layers x dim x sequence length "
+    "for attention (its two products, halved because the mask is causal); forward and backward, "
+    "recomputation not counted"
+)
+
 PRESETS: dict[str, ModelShape] = {
     "tiny": ModelShape(  # 1,000,576 parameters
         vocab_size=1024, dim=128, num_layers=4, num_heads=4, num_kv_heads=2, hidden_dim=352
@@ -62,6 +68,19 @@ PRESETS: dict[str, ModelShape] = {
     ),
     "medium": ModelShape(  # 213,943,296 parameters
         vocab_size=16384, dim=1024, num_layers=16, num_heads=16, num_kv_heads=4, hidden_dim=2816
+    ),
+    # TinyLlama's and Llama 3 8B's shapes, from their config.json on the Hugging Face hub.
+    "1b": ModelShape(  # 1,100,048,384 parameters
+        vocab_size=32000, dim=2048, num_layers=22, num_heads=32, num_kv_heads=4, hidden_dim=5632
+    ),
+    "8b": ModelShape(  # 8,030,261,248 parameters
+        vocab_size=128256,
+        dim=4096,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=8,
+        hidden_dim=14336,
+        rope_theta=500_000.0,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Training a small transformer with data parallelism: what to launch, and the loop of each rank.
+"""Training a transformer with PyTorch: what to launch, and the loop of each rank.
 
 This module is imported by the driver and therefore never imports torch; ``train`` does, in the
 rank's own process, and that import is a phase of the startup it reports.
@@ -13,17 +13,10 @@ from typing import Any
 from results.samples import StepSamples
 from workloads.base import Device, Running, TrainLaunch, TrainRank
 from workloads.errors import LaunchRefused
-from workloads.params import TorchWorkload
+from workloads.params import TokenFiles, TorchWorkload
 from workloads.torch_shape import shape_of
 from workloads.traffic.spec import Traffic
-
-_AT_LEAST_ONE = (
-    "num_workers",
-    "num_steps",
-    "micro_batch_size",
-    "sequence_length",
-    "threads_per_worker",
-)
+from workloads.training_checks import require_trainable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +29,7 @@ class TorchTraining:
         """gloo where the device is a CPU (a virtual pool's too), nccl on GPUs."""
         params = self.params
         shape_of(params.preset)
-        for name in _AT_LEAST_ONE:
-            if getattr(params, name) < 1:
-                raise LaunchRefused(f"workload.{name} is {getattr(params, name)}; it must be ≥ 1")
-        if not 0 <= params.num_warmup_steps < params.num_steps:
-            raise LaunchRefused(
-                f"workload.num_warmup_steps is {params.num_warmup_steps} of {params.num_steps} "
-                "steps; the warm-up steps are the first of num_steps and must leave one to measure"
-            )
+        require_trainable(params)
         if device.kind not in ("cpu", "gpu"):
             raise LaunchRefused(
                 f"the torch workload trains on CPUs and NVIDIA GPUs; the plan gives it "
@@ -51,7 +37,7 @@ class TorchTraining:
             )
         if device.kind == "gpu" and device.num_chips != params.num_workers:
             raise LaunchRefused(
-                f"data-parallel training takes one GPU per worker: workload.num_workers is "
+                f"training takes one GPU per worker: workload.num_workers is "
                 f"{params.num_workers}, the plan gives {device.num_chips} x {device.accelerator}"
             )
         return TrainLaunch(
@@ -60,6 +46,7 @@ class TorchTraining:
             num_workers=params.num_workers,
             cpus_per_worker=params.cpus_per_worker,
             backend="nccl" if device.kind == "gpu" else "gloo",
+            watchdog_s=params.watchdog_s,
         )
 
     def drive(
@@ -79,4 +66,12 @@ def train(config: Mapping[str, Any], rank: TrainRank) -> None:
     """The loop that a ``TrainLaunch`` names; ``config`` is a ``TorchWorkload`` as a mapping."""
     with rank.phase("imports"):
         from workloads import torch_loop
-    torch_loop.run(TorchWorkload(**config), rank)
+    torch_loop.run(params_of(config), rank)
+
+
+def params_of(config: Mapping[str, Any]) -> TorchWorkload:
+    """The inverse of ``asdict``, which makes a mapping of the data's own value too."""
+    data = config.get("data", "synthetic")
+    return TorchWorkload(
+        **{**config, "data": TokenFiles(**data) if isinstance(data, Mapping) else data}
+    )

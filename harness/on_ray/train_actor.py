@@ -19,7 +19,15 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.deployment import Announce
-from harness.errors import DeadlineExceeded, DeploymentError, EngineDied, NodeLost
+from harness.errors import (
+    DeadlineExceeded,
+    DeploymentError,
+    EngineDied,
+    LossNotFinite,
+    NodeLost,
+    OutOfMemory,
+    TrainingHung,
+)
 from harness.on_ray.train_coach import STOP_S, Care, TrainCoach
 from harness.on_ray.train_log import TrainLog
 from harness.on_ray.train_news import CoachNews, Ending, first_lines
@@ -29,6 +37,13 @@ from results.samples import StepSamples
 from results.startup import PhaseSource, StartupPhase
 from workloads.base import TrainLaunch
 
+_KINDS: Mapping[str, type[DeploymentError]] = {
+    "node_lost": NodeLost,
+    "nan_loss": LossNotFinite,
+    "out_of_memory": OutOfMemory,
+    "hang": TrainingHung,
+}
+_WENT_ON = ("checkpoint_restore_s", "first_step")
 _READ_S = 1.0  # how long one read waits for news; also the period of progress
 _UNANSWERED_S = 30.0  # a coach that does not answer a read for so long is given up
 
@@ -86,7 +101,16 @@ class RayTrainingRun:
 
     @property
     def resolved(self) -> Mapping[str, Any]:
-        return {name: v for name, v in self._log.facts[0].items() if name != "packages"}
+        left_out = {"packages", *self.observed}
+        return {name: v for name, v in self._log.facts[0].items() if name not in left_out}
+
+    @property
+    def observed(self) -> Mapping[str, Any]:
+        """How it went, and not what it was: what rank 0 said after its first step, and where it
+        went on."""
+        facts = self._log.facts[0]
+        went_on = {name: facts[name] for name in _WENT_ON if name in facts}
+        return {**went_on, **self._log.observed}
 
     def goodput(self) -> Goodput | None:
         """Of a job that has ended well, from the ask to its end; None before."""
@@ -131,6 +155,14 @@ class RayTrainingRun:
         said = self._log.lines()
         return (*said, *(self._ending.log_tail if self._ending else ()))[-60:]
 
+    def _stacks(self) -> tuple[str, ...]:
+        """Where each rank stands in its code, as far as the coach can still find out."""
+        try:
+            told: tuple[str, ...] = ray.get(self._coach.stacks.remote(), timeout=_UNANSWERED_S)
+        except ray.exceptions.RayError:  # the deadline is what is told
+            return ()
+        return told
+
     def _await_first_step(self, deadline_s: float, announce: Announce) -> None:
         num_told = 0
         while not self._log.all_ranks_stepped():
@@ -139,7 +171,7 @@ class RayTrainingRun:
                 raise DeadlineExceeded(
                     self._stage,
                     f"no first training step by the deadline; {self._log.where_ranks_are()}",
-                    self.log_tail(),
+                    (*self.log_tail(), *self._stacks()),
                 )
             self._read(min(_READ_S, left_s))
             for line in self._log.phase_lines()[num_told:]:
@@ -186,7 +218,7 @@ class RayTrainingRun:
     def _raise_if_failed(self) -> None:
         if self._ending is None or not self._ending.error:
             return
-        kind = NodeLost if self._ending.error == "node_lost" else EngineDied
+        kind = _KINDS.get(self._ending.error, EngineDied)
         raise kind(self._stage, self._ending.message, self.log_tail())
 
 
@@ -223,6 +255,7 @@ def start_training(
             "loop": launch.train_loop,
             "config": dict(launch.config),
             "backend": launch.backend,
+            "watchdog_s": launch.watchdog_s,
         }
         node_ids = tuple(dict.fromkeys(placed.bundle_node_ids))
         care = care or Care()

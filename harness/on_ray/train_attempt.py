@@ -28,6 +28,7 @@ class AttemptLog:
         self.phases: list[tuple[int, TrainPhase]] = []
         self.steps: defaultdict[int, list[TrainStep]] = defaultdict(list)
         self.facts: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+        self.observed: dict[str, Any] = {}  # what rank 0 said after its first step
         self.restored_s: dict[int, float] = {}  # before its first step; later ones are trials
         self.who: dict[int, str] = {}
         self.struck_s: float | None = None
@@ -48,6 +49,8 @@ class AttemptLog:
                     self.steps[rank].append(event)
                 case TrainFacts():
                     self.facts[rank].update(event.values)
+                    if rank == 0 and self.steps[rank]:
+                        self.observed.update(event.values)
                     if RESTORE_FACT in event.values and not self.steps[rank]:
                         self.restored_s[rank] = _total(event.values[RESTORE_FACT])
 

@@ -28,6 +28,7 @@ from harness.on_ray.train_news import (
     last_line,
 )
 from harness.on_ray.train_rank import rank_main
+from harness.on_ray.train_watchdog import Watchdog, stacks_of, watch
 from results.clock import SystemClock
 
 STOP_S = 10.0
@@ -55,6 +56,7 @@ class TrainCoach:
         self._num_failures = 0
         self._said_ended = -1  # the last attempt whose end was told
         self._why = Ending("")  # of the last failure
+        self._watchdog = Watchdog(0.0)
 
     def start(
         self,
@@ -74,21 +76,48 @@ class TrainCoach:
             "coach": ray.get_runtime_context().current_actor,
             "urgent_steps": urgent,
         }
+        self._watchdog = Watchdog(loop["watchdog_s"])
         threading.Thread(
             target=self._train,
             args=(config, group, bundle_indices, resources_per_worker),
             daemon=True,
         ).start()
+        if loop["watchdog_s"]:
+            threading.Thread(target=watch, args=(self,), daemon=True).start()
 
     def post(self, news: RankNews) -> int:
         """Keep what a rank says; the attempt that it is of, which a rank's first message asks."""
         with self._changed:
             if news.attempt < 0:
                 news = news._replace(attempt=self._attempt)
+            self._watchdog.hear(news, SystemClock().monotonic_s())
             self._news.append(news)
             self._changed.notify_all()
         self._faults.hear(news)
         return news.attempt
+
+    def hung_s(self) -> float | None:
+        """For how long no rank has made a step, where that is too long; None: all is well.
+
+        Raises StopIteration when the job has ended and there is nothing left to watch.
+        """
+        with self._changed:
+            if self._ending is not None:
+                raise StopIteration
+            return self._watchdog.overdue_s(SystemClock().monotonic_s())
+
+    def stacks(self) -> tuple[str, ...]:
+        """Where every rank stands in its code; a worker that does not answer is said not to."""
+        with self._changed:
+            workers = list(self._workers)
+        return stacks_of(workers)
+
+    def end(self, ending: Ending) -> None:
+        """End the job by this verdict, unless it has ended by itself. The driver, which reads it,
+        then leaves its context and has the workers killed."""
+        with self._changed:
+            self._ending = self._ending or ending
+            self._changed.notify_all()
 
     def read(self, cursor: int, patience_s: float) -> CoachNews:
         """What came after the first ``cursor`` messages; waits up to ``patience_s`` for any."""
@@ -134,9 +163,7 @@ class TrainCoach:
             ending = self._why if self._why.error else self._explain(error)
         else:
             ending = Ending("")
-        with self._changed:
-            self._ending = ending
-            self._changed.notify_all()
+        self.end(ending)
 
     def _remember(self, workers: list[Any], node_ids: tuple[str, ...]) -> None:
         with self._changed:
@@ -144,6 +171,8 @@ class TrainCoach:
                 self._tell_ended("resized", f"now {len(workers)} workers")
             self._workers, self._nodes = list(workers), node_ids
             self._attempt += 1
+            if self._attempt:
+                self._watchdog.wake(SystemClock().monotonic_s())
             self._news.append(AttemptBegan(self._attempt, len(workers)))
             self._changed.notify_all()
 
@@ -152,6 +181,8 @@ class TrainCoach:
         a loop raised, which it would only do again."""
         self._why = self._explain(error)
         self._num_failures += 1
+        if self._ending is not None:  # it hung, and that is the end
+            return False
         lost = self._why.error in ("worker_died", "node_lost") or _no_room(error)
         if not lost or self._num_failures > self._care.restarts.max_restarts:
             return False
@@ -163,6 +194,7 @@ class TrainCoach:
 
     def _tell_ended(self, cause: str, message: str) -> None:
         if self._attempt >= 0:
+            self._watchdog.rest()
             self._news.append(AttemptEnded(self._attempt, cause, message))
             self._changed.notify_all()
         self._said_ended = self._attempt
@@ -207,7 +239,9 @@ class TrainCoach:
         if raised:
             first = raised[0]  # its peers fail because of it, and later
             return Ending(
-                "raised", f"rank {first.rank} raised {last_line(first.raised)}", first.raised
+                first.error or "raised",
+                f"rank {first.rank} raised {last_line(first.raised)}",
+                first.raised,
             )
         return Ending("controller", f"Ray Train failed: {first_lines(str(error))}", lines)
 

@@ -34,6 +34,7 @@ class TrainLog:
         self._attempts = [AttemptLog(0, num_ranks)]
         self.processes: dict[int, tuple[str, int]] = {}  # node id and pid of each rank heard of
         self.facts: dict[int, dict[str, Any]] = {rank: {} for rank in range(num_ranks)}
+        self.observed: dict[str, Any] = {}  # what rank 0 said after its first step
         self.num_messages = 0
 
     def add(self, messages: Sequence[News], arrived_at_s: float) -> None:
@@ -66,6 +67,7 @@ class TrainLog:
         if attempt is self._attempts[-1]:
             self.processes[news.rank] = (news.node_id, news.pid)
             self.facts.setdefault(news.rank, {}).update(attempt.facts.get(news.rank, {}))
+            self.observed.update(attempt.observed if news.rank == 0 else {})
 
     @property
     def num_steps_done(self) -> int:
@@ -119,6 +121,9 @@ class TrainLog:
         columns["attempt"] = np.array([a.index for _, _, a in rows], dtype=np.int64)
         later_s = [a.entered_after_s(self._attempts[0], rank) for _, rank, a in rows]
         columns["start_s"] = columns["start_s"] + np.array(later_s, dtype=np.float64)
+        # Some ranks can tell only after their last step what each of them spent on communication.
+        told = [self.facts.get(rank, {}).get("comm_s_per_step", np.nan) for _, rank, _ in rows]
+        columns["comm_s"] = np.where(np.isnan(columns["comm_s"]), told, columns["comm_s"])
         return StepSamples(rank=np.array([rank for _, rank, _ in rows], dtype=np.int64), **columns)
 
     def goodput(self, wall_s: float) -> Goodput:
@@ -133,7 +138,7 @@ class TrainLog:
         all did. What a rank that was killed had not said yet is lost, and no fault of the job."""
         last = self._attempts[-1]
         total = self.num_steps_total or max(len(steps) for steps in last.steps.values())
-        first = last.first_step if last.index else 0
+        first = last.first_step if last.index else int(self.facts[0].get("first_step", 0))
         asked = list(range(first, total))
         said = {rank: sorted(s.step for s in last.steps[rank]) for rank in range(last.num_ranks)}
         return "; ".join(

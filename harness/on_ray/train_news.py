@@ -20,6 +20,7 @@ class RankNews(NamedTuple):
     round_trip_s: float
     events: tuple[TrainEvent, ...]
     raised: tuple[str, ...] = ()  # the traceback's lines, where the loop raised
+    error: str = ""  # what the loop calls it: nan_loss, out_of_memory, …; "": just an exception
     attempt: int = -1  # −1: a rank's first message, which asks the coach which attempt it is
 
 
@@ -51,7 +52,8 @@ class AttemptBegan(NamedTuple):
 class Ending(NamedTuple):
     """How the job ended. ``error`` is "" for a job whose every rank returned.
 
-    Else one of ``raised`` (a rank's loop), ``worker_died``, ``node_lost``, ``controller``.
+    Else one of ``raised`` (a rank's loop), ``worker_died``, ``node_lost``, ``controller``, ``hang``
+    (the watchdog's), or what the loop called its error (a ``workloads.errors.TrainingFailed``).
     """
 
     error: str

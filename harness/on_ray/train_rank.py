@@ -17,6 +17,7 @@ import ray
 from harness.on_ray.train_news import RankNews
 from results.clock import Clock, SystemClock
 from workloads.base import TrainEvent, TrainRank, TrainStep
+from workloads.errors import TrainingFailed
 
 SEND_EVERY_S = 0.5
 
@@ -64,19 +65,19 @@ class Outbox:
         strike at this step waits for it."""
         return step.step == 0 or step.checkpoint_s > 0 or step.step in self._urgent_steps
 
-    def close(self, raised: tuple[str, ...] = ()) -> None:
+    def close(self, raised: tuple[str, ...] = (), error: str = "") -> None:
         """Send what is left, and return when all of it has arrived."""
-        self._flush(raised)
+        self._flush(raised, error)
         self._settle(self._in_flight)
         self._in_flight = []
 
-    def _flush(self, raised: tuple[str, ...] = ()) -> None:
+    def _flush(self, raised: tuple[str, ...] = (), error: str = "") -> None:
         self._sent_at_s = self._now_s()
         # Kept until the end, so that a job's last words cannot be lost with its process.
-        self._in_flight = [*self._in_flight[-64:], self._send(self._news(raised))]
+        self._in_flight = [*self._in_flight[-64:], self._send(self._news(raised, error))]
         self._waiting = []
 
-    def _news(self, raised: tuple[str, ...]) -> RankNews:
+    def _news(self, raised: tuple[str, ...], error: str = "") -> RankNews:
         return RankNews(
             rank=self._rank,
             node_id=self._node_id,
@@ -86,6 +87,7 @@ class Outbox:
             events=tuple(self._waiting),
             raised=raised,
             attempt=self._attempt,
+            error=error,
         )
 
 
@@ -125,7 +127,8 @@ def rank_main(config: dict[str, Any]) -> None:
         module, _, function = config["loop"].partition(":")
         getattr(importlib.import_module(module), function)(config["config"], rank)
     except BaseException as error:
-        outbox.close(tuple("".join(traceback.format_exception(error)).splitlines()))
+        lines = tuple("".join(traceback.format_exception(error)).splitlines())
+        outbox.close(lines, error.error if isinstance(error, TrainingFailed) else "")
         raise
     outbox.close()
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from workloads.base import Device, Running, TrainEvent, TrainFacts, TrainPhase, TrainRank, TrainStep
-from workloads.errors import LaunchRefused, UnknownPreset
-from workloads.params import TorchWorkload
+from workloads.errors import LaunchRefused, LossNotFinite, OutOfDeviceMemory, UnknownPreset
+from workloads.params import TokenFiles, TorchWorkload
 from workloads.torch_shape import PRESETS, ModelShape
-from workloads.torch_train import TorchTraining, train
+from workloads.torch_train import TorchTraining, params_of, train
 
 CPU = Device(kind="cpu", accelerator="cpu", num_chips=0)
 GPUS = Device(kind="gpu", accelerator="H100", num_chips=2)
@@ -25,7 +25,9 @@ def test_the_launch_says_all() -> None:
     launch = TorchTraining(TorchWorkload(cpus_per_worker=1.5, seed=7)).launch(CPU, "")
     assert launch.train_loop == "workloads.torch_train:train"
     assert (launch.num_workers, launch.cpus_per_worker, launch.backend) == (2, 1.5, "gloo")
-    assert TorchWorkload(**launch.config) == TorchWorkload(cpus_per_worker=1.5, seed=7)
+    assert params_of(launch.config) == TorchWorkload(cpus_per_worker=1.5, seed=7)
+    files = TorchWorkload(data=TokenFiles(path="x", kind="arrow"))
+    assert params_of(TorchTraining(files).launch(CPU, "").config) == files
     assert TorchTraining(TorchWorkload()).launch(GPUS, "").backend == "nccl"
     virtual = Device(kind="cpu", accelerator="TPU-V6E", num_chips=16)
     assert TorchTraining(TorchWorkload()).launch(virtual, "").backend == "gloo"
@@ -34,13 +36,27 @@ def test_the_launch_says_all() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"num_workers": 0}, "workload.num_workers is 0"),
-        ({"num_steps": 0}, "workload.num_steps is 0"),
-        ({"micro_batch_size": 0}, "workload.micro_batch_size is 0"),
-        ({"sequence_length": 0}, "workload.sequence_length is 0"),
-        ({"threads_per_worker": 0}, "workload.threads_per_worker is 0"),
-        ({"num_steps": 3, "num_warmup_steps": 3}, "num_warmup_steps is 3 of 3"),
-        ({"num_warmup_steps": -1}, "num_warmup_steps is -1"),
+        ({"num_workers": 0}, "workload.num_workers: found 0"),
+        ({"num_steps": 0}, "workload.num_steps: found 0"),
+        ({"micro_batch_size": 0}, "workload.micro_batch_size: found 0"),
+        ({"sequence_length": 0}, "workload.sequence_length: found 0"),
+        ({"threads_per_worker": 0}, "workload.threads_per_worker: found 0"),
+        ({"num_steps": 3, "num_warmup_steps": 3}, "num_warmup_steps: found 3"),
+        ({"num_warmup_steps": -1}, "num_warmup_steps: found -1"),
+        ({"num_workers": 3, "tensor_parallel_size": 2}, "num_workers is 3"),
+        ({"num_workers": 4, "tensor_parallel_size": 4}, "preset tiny has 2 key-value heads"),
+        ({"num_workers": 4, "tensor_parallel_size": 2}, "accepted: fsdp2"),
+        ({"tensor_parallel_size": 2, "communication": "none"}, "cannot train alone"),
+        (
+            {"global_batch_size": 9},
+            "found 9; it does not divide into 2 data-parallel ranks x "
+            "gradient_accumulation_steps = 1",
+        ),
+        ({"global_batch_size": 16}, "micro_batch_size must be 8, and is 4"),
+        ({"checkpoint_every_steps": 5}, "checkpoint_dir: is empty"),
+        ({"resume": True}, "checkpoint_dir: is empty"),
+        ({"watchdog_s": -1.0}, "watchdog_s: found -1.0"),
+        ({"data": TokenFiles(path=" ")}, "data.path: is empty"),
     ],
 )
 def test_parameters_that_cannot_be_run_are_refused(change: dict[str, Any], says: str) -> None:
@@ -57,7 +73,7 @@ def test_hardware_that_cannot_be_used_is_refused_with_both_numbers() -> None:
 
 
 def test_an_unknown_preset_names_the_known() -> None:
-    with pytest.raises(UnknownPreset, match="tiny, small, medium; did you mean 'medium'"):
+    with pytest.raises(UnknownPreset, match="tiny, small, medium, 1b, 8b; did you mean 'medium'"):
         TorchTraining(TorchWorkload(preset="mediun")).launch(CPU, "")
 
 
@@ -71,6 +87,8 @@ def test_the_presets_are_as_large_as_they_say() -> None:
         "tiny": 1_000_576,
         "small": 30_941_696,
         "medium": 213_943_296,
+        "1b": 1_100_048_384,  # as the model cards of TinyLlama and Llama 3 8B have it
+        "8b": 8_030_261_248,
     }
 
 
@@ -99,7 +117,7 @@ def test_neither_the_parameters_nor_the_workload_import_torch() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def run_alone(**change: Any) -> list[TrainEvent]:
+def run_alone(attempt: int = 0, **change: Any) -> list[TrainEvent]:
     """One rank that is the whole world, in this process."""
     params = replace(TorchWorkload(num_workers=1, num_steps=4, num_warmup_steps=1), **change)
     launch = TorchTraining(params).launch(CPU, "")
@@ -114,6 +132,7 @@ def run_alone(**change: Any) -> list[TrainEvent]:
         report=events.append,
         from_rank_zero=lambda value: value,
         device=lambda: "cpu",
+        attempt=attempt,
     )
     train(launch.config, rank)
     return events
@@ -137,7 +156,7 @@ class TestLoop:
         torch = pytest.importorskip("torch")
         events = run_alone(threads_per_worker=1, micro_batch_size=2, sequence_length=32)
         phases = [event.name for event in events if isinstance(event, TrainPhase)]
-        assert phases == ["imports", "process group", "model build", "first step"]
+        assert phases == ["imports", "process group", "model build", "data", "first step"]
         steps = [event for event in events if isinstance(event, TrainStep)]
         assert [step.is_warmup for step in steps] == [True, False, False, False]
         assert [step.num_tokens for step in steps] == [64] * 4
@@ -148,6 +167,54 @@ class TestLoop:
         assert (facts["num_steps"], facts["num_threads"]) == (4, 1)
         assert facts["parameter_norm"] > 0
         assert not torch.distributed.is_initialized()
+
+    def test_a_loss_that_is_no_number_ends_it_with_the_step(self) -> None:
+        torch = pytest.importorskip("torch")
+        with pytest.raises(LossNotFinite, match=r"loss of step [1-9] is (nan|inf) on rank 0"):
+            run_alone(learning_rate=1e20, num_steps=10)
+        torch.distributed.destroy_process_group()
+
+    @pytest.mark.parametrize("how", ["the CPU's allocator", "PyTorch", "Python"])
+    def test_memory_that_is_not_there_is_said_so_with_the_peak(self, how: str) -> None:
+        torch = pytest.importorskip("torch")
+        from workloads.torch_step import memory_told
+
+        def ask() -> None:
+            if how == "the CPU's allocator":
+                torch.empty(2**60, dtype=torch.uint8)
+            raise torch.OutOfMemoryError("no") if how == "PyTorch" else MemoryError("no")
+
+        with (
+            pytest.raises(OutOfDeviceMemory, match=r"rank 3 .* at most \d+\.\d\d GiB were held"),
+            memory_told(3, torch.device("cpu")),
+        ):
+            ask()
+        with pytest.raises(RuntimeError, match="something else"), memory_told(0, "cpu"):
+            raise RuntimeError("something else")
+
+    def test_a_job_goes_on_where_its_last_whole_checkpoint_is(self, tmp_path: Path) -> None:
+        """The second half of the steps, made after a restart, has the losses of the first time."""
+        pytest.importorskip("torch")
+        config = {"num_steps": 6, "sequence_length": 16, "checkpoint_dir": str(tmp_path)}
+        whole = run_alone(**config, checkpoint_every_steps=4)
+        saves = [e.checkpoint_s > 0 for e in whole if isinstance(e, TrainStep)]
+        assert saves == [False, False, False, True, False, False]
+        (kept,) = tmp_path.glob("job-*/step-*")
+        assert kept.name == "step-000004"
+        (kept.parent / "step-000005.writing").mkdir()  # as a rank that was killed leaves it
+        again = run_alone(attempt=1, **config)
+        steps = [event for event in again if isinstance(event, TrainStep)]
+        assert [(step.step, step.attempt) for step in steps] == [(4, 1), (5, 1)]
+        assert losses(again) == pytest.approx(losses(whole)[4:], rel=1e-6)
+        facts = {k: v for e in again if isinstance(e, TrainFacts) for k, v in e.values.items()}
+        assert facts["checkpoint_restore_s"][0] > 0
+        assert "first_step" not in facts  # the steps before are those of attempt 0
+        asked = run_alone(**config, resume=True)
+        facts = {k: v for e in asked if isinstance(e, TrainFacts) for k, v in e.values.items()}
+        assert facts["first_step"] == 4
+        anew = run_alone(**config)
+        assert losses(anew) == pytest.approx(losses(whole), rel=1e-6)
+        assert len(list(tmp_path.glob("job-*"))) == 2
 
     def test_bfloat16_computes_differently_and_learns_too(self) -> None:
         pytest.importorskip("torch")
