@@ -35,6 +35,7 @@ from reports.model import (
 )
 from reports.plots import distribution, startup_waterfall
 from reports.plots_requests import request_rate, request_timeline, token_rate
+from reports.plots_step_parts import how_it_was_found, step_parts
 from reports.plots_steps import loss_curve, step_times
 from reports.server_side import client_section, server_section
 from reports.side_by_side import side_by_side
@@ -140,7 +141,7 @@ def _run_sections(
         _throughput(requests, prefix, points),
         server_section(_telemetry(record, table), requests, prefix, points),
         client_section(record, prefix),
-        _training(steps, prefix, points),
+        _training(record, steps, prefix, points),
         goodput_section(record, prefix),
         Section(
             key=f"{prefix}measurements",
@@ -253,10 +254,15 @@ def _throughput(samples: RequestSamples | None, prefix: str, points: int) -> Sec
     return Section(key=f"{prefix}throughput", heading="Over time", blocks=blocks)
 
 
-def _training(samples: StepSamples | None, prefix: str, points: int) -> Section | None:
+def _training(
+    record: RunRecord, samples: StepSamples | None, prefix: str, points: int
+) -> Section | None:
     if samples is None:
         return None
-    blocks = _plots(
+    found = how_it_was_found(record)
+    blocks: tuple[Block, ...] = (found,) if found is not None else ()
+    blocks += _plots(
+        step_parts(samples, f"{prefix}step-parts"),
         step_times(samples, f"{prefix}step-times", points),
         loss_curve(samples, f"{prefix}loss", points),
     )

@@ -98,7 +98,7 @@ class SwiGLU(nn.Module):
 
 
 def _keep_products() -> Any:
-    return create_selective_checkpoint_contexts(_is_product)
+    return create_selective_checkpoint_contexts(_is_product)  # type: ignore[no-untyped-call]
 
 
 def _is_product(_context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
@@ -123,7 +123,9 @@ class Block(nn.Module):
         """Checkpointed inside, so that whatever is wrapped around the block stays outside."""
         if self.recompute == "none" or not self.training:
             return self._compute(x, cos, sin)
-        context = {} if self.recompute == "full" else {"context_fn": _keep_products}
+        context: dict[str, Any] = {}
+        if self.recompute == "selective":
+            context["context_fn"] = _keep_products
         out: Tensor = checkpoint(self._compute, x, cos, sin, use_reentrant=False, **context)
         return out
 

@@ -20,7 +20,7 @@ from workloads.base import TrainPhase, TrainStep
 
 _LOOK_EVERY_S = 0.5
 _ANSWER_S = 5.0  # a process that holds the interpreter's lock for so long does not answer
-_MAX_LINES = 24  # of one rank's stack: the innermost, where it waits
+_MAX_LINES = 16  # of one rank's stack: the innermost, where it waits
 # Frames of the threads that wait for work by design, by the file they stand in.
 _MACHINERY = ("/ray/", "/threading.py", "/concurrent/futures/", "/asyncio/", "/selectors.py")
 
@@ -89,14 +89,22 @@ def stacks_of(workers: list[Any]) -> tuple[str, ...]:
     their loop runs on a thread of its own."""
     asked = [worker.execute.remote(own_stacks) for worker in workers]
     done, _ = ray.wait(asked, num_returns=len(asked), timeout=_ANSWER_S) if asked else ([], [])
-    lines: list[str] = []
+    alike: dict[tuple[str, ...], list[int]] = {}  # most ranks of a large job stand at one place
     for rank, answer in enumerate(asked):
-        lines.append(f"rank {rank}:")
-        try:
-            lines += ray.get(answer) if answer in done else ["  does not answer: stuck in C code"]
-        except ray.exceptions.RayError as error:
-            lines.append(f"  {type(error).__name__}: its process is gone")
+        alike.setdefault(_told(answer, answer in done), []).append(rank)
+    lines: list[str] = []
+    for stack, ranks in alike.items():
+        lines += [f"rank {', '.join(map(str, ranks))}:", *stack]
     return tuple(lines)
+
+
+def _told(answer: Any, is_done: bool) -> tuple[str, ...]:
+    if not is_done:
+        return (f"  does not answer within {_ANSWER_S:g} s: it holds the interpreter's lock",)
+    try:
+        return tuple(ray.get(answer))
+    except ray.exceptions.RayError as error:
+        return (f"  its process is gone: {type(error).__name__}",)
 
 
 def own_stacks() -> list[str]:

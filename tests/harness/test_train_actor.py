@@ -11,12 +11,14 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import ray
 from ray.cluster_utils import Cluster
@@ -27,7 +29,13 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from harness.errors import DeadlineExceeded, DeploymentError, EngineDied, NodeLost
+from harness.errors import (
+    DeadlineExceeded,
+    DeploymentError,
+    EngineDied,
+    NodeLost,
+    TrainingHung,
+)
 from harness.faults import Fault, Restarts
 from harness.on_ray.train_actor import RayTrainingRun, start_training
 from harness.on_ray.train_coach import Care
@@ -35,7 +43,10 @@ from results.clock import SystemClock
 from results.goodput import Part
 from results.samples import StepSamples
 from workloads.base import Device, Running, TrainLaunch
-from workloads.params import TorchWorkload
+from workloads.batches import Feed
+from workloads.errors import TrainingDataUnusable
+from workloads.params import TokenFiles, TorchWorkload
+from workloads.token_files import documents
 from workloads.torch_train import TorchTraining
 
 START_S = 150.0  # generous: two cores may be shared with other suites
@@ -124,6 +135,18 @@ def resumes(config, rank):
             TrainStep(step, started, ended - started, 0.0, 1, float(total), -1, False,
                       checkpoint_s=took if (step + 1) % 5 == 0 else 0.0)
         )
+
+
+def hangs(config, rank):
+    _begin(config, rank)
+    _steps({"num_steps": 3}, rank)
+    if rank.rank == 1:
+        _stands_in_the_way()
+    rank.from_rank_zero("all but one are here")
+
+
+def _stands_in_the_way():
+    time.sleep(3600)
 
 
 def never_steps(config, rank):
@@ -336,6 +359,7 @@ class TestTraining:
             "imports",
             "process group",
             "model build",
+            "data",
             "first step",
         ]
         for phase in run.phases:
@@ -386,6 +410,20 @@ class TestEndings:
             pytest.fail("no step was made, and yet it is said to run")
         assert caught.value.stage == "startup"
 
+    def test_a_job_that_hangs_says_where_each_rank_stands(self, held: Held) -> None:
+        launch = replace(launch_of("hangs"), watchdog_s=2.0)
+        with (
+            pytest.raises(TrainingHung, match=r"no rank has made a step for \d+ s") as caught,
+            started(launch, held) as run,
+        ):
+            run.wait(quietly)
+        assert (caught.value.stage, caught.value.error) == ("load", "hang")
+        text = "\n".join(caught.value.log_tail)
+        before, after = text.index("rank 0:"), text.index("rank 1:")
+        assert "from_rank_zero" in text[before:after]
+        assert "_stands_in_the_way" in text[after:]
+        assert all_gone(pids(run))
+
     def test_the_deadline(self, held: Held) -> None:
         began_s = CLOCK.monotonic_s()
         with (
@@ -394,6 +432,7 @@ class TestEndings:
         ):
             pytest.fail("no rank makes a step")
         assert caught.value.stage == "startup"
+        assert any("in never_steps" in line for line in caught.value.log_tail)
         assert CLOCK.monotonic_s() - began_s < 6.0 + 30.0
         assert wait_until(lambda: not train_workers())
 
@@ -533,6 +572,41 @@ class TestStartingAgain:
             started(launch_of("steps"), Here(), care=care),  # type: ignore[arg-type]
         ):
             pytest.fail("it would end itself")
+# --- data ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize("num_files", [1, 3])
+def test_documents_come_out_of_files_in_order_while_all_cpus_are_held(
+    kind: str, num_files: int, held: Held, tmp_path: Path
+) -> None:
+    """Two ranks' documents, against the lists that were written."""
+    generator = np.random.default_rng(num_files)
+    written = [
+        [generator.integers(0, 1024, generator.integers(0, 9)).tolist() for _ in range(300)]
+        for _ in range(num_files)
+    ]
+    for index, rows in enumerate(written):
+        table = pa.table({"other": [0] * len(rows), "tokens": pa.array(rows, pa.list_(pa.int32()))})
+        path = str(tmp_path / f"part-{index}.{kind}")
+        if kind == "parquet":
+            pyarrow.parquet.write_table(table, path, row_group_size=70)
+        else:
+            with pa.ipc.new_file(path, table.schema) as file:
+                file.write_table(table, max_chunksize=70)
+    files = TokenFiles(path=str(tmp_path), kind=kind)  # type: ignore[arg-type]
+    read = [
+        [row.tolist() for row in documents(files, 1024, Feed(index=rank, num=2), 2)]
+        for rank in (0, 1)
+    ]
+    if num_files == 1:  # fewer files than ranks: every second document
+        assert read == [written[0][0::2], written[0][1::2]]
+    else:  # whole files in turn
+        assert read == [written[0] + written[2], written[1]]
+    if kind == "arrow":
+        with pytest.raises(TrainingDataUnusable, match="the preset's vocabulary ends at 99"):
+            list(documents(files, 100, Feed(index=0, num=1), 1))
 
 
 @pytest.mark.ray

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from reports.model import Plot
 from reports.plots import distribution, gaps, rows_of, startup_waterfall
 from reports.plots_requests import request_rate, request_timeline, token_rate
+from reports.plots_step_parts import step_parts
 from reports.plots_steps import loss_curve, step_times
 from results.samples import RequestSamples
 from results.startup import PhaseSource, StartupPhase, StartupTimeline
@@ -205,6 +206,49 @@ def test_many_ranks_are_three_lines_and_long_runs_a_sample(make: SimpleNamespace
     assert slowest == pytest.approx(float(samples.duration_s.max()), abs=1e-6)
 
 
+def test_a_steps_parts_add_up_to_the_step(make: SimpleNamespace) -> None:
+    """Two ranks, three measured steps, by hand: the rest of the step is computing."""
+    samples = make.step_samples(num_steps=4, ranks=2, warmup=1)
+    by_hand = replace(
+        samples,
+        duration_s=np.tile([1.0, 2.0], 4),
+        data_wait_s=np.tile([0.1, 0.2], 4),
+        comm_s=np.tile([0.3, 0.0], 4),
+        optimizer_s=np.tile([0.2, 0.2], 4),
+    )
+    plot = step_parts(by_hand, "k")
+    assert plot is not None
+    rows = columns(plot, "seconds")
+    found = dict(zip(zip(rows["rank"], rows["part"], strict=True), rows["seconds"], strict=True))
+    assert found == {
+        ("rank 0", "computing"): 0.4,
+        ("rank 0", "exposed communication"): 0.3,
+        ("rank 0", "optimizer"): 0.2,
+        ("rank 0", "waiting for data"): 0.1,
+        ("rank 1", "computing"): 1.6,
+        ("rank 1", "exposed communication"): 0.0,
+        ("rank 1", "optimizer"): 0.2,
+        ("rank 1", "waiting for data"): 0.2,
+    }
+    assert "Mean of 3 measured steps: computing 66.7" in plot.description
+    assert plot.summary.rows[1][-1].text == "2.00 s"
+    assert plot.note == ""
+
+
+def test_a_part_that_was_not_timed_is_not_drawn_and_is_named(make: SimpleNamespace) -> None:
+    plot = step_parts(make.step_samples(ranks=16), "k")
+    assert plot is not None
+    assert [mark.name for mark in plot.marks] == ["computing", "waiting for data"]
+    assert "Not timed" in plot.note
+    assert "exposed communication, optimizer" in plot.note
+    rows = columns(plot, "seconds")
+    assert [name.split(",")[0] for name in dict.fromkeys(rows["rank"])] == [
+        "slowest",
+        "median",
+        "fastest",
+    ]
+
+
 def test_the_loss_is_the_mean_of_the_ranks_and_infinity_is_told(make: SimpleNamespace) -> None:
     samples = make.step_samples(num_steps=10, ranks=2)
     loss = samples.loss.copy()
@@ -234,6 +278,7 @@ def test_specs_are_json_without_a_theme_a_legend_or_an_address(make: SimpleNames
         request_timeline(samples, "e", limit=100),
         step_times(make.step_samples(), "f", limit=100),
         loss_curve(make.step_samples(), "g", limit=100),
+        step_parts(make.step_samples(), "h"),
     ]
     for plot in plots:
         assert plot is not None

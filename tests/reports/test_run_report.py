@@ -163,7 +163,7 @@ def test_a_training_run(training: Any) -> None:
     assert "step time p50" in report.sentence
     assert "final loss" in report.sentence
     assert "requests" not in report.sentence
-    assert plot_keys(report) == ["startup-plot", "step-times", "loss"]
+    assert plot_keys(report) == ["startup-plot", "step-parts", "step-times", "loss"]
     assert "Latency" not in headings(report)
 
 

@@ -1,0 +1,104 @@
+"""What watching a training costs it: a rank's report per step, against the bare loop.
+
+Both loops compute the same for 50 ms a step. The watched one also does what the ``torch`` loop does
+around a step: makes its TrainStep, reads the kernel's high-water mark, and hands it to the outbox
+that sends to an actor of Ray about once a second. They take turns, step by step, so that what else
+the machine does meets both alike; the medians of the pairs' difference is the cost.
+
+    pytest benchmarks/test_training_overhead.py --benchmark-enable -p no:randomly
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from harness.on_ray.train_news import RankNews
+from harness.on_ray.train_rank import Outbox
+from results.clock import SystemClock
+from workloads.base import TrainStep
+
+STEP_S = 0.05
+NUM_PAIRS = 60
+ALLOWED = 0.01  # of a step
+
+
+class Post:
+    """As the coach: keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.kept: list[RankNews] = []
+
+    def post(self, news: RankNews) -> int:
+        self.kept.append(news)
+        return 0
+
+
+@pytest.fixture(scope="module")
+def outbox() -> Iterator[Outbox]:
+    ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
+    try:
+        coach: Any = ray.remote(Post).options(num_cpus=0).remote()
+        clock = SystemClock()
+        made = Outbox(0, clock.monotonic_s, lambda news: coach.post.remote(news), ray.get)
+        made.hello()
+        yield made
+        made.close()
+    finally:
+        ray.shutdown()
+
+
+def calibrated() -> Callable[[], float]:
+    """Arithmetic of about ``STEP_S``: the same amount each time, whatever the machine does."""
+    clock = SystemClock()
+    matrix = np.random.default_rng(0).standard_normal((256, 256))
+    began_s, count = clock.monotonic_s(), 0
+    while clock.monotonic_s() - began_s < 0.5:
+        matrix @ matrix
+        count += 1
+    num = max(1, round(count * STEP_S / 0.5))
+
+    def work() -> float:
+        begun_s = clock.monotonic_s()
+        for _ in range(num):
+            matrix @ matrix
+        return clock.monotonic_s() - begun_s
+
+    return work
+
+
+@pytest.mark.benchmark(group="training")
+def test_reporting_a_step_costs_less_than_a_hundredth_of_it(benchmark: Any, outbox: Outbox) -> None:
+    torch_step = pytest.importorskip("workloads.torch_step")
+    import torch
+
+    clock, cpu = SystemClock(), torch.device("cpu")
+    work = calibrated()
+    costs: list[float] = []
+
+    def pair() -> None:
+        work()
+        begun_s = clock.monotonic_s()
+        step = TrainStep(
+            step=len(costs) + 1,
+            start_s=begun_s,
+            duration_s=work(),
+            data_wait_s=0.0,
+            num_tokens=512,
+            loss=1.0,
+            memory_bytes=torch_step.peak_memory_bytes(cpu),
+            is_warmup=False,
+        )
+        outbox.report(step._replace(checkpoint_s=0.0))
+        costs.append(clock.monotonic_s() - begun_s - step.duration_s)
+
+    benchmark.pedantic(pair, rounds=NUM_PAIRS, iterations=1, warmup_rounds=2)
+    share = statistics.median(costs) / STEP_S
+    mean_share = statistics.fmean(costs) / STEP_S
+    benchmark.extra_info.update(median_share=share, mean_share=mean_share)
+    assert share < ALLOWED, f"{share:.2%} of a step of {STEP_S} s"
