@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import altair as alt
@@ -51,37 +52,13 @@ def step_parts(samples: StepSamples, key: str) -> Plot | None:
         max(0.0, total - sum(means[name][i] for name in known)) for i, total in enumerate(whole)
     ]
     names = [name for name, _ in ranks]
-    rows = [(name, p, means[p.column][i]) for i, name in enumerate(names) for p in parts]
-    table = rows_of(
-        {
-            "rank": [name for name, _, _ in rows],
-            "part": [part.name for _, part, _ in rows],
-            "order": [parts.index(part) for _, part, _ in rows],
-            "seconds": [value for _, _, value in rows],
-        }
-    )
-    bars = (
-        table.transform_calculate(took=si_seconds("seconds"))
-        .mark_bar(height={"band": 0.62})
-        .encode(
-            x=alt.X("sum(seconds):Q", axis=seconds_axis("mean step"), stack="zero"),
-            y=alt.Y("rank:N", sort=names, title=None, axis=alt.Axis(grid=False)),
-            color=alt.Color(
-                "part:N",
-                scale=alt.Scale(domain=[p.name for p in parts], range=[p.color for p in parts]),
-                legend=None,
-            ),
-            order=alt.Order("order:Q"),
-            tooltip=["rank:N", "part:N", alt.Tooltip("took:N", title="time")],
-        )
-    )
     shares = ", ".join(
         f"{p.name} {format_value(sum(means[p.column]) / sum(whole), 'ratio')}" for p in parts
     )
     return Plot(
         key=key,
         title="Where the step's time goes",
-        spec=finish(bars, height=40 + 34 * len(names)),
+        spec=finish(_bars(names, parts, means), height=40 + 34 * len(names)),
         marks=tuple(Mark(name=p.name, color=p.color, shape="square") for p in parts),
         wide=True,
         description=f"Mean of {len(np.unique(samples.step[measured])):,} measured steps: {shares}.",
@@ -99,6 +76,34 @@ def step_parts(samples: StepSamples, key: str) -> Plot | None:
             ],
         ),
     )
+
+
+def _bars(names: list[str], parts: list[Part], means: Mapping[str, Sequence[float]]) -> alt.Chart:
+    rows = [(name, p, means[p.column][i]) for i, name in enumerate(names) for p in parts]
+    table = rows_of(
+        {
+            "rank": [name for name, _, _ in rows],
+            "part": [part.name for _, part, _ in rows],
+            "order": [parts.index(part) for _, part, _ in rows],
+            "seconds": [value for _, _, value in rows],
+        }
+    )
+    bars: alt.Chart = (
+        table.transform_calculate(took=si_seconds("seconds"))
+        .mark_bar(height={"band": 0.62})
+        .encode(
+            x=alt.X("sum(seconds):Q", axis=seconds_axis("mean step"), stack="zero"),
+            y=alt.Y("rank:N", sort=names, title=None, axis=alt.Axis(grid=False)),
+            color=alt.Color(
+                "part:N",
+                scale=alt.Scale(domain=[p.name for p in parts], range=[p.color for p in parts]),
+                legend=None,
+            ),
+            order=alt.Order("order:Q"),
+            tooltip=["rank:N", "part:N", alt.Tooltip("took:N", title="time")],
+        )
+    )
+    return bars
 
 
 def how_it_was_found(record: RunRecord) -> Facts | None:

@@ -11,6 +11,7 @@ files in turn where there are enough of them, else every so-manieth document of 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,13 @@ def _check_column(files: TokenFiles, path: str) -> None:
 def _columns(files: TokenFiles, paths: list[str], num_read_tasks: int) -> Iterator[Any]:
     import ray.data  # over a second: only a job that reads files pays for it
 
+    # Ray Data 2.60 sets this field of its own configuration itself.
+    warnings.filterwarnings("ignore", "`use_push_based_shuffle` is deprecated", DeprecationWarning)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    read: Any
     if files.kind == "parquet":
         read = ray.data.read_parquet(
             paths,
@@ -96,9 +100,10 @@ def _columns(files: TokenFiles, paths: list[str], num_read_tasks: int) -> Iterat
             concurrency=num_read_tasks,
         )
     else:  # Ray Data has no reader of its own for Arrow's files
-        read = ray.data.from_items(
+        listed: Any = ray.data.from_items(
             [{"path": path} for path in paths], override_num_blocks=len(paths)
-        ).map_batches(
+        )
+        read = listed.map_batches(
             _arrow_tables,
             fn_args=(files.column,),
             batch_size=1,
@@ -106,13 +111,13 @@ def _columns(files: TokenFiles, paths: list[str], num_read_tasks: int) -> Iterat
             num_cpus=0,
             concurrency=num_read_tasks,
         )
-    for batch in read.iter_batches(
+    for table in read.iter_batches(
         batch_size=ROWS_AT_ONCE, batch_format="pyarrow", prefetch_batches=1
     ):
-        yield batch.column(files.column).combine_chunks()
+        yield table.column(files.column).combine_chunks()
 
 
-def _arrow_tables(path: pa.Table, column: str) -> Iterator[pa.Table]:
+def _arrow_tables(path: Any, column: str) -> Iterator[Any]:
     """One table per record batch, so that a large file is never in memory as a whole."""
     with pa.memory_map(path.column("path")[0].as_py()) as source:
         file = pa.ipc.open_file(source)

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import Optimizer
 
 from workloads.errors import CheckpointUnusable
@@ -51,14 +53,14 @@ class Checkpoints:
         path = self._path(num_steps)
         unfinished = path.with_suffix(".writing")
         try:
-            dcp.save(_state(model, optimizer), checkpoint_id=unfinished)  # waits for all ranks
+            save(_state(model, optimizer), checkpoint_id=unfinished)  # waits for all ranks
             if self._rank == 0:
                 unfinished.replace(path)
                 for old in self._whole()[:-KEPT]:
                     shutil.rmtree(self._path(old), ignore_errors=True)
             if dist.get_world_size() > 1:
                 dist.barrier()
-        except (OSError, dcp.CheckpointException) as error:
+        except (OSError, CheckpointException) as error:
             raise CheckpointUnusable(f"the checkpoint {path} cannot be written: {error}") from error
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -69,8 +71,8 @@ class Checkpoints:
         path = self._path(self.num_steps)
         state = _state(model, optimizer)
         try:
-            dcp.load(state, checkpoint_id=path)
-        except (OSError, dcp.CheckpointException) as error:
+            load(state, checkpoint_id=path)
+        except (OSError, CheckpointException) as error:
             raise CheckpointUnusable(f"the checkpoint {path} cannot be read: {error}") from error
         set_state_dict(
             model,

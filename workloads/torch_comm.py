@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._autograd import DeviceType
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
@@ -49,7 +50,7 @@ class DeviceClock:
     def mark(self) -> Any:
         if not self._on_gpu:
             return self._now_s()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
@@ -69,7 +70,9 @@ class BucketWatch:
         ddp.register_comm_hook(ddp.process_group, self._exchange)
 
     def _exchange(
-        self, group: dist.ProcessGroup, bucket: dist.GradBucket
+        self,
+        group: dist.ProcessGroup,
+        bucket: dist.GradBucket,  # type: ignore[name-defined] # exported at run time only
     ) -> torch.futures.Future[torch.Tensor]:
         if bucket.is_last():
             self.handed_over = self._clock.mark()
@@ -91,7 +94,7 @@ def profiled_exposed_s(step: Callable[[], object], device: torch.device) -> floa
 
 def _on_gpu(events: Any) -> tuple[list[Span], list[Span]]:
     """NCCL's kernels against all others; the profiler's own annotations are no kernels."""
-    kernels = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [e for e in events if e.device_type == DeviceType.CUDA]
     kernels = [e for e in kernels if not getattr(e, "is_user_annotation", False)]
     return (
         [_span(e) for e in kernels if "nccl" in e.name.lower()],

@@ -201,9 +201,7 @@ def _what_came_of_it(trainer: Trainer, restored_s: float | None) -> dict[str, An
     if restored_s is not None:
         told["checkpoint_restore_s"] = [restored_s]
     if trainer.layout.exchanges and trainer.buckets is None and trainer.tokens.numel():
-        told["comm_s_per_step"] = torch_comm.profiled_exposed_s(
-            lambda: (trainer.gradients(), trainer.update()), trainer.device
-        )
+        told["comm_s_per_step"] = torch_comm.profiled_exposed_s(trainer.repeat, trainer.device)
     return told
 
 

@@ -88,6 +88,11 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def repeat(self) -> None:
+        """The last step's work again, whatever it makes of the weights."""
+        self.gradients()
+        self.update()
+
     def _arithmetic(self) -> Any:
         """FSDP2 casts its parameters itself, when it gathers them."""
         if self.params.precision != "bfloat16" or self.params.strategy == "fsdp2":

@@ -21,8 +21,6 @@ from workloads.base import TrainPhase, TrainStep
 _LOOK_EVERY_S = 0.5
 _ANSWER_S = 5.0  # a process that holds the interpreter's lock for so long does not answer
 _MAX_LINES = 16  # of one rank's stack: the innermost, where it waits
-# Frames of the threads that wait for work by design, by the file they stand in.
-_MACHINERY = ("/ray/", "/threading.py", "/concurrent/futures/", "/asyncio/", "/selectors.py")
 
 
 class Watchdog:
@@ -107,14 +105,15 @@ def _told(answer: Any, is_done: bool) -> tuple[str, ...]:
         return (f"  its process is gone: {type(error).__name__}",)
 
 
-def own_stacks() -> list[str]:
-    """This process's threads that stand in code of the training, innermost frame last."""
+def own_stacks(loop: str = "rank_main") -> list[str]:
+    """Where this process's threads stand that are inside the function ``loop``: its frames from
+    there on, of a deep stack the innermost."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     told: list[str] = []
     for ident, frame in sys._current_frames().items():
         stack = traceback.extract_stack(frame)
-        if ident == threading.get_ident() or any(m in stack[-1].filename for m in _MACHINERY):
-            continue
-        text = "".join(traceback.format_list(stack)).splitlines()
-        told += [f"  thread {names.get(ident, ident)}", *text[-_MAX_LINES:]]
-    return told or ["  no thread stands in code of the training"]
+        inside = [index for index, entry in enumerate(stack) if entry.name == loop]
+        if inside:
+            text = "".join(traceback.format_list(stack[inside[0] :])).splitlines()
+            told += [f"  thread {names.get(ident, ident)}", *text[-_MAX_LINES:]]
+    return told or ["  its training has not begun, or is over"]

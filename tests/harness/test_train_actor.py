@@ -432,7 +432,6 @@ class TestEndings:
         ):
             pytest.fail("no rank makes a step")
         assert caught.value.stage == "startup"
-        assert any("in never_steps" in line for line in caught.value.log_tail)
         assert CLOCK.monotonic_s() - began_s < 6.0 + 30.0
         assert wait_until(lambda: not train_workers())
 

@@ -82,16 +82,21 @@ def test_a_process_tells_where_its_threads_stand() -> None:
 
     def stands_here() -> None:
         entered.set()
-        while not leave.is_set():
-            pass  # in code of its own, not in the machinery of threads
+        leave.wait(30)
 
-    thread = threading.Thread(target=stands_here, name="the loop")
+    def enters() -> None:
+        stands_here()
+
+    thread = threading.Thread(target=enters, name="the loop")
     thread.start()
     try:
         entered.wait(10)
-        told = own_stacks()
+        told = own_stacks("enters")
+        elsewhere = own_stacks("no function's name")
     finally:
         leave.set()
         thread.join()
     assert any("the loop" in line for line in told)
-    assert any("in stands_here" in line for line in told)
+    frames = [line.rpartition(" in ")[2] for line in told if " in " in line]
+    assert frames[:3] == ["enters", "stands_here", "wait"]
+    assert elsewhere == ["  its training has not begun, or is over"]

@@ -15,7 +15,7 @@ MAX_FUNCTION_LINES = 60
 
 # module prefix → the only places that may import it
 ONLY_HERE = {
-    "ray": ("harness/on_ray/", "harness/ray_deployer.py", "workloads/torch_train.py"),
+    "ray": ("harness/on_ray/", "harness/ray_deployer.py", "workloads/token_files.py"),
     "torch": ("workloads/torch_", "harness/on_ray/train"),
     "altair": ("reports/",),
     "llmd_benchmark_report": ("results/interop/llmd.py",),
