@@ -85,42 +85,40 @@ def _check_column(files: TokenFiles, path: str) -> None:
 def _columns(files: TokenFiles, paths: list[str], num_read_tasks: int) -> Iterator[Any]:
     import ray.data  # over a second: only a job that reads files pays for it
 
-    # Ray Data 2.60 sets this field of its own configuration itself.
-    warnings.filterwarnings("ignore", "`use_push_based_shuffle` is deprecated", DeprecationWarning)
-    context = ray.data.DataContext.get_current()
+    with warnings.catch_warnings():
+        # Ray Data 2.60 sets fields of its own configuration that it calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    read: Any
-    if files.kind == "parquet":
-        read = ray.data.read_parquet(
-            paths,
-            columns=[files.column],
-            ray_remote_args={"num_cpus": 0},
-            concurrency=num_read_tasks,
-        )
-    else:  # Ray Data has no reader of its own for Arrow's files
-        listed: Any = ray.data.from_items(
-            [{"path": path} for path in paths], override_num_blocks=len(paths)
-        )
-        read = listed.map_batches(
-            _arrow_tables,
-            fn_args=(files.column,),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=0,
-            concurrency=num_read_tasks,
-        )
+    # Not Ray Data's own readers: beside the reading they have tasks that would wait for a CPU.
+    listed: Any = ray.data.from_items(
+        [{"path": path} for path in paths], override_num_blocks=len(paths)
+    )
+    read = listed.map_batches(
+        _tables,
+        fn_args=(files.kind, files.column),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=0,
+        compute=ray.data.TaskPoolStrategy(size=min(num_read_tasks, len(paths))),
+    )
     for table in read.iter_batches(
         batch_size=ROWS_AT_ONCE, batch_format="pyarrow", prefetch_batches=1
     ):
         yield table.column(files.column).combine_chunks()
 
 
-def _arrow_tables(path: Any, column: str) -> Iterator[Any]:
-    """One table per record batch, so that a large file is never in memory as a whole."""
-    with pa.memory_map(path.column("path")[0].as_py()) as source:
-        file = pa.ipc.open_file(source)
+def _tables(path: Any, kind: str, column: str) -> Iterator[Any]:
+    """A file's one column, a few rows at a time, so that a large file is never in memory whole."""
+    name = path.column("path")[0].as_py()
+    if kind == "parquet":
+        with pyarrow.parquet.ParquetFile(name) as file:
+            for batch in file.iter_batches(columns=[column]):
+                yield pa.Table.from_batches([batch])
+        return
+    with pa.memory_map(name) as source, pa.ipc.open_file(source) as file:
         for index in range(file.num_record_batches):
             yield pa.Table.from_batches([file.get_batch(index)]).select([column])
 
