@@ -5,7 +5,7 @@ around a step: makes its TrainStep, reads the kernel's high-water mark, and hand
 that sends to an actor of Ray about once a second. They take turns, step by step, so that what else
 the machine does meets both alike; the medians of the pairs' difference is the cost.
 
-    pytest benchmarks/test_training_overhead.py --benchmark-enable -p no:randomly
+    pytest benchmarks/test_training_overhead.py --benchmark-only
 """
 
 from __future__ import annotations
