@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,7 +18,15 @@ from harness.spec import Hardware, RunSpec
 from harness.spec_errors import Path, Problem, found, listed, refuse, unknown
 from results.slo import ATTAINMENT, SLO_KEYS, slo_faults
 from workloads import model_shape, torch_shape
-from workloads.params import EndpointWorkload, MadeModel, TorchWorkload, VllmWorkload
+from workloads.own_checks import faults_of
+from workloads.params import (
+    CollectivesWorkload,
+    CommandWorkload,
+    EndpointWorkload,
+    MadeModel,
+    TorchWorkload,
+    VllmWorkload,
+)
 from workloads.registry import Role, role_of
 from workloads.traffic.checks import traffic_faults
 from workloads.traffic.expect import longest_request
@@ -193,6 +201,10 @@ def _check_workload(spec: RunSpec) -> Wrong:
         yield from _check_endpoint(workload)
     elif isinstance(workload, TorchWorkload):
         yield from _check_torch(workload)
+    elif isinstance(workload, CollectivesWorkload | CommandWorkload):
+        for field, problem in faults_of(workload):
+            yield Problem(path=("workload", *field), message=problem)
+        yield from _check_env(getattr(workload, "env", {}))
 
 
 def _check_vllm(workload: VllmWorkload) -> Wrong:
@@ -214,8 +226,12 @@ def _check_vllm(workload: VllmWorkload) -> Wrong:
             yield Problem(path=here, message=f"is decided by {OWNED_ENGINE_ARGS[plain]}")
         elif SECRET_NAME.search(key):
             yield Problem(path=here, message=_SECRET)
-    for name in workload.env:
-        here = (*path, "env", name)
+    yield from _check_env(workload.env)
+
+
+def _check_env(env: Mapping[str, str]) -> Wrong:
+    for name in env:
+        here = ("workload", "env", name)
         if not ENV_NAME.fullmatch(name):
             yield Problem(path=here, message="is no name of an environment variable")
         elif SECRET_NAME.search(name):

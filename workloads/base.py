@@ -6,7 +6,8 @@ A workload never places anything. ``launch`` returns a value; the deployer start
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -66,7 +67,8 @@ class RemoteServer:
 class TrainLaunch:
     """A Ray Train job. ``train_loop`` is ``module:function``; ``config`` is JSON-like.
 
-    Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``.
+    Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``. Steps come from the
+    first ``num_reporting`` ranks; 0: from all.
     """
 
     train_loop: str
@@ -74,6 +76,7 @@ class TrainLaunch:
     num_workers: int
     cpus_per_worker: float
     backend: str  # gloo or nccl
+    num_reporting: int = 0
 
 
 Launch = ServerLaunch | RemoteServer | TrainLaunch
@@ -107,14 +110,49 @@ class TrainStep(NamedTuple):
 class TrainFacts(NamedTuple):
     """What a rank says of itself: JSON-like. Said again, it adds to what was said before.
 
-    Names that are read by others: ``num_steps``; ``flops_per_token`` with ``flops_rule``, which
-    MFU needs; ``comm_method``, how ``comm_s`` was found; ``checkpoint_restore_s``; ``packages``.
+    Names that are read by others: ``log_tail``, the last lines of a process that the rank started,
+    which the record shows of a job that failed; ``num_steps``; ``flops_per_token`` with
+    ``flops_rule``, which MFU needs; ``comm_method``, how ``comm_s`` was found;
+    ``checkpoint_restore_s``; ``packages``.
     """
 
     values: Mapping[str, Any]
 
 
 TrainEvent = TrainPhase | TrainStep | TrainFacts
+
+
+class OwnProcess(Protocol):
+    """A process that a rank started; nothing of it outlives the rank. Times: the rank's clock."""
+
+    started_s: float
+
+    def lines(self, patience_s: float) -> list[tuple[float, str]]:
+        """(when it was read, line) since the last call; waits up to ``patience_s`` for any."""
+        ...
+
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + N where signal N killed it."""
+        ...
+
+    def end(self) -> None: ...
+
+
+class StartProcess(Protocol):
+    """``python_path`` goes before the PYTHONPATH there is. Raises OSError where no process can be
+    made."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        python_path: Sequence[str],
+    ) -> OwnProcess: ...
+
+
+def _no_process(*_: object, **__: object) -> OwnProcess:
+    raise OSError("this rank was given no way to start a process")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +164,9 @@ class TrainRank:
     every rank the value that rank 0 passed, and waits for all of them. ``device`` is asked after
     the engine has been imported: ``cpu`` or ``cuda:0``. ``address`` is the rank's own node.
     ``attempt`` counts the job's restarts: above 0, a loop goes on from its last checkpoint.
+    ``local_rank`` counts the ranks of a node, ``node_rank`` the nodes. ``start_process`` starts a
+    process in the environment of the rank and the variables given, less Ray's own.
+    ``scratch_dir`` is a folder of the rank's node that goes when the cluster does.
     """
 
     rank: int
@@ -137,6 +178,11 @@ class TrainRank:
     from_rank_zero: Callable[[str], str]
     device: Callable[[], str]
     attempt: int = 0
+    local_rank: int = 0
+    local_world_size: int = 1
+    node_rank: int = 0
+    start_process: StartProcess = _no_process
+    scratch_dir: str = tempfile.gettempdir()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

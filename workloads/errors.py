@@ -4,6 +4,9 @@ WorkloadError
 ├── LaunchRefused             the parameters cannot become a launch
 ├── SimulatedServerDied       a simulated server ended before it could serve
 ├── SimulationRefused         what is asked cannot be simulated, or not in reasonable time
+├── TrainingFailed            a training cannot go on; ``error`` names how in its record
+│   ├── LossNotFinite         the loss is not a number
+│   └── OutOfDeviceMemory     a device has not the memory that was asked of it
 ├── TrafficFileUnusable       a trace, a file of prompts or a tokenizer is not what it should be
 └── ModelError                a model cannot be made or found
     ├── UnknownPreset         no preset of that name
@@ -32,6 +35,18 @@ class SimulatedServerDied(WorkloadError):
 
 class SimulationRefused(WorkloadError):
     pass
+
+
+class TrainingFailed(WorkloadError):
+    error = "training_failed"
+
+
+class LossNotFinite(TrainingFailed):
+    error = "nan_loss"
+
+
+class OutOfDeviceMemory(TrainingFailed):
+    error = "out_of_memory"
 
 
 class TrafficFileUnusable(WorkloadError):

@@ -16,12 +16,12 @@ import torch._dynamo  # the first optimizer imports it (seconds): counted here, 
 import torch.distributed as dist
 import torch.nn.functional as functional
 from torch import Tensor, nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined] # exported at run time only
 from torch.nn.parallel import DistributedDataParallel
 
 from workloads.base import TrainFacts, TrainPhase, TrainRank, TrainStep
 from workloads.params import TorchWorkload
 from workloads.torch_data import TokenStream
+from workloads.torch_group import join_group
 from workloads.torch_model import Transformer
 from workloads.torch_shape import shape_of
 
@@ -37,7 +37,7 @@ def run(params: TorchWorkload, rank: TrainRank) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with rank.phase("process group"):
-        _join_group(rank)
+        join_group(rank)
     with rank.phase("model build"):
         model = _build(params, device, rank.world_size)
         optimizer = make_optimizer(model, params.learning_rate)
@@ -55,17 +55,6 @@ def run(params: TorchWorkload, rank: TrainRank) -> None:
         )
     )
     dist.destroy_process_group()
-
-
-def _join_group(rank: TrainRank) -> None:
-    """Rank 0 opens the rendezvous on a port that its kernel chose, and says which one it is."""
-    if rank.rank == 0:
-        store = TCPStore(rank.address, 0, is_master=True, wait_for_workers=False)
-        rank.from_rank_zero(str(store.port) + " " + rank.address)
-    else:
-        port, _, host = rank.from_rank_zero("").partition(" ")
-        store = TCPStore(host, int(port), is_master=False)
-    dist.init_process_group(rank.backend, store=store, rank=rank.rank, world_size=rank.world_size)
 
 
 def _build(params: TorchWorkload, device: torch.device, world_size: int) -> nn.Module:

@@ -86,7 +86,8 @@ class RayTrainingRun:
 
     @property
     def resolved(self) -> Mapping[str, Any]:
-        return {name: v for name, v in self._log.facts[0].items() if name != "packages"}
+        elsewhere = ("packages", "log_tail")
+        return {name: v for name, v in self._log.facts[0].items() if name not in elsewhere}
 
     def goodput(self) -> Goodput | None:
         """Of a job that has ended well, from the ask to its end; None before."""
@@ -240,7 +241,7 @@ def start_training(
             resolution_s=round_trip_s,
             detail="the actor that runs Ray Train's controller",
         )
-        log = TrainLog(launch.num_workers, zero_s)
+        log = TrainLog(launch.num_workers, zero_s, launch.num_reporting)
         run = RayTrainingRun(coach, log, zero_s, clock, (controller,), round_trip_s)
         run._await_first_step(asked_s + deadline_s, announce)
         yield run
