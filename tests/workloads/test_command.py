@@ -231,6 +231,21 @@ def test_a_script_that_tells_of_no_step(stage: Stage, changes: dict[str, str], s
         stage.run("print('hello')", **changes)
 
 
+def test_what_a_script_prints_is_told_while_no_step_is(stage: Stage) -> None:
+    """For whoever waits until a deadline; what then comes up through the report ends the script."""
+
+    def report(event: TrainEvent) -> None:
+        stage.events.append(event)
+        if "log_tail" in stage.facts:
+            raise KeyboardInterrupt
+
+    params = CommandWorkload(argv=("sh", "-c", "echo waiting for data; sleep 600"))
+    with pytest.raises(KeyboardInterrupt):
+        run(stage.config(params), replace(stage.rank(), report=report))
+    assert stage.facts["log_tail"] == ["waiting for data"]
+    assert stage.steps == []
+
+
 def test_a_script_that_ends_too_soon(stage: Stage) -> None:
     with pytest.raises(TrainingFailed, match=r"ended after 2 of workload\.num_steps = 9 steps"):
         stage.run(CALLBACK, "2", num_steps=9)

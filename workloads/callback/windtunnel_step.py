@@ -68,9 +68,9 @@ def step(
 
 def _peak_memory_bytes() -> int | None:
     """Of device memory where torch uses a GPU, else of this process; None: not known."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda.is_initialized():
+        return int(cuda.max_memory_allocated())
     try:
         with open("/proc/self/status") as file:  # noqa: PTH123 - as above
             for line in file:
