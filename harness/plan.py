@@ -154,6 +154,8 @@ _ANSWERS = {
     "tensor_parallel_size",
     "cpus_per_worker",
     "threads_per_worker",
+    "launcher",
+    "cwd",
     "url",
     "api_key_env",
     "metrics_url",
@@ -161,7 +163,7 @@ _ANSWERS = {
 
 
 # Of those, what changes an answer's speed: part of the environment that a record is filed under.
-_TUNING = _ANSWERS - {"url", "api_key_env", "metrics_url", "python"}
+_TUNING = _ANSWERS - {"url", "api_key_env", "metrics_url", "python", "cwd"}
 
 
 def tuning_of(spec: RunSpec) -> dict[str, Any]:

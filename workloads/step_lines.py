@@ -97,13 +97,13 @@ def compiled(pattern: str) -> re.Pattern[str]:
         made = re.compile(PRESETS.get(pattern, pattern))
     except re.error as error:
         raise LaunchRefused(
-            f"workload.log_pattern {pattern!r} is no regular expression: {error}; presets: "
+            f"{pattern!r} is no regular expression: {error}; presets: "
             f"{', '.join(PRESETS)}"
         ) from None
     unknown = sorted(set(made.groupindex) - set(GROUPS))
     if unknown or "step" not in made.groupindex:
         raise LaunchRefused(
-            f"workload.log_pattern {pattern!r} has the groups "
+            f"{pattern!r} has the groups "
             f"{', '.join(made.groupindex) or '(none)'}; it must name (?P<step>…) and may name "
             f"{', '.join(GROUPS[1:])}; presets: {', '.join(PRESETS)}"
         )
