@@ -97,8 +97,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
         made = re.compile(PRESETS.get(pattern, pattern))
     except re.error as error:
         raise LaunchRefused(
-            f"{pattern!r} is no regular expression: {error}; presets: "
-            f"{', '.join(PRESETS)}"
+            f"{pattern!r} is no regular expression: {error}; presets: {', '.join(PRESETS)}"
         ) from None
     unknown = sorted(set(made.groupindex) - set(GROUPS))
     if unknown or "step" not in made.groupindex:
