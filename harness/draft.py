@@ -23,6 +23,7 @@ from harness.specfile import spec_to_mapping
 from results.checks import doubts_of
 from results.client import ClientReport
 from results.clock import Clock
+from results.collectives import measure_collectives
 from results.environment import Environment, environment_hash
 from results.goodput import kept, measure_goodput
 from results.lost import this_process
@@ -40,7 +41,7 @@ from results.record import (
     Succeeded,
     new_run_id,
 )
-from results.samples import RequestSamples, Samples
+from results.samples import CollectiveSamples, RequestSamples, Samples, StepSamples
 from results.slo import Slo, slo_of
 from results.slo_verdict import LimitVerdict, judge_slo
 from results.store import OpenRun, RecordStore
@@ -51,6 +52,12 @@ from workloads.simulated.accelerators import ACCELERATORS
 from workloads.traffic.spec import Traffic
 
 LOG_TAIL_LINES = 40
+# By what kind of samples a run has: the table that the record keeps them in.
+_TABLES: Mapping[type, str] = {
+    RequestSamples: "requests",
+    StepSamples: "steps",
+    CollectiveSamples: "collectives",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +135,7 @@ def seal(
         doubts = (*found, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         limits = judge_slo(_slo(draft), measurements)
-        kind = "requests" if isinstance(draft.samples, RequestSamples) else "steps"
-        tables = {kind: draft.samples.to_table()}
+        tables = {_TABLES[type(draft.samples)]: draft.samples.to_table()}
         if draft.telemetry is not None:
             doubts = (*doubts, *_telemetry_doubts(draft, deployment))
             tables["telemetry"] = draft.telemetry.to_table()
@@ -258,20 +264,28 @@ def _measurements(
     why = "the deployment was already up" if deployment.startup else "nothing was started by us"
     load = draft.measured
     if load is None:
-        load = (
-            measure_load(samples, draft.client, _slo(draft).per_request, chips)
-            if isinstance(samples, RequestSamples)
-            else measure_steps(kept(samples), _step_context(deployment, chips))
-        )
+        load = _measured(draft, deployment, samples, chips)
     cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
     server = (
         measure_telemetry(draft.telemetry, samples, chips)
         if draft.telemetry is not None and isinstance(samples, RequestSamples)
         else ()
     )
-    goodput = deployment.goodput()
+    goodput = deployment.goodput() if isinstance(samples, StepSamples) else None
     where = measure_goodput(goodput) if goodput is not None else ()
     return (*measure_startup(startup, why), *load, *where, *server, *cost)
+
+
+def _measured(
+    draft: Draft, deployment: Deployment, samples: Samples, chips: int
+) -> tuple[Measurement, ...]:
+    match samples:
+        case RequestSamples():
+            return measure_load(samples, draft.client, _slo(draft).per_request, chips)
+        case CollectiveSamples():
+            return measure_collectives(samples)
+        case StepSamples():
+            return measure_steps(kept(samples), _step_context(deployment, chips))
 
 
 def _slo(draft: Draft) -> Slo:

@@ -15,10 +15,19 @@ from urllib.parse import SplitResult, urlsplit
 from harness.faults import Restarts, fault_problems, restart_problems
 from harness.pools import CPU
 from harness.spec import Hardware, RunSpec
+from harness.spec_env import ENV_NAME, SECRET, SECRET_NAME, check_env
 from harness.spec_errors import Path, Problem, found, listed, refuse, unknown
 from results.slo import ATTAINMENT, SLO_KEYS, slo_faults
 from workloads import model_shape, torch_shape
-from workloads.params import EndpointWorkload, MadeModel, TorchWorkload, VllmWorkload
+from workloads.own_checks import faults_of
+from workloads.params import (
+    CollectivesWorkload,
+    CommandWorkload,
+    EndpointWorkload,
+    MadeModel,
+    TorchWorkload,
+    VllmWorkload,
+)
 from workloads.registry import Role, role_of
 from workloads.traffic.checks import traffic_faults
 from workloads.traffic.expect import longest_request
@@ -26,12 +35,7 @@ from workloads.traffic.spec import Traffic
 from workloads.training_checks import training_faults
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 TOPOLOGY = re.compile(r"[1-9]\d*(x[1-9]\d*){1,2}")
-# Whatever is in a spec is in the record, for good.
-SECRET_NAME = re.compile(
-    r"(^|[_-])(token|secret|password|passwd|api[_-]?key|access[_-]?key)$", re.I
-)
 
 # Engine arguments that the deployment decides, and what to say instead.
 OWNED_ENGINE_ARGS = {
@@ -194,6 +198,10 @@ def _check_workload(spec: RunSpec) -> Wrong:
         yield from _check_endpoint(workload)
     elif isinstance(workload, TorchWorkload):
         yield from _check_torch(workload)
+    elif isinstance(workload, CollectivesWorkload | CommandWorkload):
+        for field, problem in faults_of(workload):
+            yield Problem(path=("workload", *field), message=problem)
+        yield from check_env(getattr(workload, "env", {}))
 
 
 def _check_vllm(workload: VllmWorkload) -> Wrong:
@@ -214,19 +222,8 @@ def _check_vllm(workload: VllmWorkload) -> Wrong:
         elif plain in OWNED_ENGINE_ARGS:
             yield Problem(path=here, message=f"is decided by {OWNED_ENGINE_ARGS[plain]}")
         elif SECRET_NAME.search(key):
-            yield Problem(path=here, message=_SECRET)
-    for name in workload.env:
-        here = (*path, "env", name)
-        if not ENV_NAME.fullmatch(name):
-            yield Problem(path=here, message="is no name of an environment variable")
-        elif SECRET_NAME.search(name):
-            yield Problem(path=here, message=_SECRET)
-
-
-_SECRET = (
-    "looks like a secret, and all of a spec is kept in the record; "
-    "export it in the shell that starts windtunnel instead"
-)
+            yield Problem(path=here, message=SECRET)
+    yield from check_env(workload.env)
 
 
 def _http_url(text: str) -> SplitResult | None:

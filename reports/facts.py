@@ -33,7 +33,11 @@ def measurement_tables(record: RunRecord) -> tuple[Table, ...]:
         tables.append(_distributions(record, spread))
     if single:
         tables.append(_singles(record, single))
-    groups = groups_of(record.measurements)
+    groups = tuple(
+        group
+        for group in groups_of(record.measurements)
+        if any(find(record, *column, group) for column in _OF_EACH_MODEL)
+    )
     if groups:
         tables.append(_by_model(record, groups))
     return tuple(tables)

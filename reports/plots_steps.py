@@ -19,7 +19,7 @@ from reports.plots import (
     summary,
 )
 from reports.thinning import even_with_extremes
-from results.samples import FloatColumn, IntColumn, StepSamples
+from results.samples import LOSS_NOT_TOLD, FloatColumn, IntColumn, StepSamples
 from results.units import format_value
 
 # More lines than this cannot be told apart; the fastest, the median and the slowest rank remain.
@@ -92,7 +92,7 @@ def step_times(samples: StepSamples, key: str, limit: int) -> Plot | None:
 
 def loss_curve(samples: StepSamples, key: str, limit: int) -> Plot | None:
     """Mean loss of the ranks over steps; a loss that is not finite leaves a gap, and a note."""
-    if not np.isfinite(samples.loss).any():
+    if not np.isfinite(samples.loss).any() or np.all(samples.loss == LOSS_NOT_TOLD):
         return None
     steps, index = np.unique(samples.step, return_inverse=True)
     # NaN and infinity both stay out of the line, and one such rank spoils its step.

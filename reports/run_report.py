@@ -34,6 +34,7 @@ from reports.model import (
     Section,
 )
 from reports.plots import distribution, startup_waterfall
+from reports.plots_collectives import busbw_plot, fits_table
 from reports.plots_requests import request_rate, request_timeline, token_rate
 from reports.plots_step_parts import how_it_was_found, step_parts
 from reports.plots_steps import loss_curve, step_times
@@ -47,6 +48,7 @@ from reports.wording import (
     run_labels,
     sentence,
 )
+from results.collectives import rows_of
 from results.goodput import kept
 from results.measure import request_metrics
 from results.record import Failed, RunRecord
@@ -142,6 +144,7 @@ def _run_sections(
         server_section(_telemetry(record, table), requests, prefix, points),
         client_section(record, prefix),
         _training(record, steps, prefix, points),
+        _collectives(record, prefix),
         goodput_section(record, prefix),
         Section(
             key=f"{prefix}measurements",
@@ -267,6 +270,16 @@ def _training(
         loss_curve(samples, f"{prefix}loss", points),
     )
     return Section(key=f"{prefix}training", heading="Training steps", blocks=blocks)
+
+
+def _collectives(record: RunRecord, prefix: str) -> Section | None:
+    rows = rows_of(record.measurements)
+    if not rows:
+        return None
+    plot = busbw_plot([r for r in rows if r.size_bytes], f"{prefix}busbw")
+    fits = fits_table([r for r in rows if not r.size_bytes])
+    blocks: tuple[Block, ...] = (*_plots(plot), *((fits,) if fits else ()))
+    return Section(key=f"{prefix}collectives", heading="Collectives", blocks=blocks)
 
 
 def _plots(*plots: Plot | None) -> tuple[Plots, ...]:

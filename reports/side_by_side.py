@@ -14,6 +14,7 @@ import numpy as np
 
 from reports.model import Block, Cell, Column, Paragraph, Table, Tone
 from reports.wording import find, number, outcome_badge, run_labels
+from results.collectives import rows_of
 from results.intervals import mean_interval
 from results.metrics import metric
 from results.record import RunRecord, Succeeded
@@ -37,8 +38,11 @@ def side_by_side(records: Sequence[RunRecord]) -> tuple[Block, ...]:
     """The tables, the notes about hashes, and the differences behind unequal hashes."""
     labels = dict(zip((r.run_id for r in records), run_labels(records), strict=True))
     trained = {r.workload for r in records if find(r, "step_time_s", "p50") is not None}
+    timed = {r.workload for r in records if rows_of(r.measurements)}
+    others = [r for r in records if r.workload not in trained | timed]
     groups = (
-        ("Served runs", [r for r in records if r.workload not in trained]),
+        ("Served runs", others),
+        ("Collectives", [r for r in records if r.workload in timed]),
         ("Training runs", [r for r in records if r.workload in trained]),
     )
     tables = [_table(title, group, labels) for title, group in groups if group]

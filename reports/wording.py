@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.model import Badge, KeyFigure, Paragraph
+from results.collectives import rows_of, size_text
 from results.measurement import Measurement
 from results.metrics import metric
 from results.record import Evidence, Failed, Invalid, RunRecord, Succeeded
@@ -57,7 +58,8 @@ def sentence(record: RunRecord) -> str:
     verdict = outcome_sentence(record)
     if isinstance(record.outcome, Failed):
         return verdict
-    told = "; ".join(part for part in (_rates(record), _latency(record), _startup(record)) if part)
+    parts = (_rates(record), _latency(record), _busbw(record), _startup(record))
+    told = "; ".join(part for part in parts if part)
     return f"{told}. {verdict}" if told else verdict
 
 
@@ -100,6 +102,22 @@ def _latency(record: RunRecord) -> str:
     if loss is not None:
         shown.append(f"final loss {format_value(loss, metric('final_loss').unit)}")
     return ", ".join(shown)
+
+
+def _busbw(record: RunRecord) -> str:
+    """The highest of all collectives and sizes."""
+    found = [
+        (m.value, row)
+        for row in rows_of(record.measurements)
+        if (m := row.by.get(("busbw", "value"))) is not None and m.value is not None
+    ]
+    if not found:
+        return ""
+    value, row = max(found, key=lambda pair: pair[0])
+    return (
+        f"busbw up to {format_value(value, metric('busbw').unit)} over {row.num_ranks} ranks "
+        f"({row.collective}, {size_text(row.size_bytes)})"
+    )
 
 
 def _startup(record: RunRecord) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from results.client import ClientReport
+from results.collectives import collective_doubts
 from results.environment import Environment
 from results.record import Doubt, Placement
 from results.request_checks import NOTHING_EXPECTED, Expected, request_doubts
-from results.samples import RequestSamples, Samples, StepSamples
+from results.samples import LOSS_NOT_TOLD, CollectiveSamples, RequestSamples, Samples, StepSamples
 
 
 def doubts_of(
@@ -30,6 +31,8 @@ def doubts_of(
     found: list[Doubt] = []
     if isinstance(samples, RequestSamples):
         found += request_doubts(samples, client, expected)
+    elif isinstance(samples, CollectiveSamples):
+        found += collective_doubts(samples, environment, placement)
     else:
         found += _steps(samples)
     if environment is not None:
@@ -51,6 +54,12 @@ def _steps(samples: StepSamples) -> Iterable[Doubt]:
         yield Doubt(code="no_steps", message="no step was measured", invalidates=True)
         return
     loss = samples.loss[keep]
+    if np.all(loss == LOSS_NOT_TOLD):
+        yield Doubt(
+            code="loss_not_told",
+            message="the training does not tell its loss: a fast wrong run would not be seen",
+        )
+        return
     if not np.all(np.isfinite(loss)):
         yield Doubt(
             code="loss_not_finite",

@@ -12,9 +12,10 @@ import numpy as np
 
 from results.distributions import distribution, single
 from results.measurement import Measurement
-from results.samples import BoolColumn, FloatColumn, IntColumn, StepSamples
+from results.samples import LOSS_NOT_TOLD, BoolColumn, FloatColumn, IntColumn, StepSamples
 
 _NO_STEP = "no step was measured"
+_NO_TOKENS = "the training does not say how many tokens a step has"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +46,12 @@ def measure_steps(samples: StepSamples, context: StepContext) -> tuple[Measureme
     slowest = np.array([samples.duration_s[keep & (samples.step == s)].max() for s in steps])
     ranks = np.unique(samples.rank[keep])
     longest_s = max((_span_s(samples, keep & (samples.rank == r)) for r in ranks), default=0.0)
-    rate = float(samples.num_tokens[keep].sum()) / longest_s if longest_s > 0 else None
+    counted = not np.any(samples.num_tokens[keep] < 0)
+    total = float(samples.num_tokens[keep].sum())
+    rate = total / longest_s if longest_s > 0 and counted else None
     num_chips = context.num_chips
     per_chip = rate / num_chips if rate is not None and num_chips else None
-    why = _NO_STEP if rate is None else ""
+    why = "" if rate is not None else _NO_STEP if counted else _NO_TOKENS
     known = samples.memory_bytes[samples.memory_bytes >= 0]
     return (
         *distribution("step_time_s", slowest, _NO_STEP),
@@ -121,6 +124,10 @@ def _final_loss(samples: StepSamples, keep: BoolColumn, steps: IntColumn) -> Mea
     loss = float(samples.loss[keep & (samples.step == steps[-1])].mean())
     if not np.isfinite(loss):
         return single("final_loss", None, n, "the loss is not a finite number")
+    if loss == LOSS_NOT_TOLD:
+        return single("final_loss", None, n, "the training does not tell its loss")
+    if loss < 0:
+        return single("final_loss", None, n, f"the loss is {loss:.3g}, which no cross-entropy is")
     return single("final_loss", loss, n)
 
 

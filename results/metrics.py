@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from results.errors import InvalidMeasurement, UnknownMetric
+from results.metrics_collectives import COLLECTIVE_METRICS
 from results.metrics_goodput import GOODPUT_METRICS
 from results.metrics_server import SERVER_METRICS
 
@@ -20,6 +21,8 @@ class Unit(StrEnum):
 
     SECONDS = "s"
     BYTES = "bytes"
+    BYTES_PER_S = "bytes/s"
+    S_PER_BYTE = "s/byte"
     TOKENS = "tokens"
     TOKENS_PER_S = "tokens/s"
     TOKENS_PER_S_PER_CHIP = "tokens/s/chip"
@@ -50,6 +53,7 @@ class Area(StrEnum):
     LATENCY = "latency"
     THROUGHPUT = "throughput"
     TRAINING = "training"
+    COLLECTIVES = "collectives"
     CLIENT = "client"
     SERVER = "server"
     COST = "cost"
@@ -350,7 +354,11 @@ _DECLARED = (
     ),
     *(
         _metric(row.name, Unit(row.unit), Direction(row.better), area, row.meaning, row.high)
-        for area, rows in ((Area.TRAINING, GOODPUT_METRICS), (Area.SERVER, SERVER_METRICS))
+        for area, rows in (
+            (Area.TRAINING, GOODPUT_METRICS),
+            (Area.COLLECTIVES, COLLECTIVE_METRICS),
+            (Area.SERVER, SERVER_METRICS),
+        )
         for row in rows
     ),
     # Cost.

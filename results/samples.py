@@ -39,6 +39,8 @@ EVENTS_PER_CHUNK = 1 << 18
 # A column of the table that is made of others when it is written: do the server's token counts
 # differ from ours? Null: they cannot be compared.
 MISMATCH = "token_mismatch"
+# A cross-entropy is never negative, and NaN is what a training that went wrong has.
+LOSS_NOT_TOLD = -1.0
 _LIST_COLUMNS = ("event_s", "event_tokens", "event_reasoning")
 
 
@@ -163,8 +165,8 @@ class StepSamples:
     start_s: FloatColumn  # (n,) on the rank's own clock, from the start of its job
     duration_s: FloatColumn  # (n,) one optimizer step
     data_wait_s: FloatColumn  # (n,) the part of it spent waiting for input
-    num_tokens: IntColumn  # (n,) tokens of this rank
-    loss: FloatColumn  # (n,) cross-entropy in nats
+    num_tokens: IntColumn  # (n,) tokens of this rank; −1: not known
+    loss: FloatColumn  # (n,) cross-entropy in nats; LOSS_NOT_TOLD: the training does not say
     memory_bytes: IntColumn  # (n,) peak so far; −1: not known
     is_warmup: BoolColumn  # (n,)
     # Columns below may be missing in old tables; each then says "not known" (NaN), or attempt 0.
@@ -200,4 +202,37 @@ class StepSamples:
         return cls(**{name: table.column(name).to_numpy() for name in known})
 
 
-Samples = RequestSamples | StepSamples
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectiveSamples:
+    """One row per (round, collective, size, rank) of a measurement of collectives; n rows."""
+
+    collective: TextColumn  # (n,) a name of results.collectives.COLLECTIVES
+    size_bytes: IntColumn  # (n,) S, as nccl-tests count it
+    num_ranks: IntColumn  # (n,)
+    round: IntColumn  # (n,) 0-based; each visits every collective and size once
+    rank: IntColumn  # (n,)
+    start_s: FloatColumn  # (n,) on the rank's own clock
+    call_s: FloatColumn  # (n,) one call, the mean of the round's calls back to back
+    num_wrong: IntColumn  # (n,) elements of the result that are wrong; −1: not looked at
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.size_bytes)
+
+    def to_table(self) -> pa.Table:
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        columns["collective"] = pa.array(list(self.collective), type=pa.string())
+        return pa.table(columns)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> CollectiveSamples:
+        """The inverse of ``to_table``; columns of a newer program are ignored."""
+        table = table.combine_chunks()
+        columns = {
+            f.name: table.column(f.name).to_numpy() for f in fields(cls) if f.name != "collective"
+        }
+        names = np.array(table.column("collective").to_pylist(), dtype=object)
+        return cls(collective=names, **columns)
+
+
+Samples = RequestSamples | StepSamples | CollectiveSamples

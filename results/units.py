@@ -32,6 +32,17 @@ _SCALES: dict[Unit, tuple[tuple[float, float, str], ...]] = {
         (1e3, 1e3, "kB"),
         (0.0, 1.0, "B"),
     ),
+    Unit.BYTES_PER_S: (
+        (1e9, 1e9, "GB/s"),
+        (1e6, 1e6, "MB/s"),
+        (1e3, 1e3, "kB/s"),
+        (0.0, 1.0, "B/s"),
+    ),
+    Unit.S_PER_BYTE: (
+        (1e-6, 1e-6, "µs/byte"),
+        (1e-9, 1e-9, "ns/byte"),
+        (0.0, 1e-12, "ps/byte"),
+    ),
     Unit.RATIO: ((0.0, 0.01, "%"),),
     Unit.COUNT: ((0.0, 1.0, ""),),
 }
@@ -45,9 +56,11 @@ _LABELS = {
     "tpot": "TPOT",
     "ntpot": "NTPOT",
     "e2e": "e2e latency",
+    "alpha": "α",
+    "beta": "β",
 }
 _WORDS = {"slo": "SLO", "kv": "KV", "cpu": "CPU", "cpus": "CPUs"}
-_UNIT_SUFFIXES = ("_s", "_bytes", "_usd", "_w", "_j")
+_UNIT_SUFFIXES = ("_s_per_byte", "_s", "_bytes", "_usd", "_w", "_j")
 
 
 def format_value(value: float | None, unit: Unit | str) -> str:

@@ -6,7 +6,8 @@ A workload never places anything. ``launch`` returns a value; the deployer start
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -67,7 +68,8 @@ class TrainLaunch:
     """A Ray Train job. ``train_loop`` is ``module:function``; ``config`` is JSON-like.
 
     Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``. When no rank has made a
-    step for ``watchdog_s``, the job hangs and is failed; 0: it is waited for.
+    step for ``watchdog_s``, the job hangs and is failed; 0: it is waited for. Steps come from the
+    first ``num_reporting`` ranks; 0: from all.
     """
 
     train_loop: str
@@ -76,6 +78,7 @@ class TrainLaunch:
     cpus_per_worker: float
     backend: str  # gloo or nccl
     watchdog_s: float = 0.0
+    num_reporting: int = 0
 
 
 Launch = ServerLaunch | RemoteServer | TrainLaunch
@@ -112,13 +115,47 @@ class TrainFacts(NamedTuple):
     Names that are read by others: ``num_steps``; ``flops_per_token`` with ``flops_rule``, which
     MFU needs; ``comm_method``, how ``comm_s`` was found; ``comm_s_per_step``, of a rank that could
     tell only after its last step; ``checkpoint_restore_s``; ``first_step`` of a job that goes on
-    where another ended; ``packages``.
+    where another ended; ``packages``; ``log_tail``, the last lines of a process that the rank
+    started, which the record shows of a job that failed.
     """
 
     values: Mapping[str, Any]
 
 
 TrainEvent = TrainPhase | TrainStep | TrainFacts
+
+
+class OwnProcess(Protocol):
+    """A process that a rank started; nothing of it outlives the rank. Times: the rank's clock."""
+
+    started_s: float
+
+    def lines(self, patience_s: float) -> list[tuple[float, str]]:
+        """(when it was read, line) since the last call; waits up to ``patience_s`` for any."""
+        ...
+
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + N where signal N killed it."""
+        ...
+
+    def end(self) -> None: ...
+
+
+class StartProcess(Protocol):
+    """``python_path`` goes before the PYTHONPATH there is. Raises OSError where no process can be
+    made."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        python_path: Sequence[str],
+    ) -> OwnProcess: ...
+
+
+def _no_process(*_: object, **__: object) -> OwnProcess:
+    raise OSError("this rank was given no way to start a process")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +167,9 @@ class TrainRank:
     every rank the value that rank 0 passed, and waits for all of them. ``device`` is asked after
     the engine has been imported: ``cpu`` or ``cuda:0``. ``address`` is the rank's own node.
     ``attempt`` counts the job's restarts: above 0, a loop goes on from its last checkpoint.
+    ``local_rank`` counts the ranks of a node, ``node_rank`` the nodes. ``start_process`` starts a
+    process in the environment of the rank and the variables given, less Ray's own.
+    ``scratch_dir`` is a folder of the rank's node that goes when the cluster does.
     """
 
     rank: int
@@ -141,6 +181,11 @@ class TrainRank:
     from_rank_zero: Callable[[str], str]
     device: Callable[[], str]
     attempt: int = 0
+    local_rank: int = 0
+    local_world_size: int = 1
+    node_rank: int = 0
+    start_process: StartProcess = _no_process
+    scratch_dir: str = tempfile.gettempdir()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

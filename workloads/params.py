@@ -109,6 +109,53 @@ class TorchWorkload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CollectivesWorkload:
+    """Collectives timed between training workers: no model, only what they exchange.
+
+    ``sizes_bytes`` are S as nccl-tests count it, rounded down to whole elements for each rank. A
+    round visits every collective and size once and calls it ``calls_per_round`` times.
+    """
+
+    kind: Literal["collectives"] = "collectives"
+    collectives: tuple[str, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+    sizes_bytes: tuple[int, ...] = tuple(1024 * 4**k for k in range(9))  # 1 KiB … 64 MiB
+    num_workers: int = 2
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    num_rounds: int = 20
+    calls_per_round: int = 5
+    num_warmup_calls: int = 2
+    seed: int = 0
+    cpus_per_worker: float = 1.0
+    threads_per_worker: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandWorkload:
+    """Anyone's own training script, started once for each rank (or by ``torchrun`` on each node).
+
+    Its steps are read in one of three ways: by the callback ``windtunnel_step`` that the script
+    calls (the default), by ``log_pattern`` from the log of rank 0 (``torchtitan``, ``maxtext``,
+    ``nanogpt``, or a regular expression with named groups), or from ``jsonl``, a file that gets a
+    line of JSON for each step. ``{rank}``, ``{num_workers}``, ``{master_address}``,
+    ``{master_port}``, ``{python}`` and others in ``argv``, ``env`` and ``jsonl`` are filled in.
+    """
+
+    argv: tuple[str, ...]
+    kind: Literal["command"] = "command"
+    launcher: Literal["plain", "torchrun"] = "plain"
+    num_workers: int = 1
+    log_pattern: str = ""
+    jsonl: str = ""
+    num_steps: int = 0  # 0: until the script ends; else it is ended after so many
+    num_warmup_steps: int = 3
+    tokens_per_step: int = 0  # of all ranks; 0: the script says, or nobody does
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    python: str = ""  # the script's interpreter; empty: the one that runs windtunnel
+    cpus_per_worker: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedWorkload:
     """A model of a vLLM-like engine, served in real time by a process of ours.
 
@@ -129,4 +176,11 @@ class SimulatedWorkload:
     startup_s: float = 0.0
 
 
-WorkloadParams = VllmWorkload | EndpointWorkload | TorchWorkload | SimulatedWorkload
+WorkloadParams = (
+    VllmWorkload
+    | EndpointWorkload
+    | TorchWorkload
+    | CollectivesWorkload
+    | CommandWorkload
+    | SimulatedWorkload
+)

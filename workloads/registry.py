@@ -22,7 +22,14 @@ from typing import Any, cast
 
 from workloads.base import Workload
 from workloads.errors import WorkloadError
-from workloads.params import EndpointWorkload, SimulatedWorkload, TorchWorkload, VllmWorkload
+from workloads.params import (
+    CollectivesWorkload,
+    CommandWorkload,
+    EndpointWorkload,
+    SimulatedWorkload,
+    TorchWorkload,
+    VllmWorkload,
+)
 
 GROUP = "windtunnel.workloads"
 
@@ -53,6 +60,14 @@ BUILT_IN: dict[str, WorkloadKind] = {
     ),
     "torch": WorkloadKind(
         params=TorchWorkload, workload="workloads.torch_train:TorchTraining", role=Role.TRAINING
+    ),
+    "collectives": WorkloadKind(
+        params=CollectivesWorkload,
+        workload="workloads.collectives:Collectives",
+        role=Role.TRAINING,
+    ),
+    "command": WorkloadKind(
+        params=CommandWorkload, workload="workloads.command:Command", role=Role.TRAINING
     ),
     "simulated": WorkloadKind(
         params=SimulatedWorkload,

@@ -17,13 +17,13 @@ import torch
 import torch._dynamo  # the first optimizer imports it (seconds): counted here, with the imports
 import torch.distributed as dist
 from torch import nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined] # exported at run time only
 
 from workloads import torch_comm
 from workloads.base import TrainFacts, TrainPhase, TrainRank
 from workloads.batches import Batches, batches_of
 from workloads.params import TorchWorkload
 from workloads.torch_checkpoint import Checkpoints
+from workloads.torch_group import join_group
 from workloads.torch_model import Transformer
 from workloads.torch_parallel import layout_of, make_optimizer, place, whole
 from workloads.torch_shape import FLOPS_RULE, shape_of
@@ -44,7 +44,7 @@ def run(params: TorchWorkload, rank: TrainRank) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with rank.phase("process group"):
-        _join_group(rank)
+        join_group(rank)
     with memory_told(rank.rank, device):
         _train(params, rank, device)
     dist.destroy_process_group()
@@ -93,17 +93,6 @@ def make_trainer(params: TorchWorkload, rank: TrainRank, device: torch.device) -
         optimizer=make_optimizer(placed.module, params.learning_rate),
         clock=torch_comm.DeviceClock(device, rank.now_s),
     )
-
-
-def _join_group(rank: TrainRank) -> None:
-    """Rank 0 opens the rendezvous on a port that its kernel chose, and says which one it is."""
-    if rank.rank == 0:
-        store = TCPStore(rank.address, 0, is_master=True, wait_for_workers=False)
-        rank.from_rank_zero(str(store.port) + " " + rank.address)
-    else:
-        port, _, host = rank.from_rank_zero("").partition(" ")
-        store = TCPStore(host, int(port), is_master=False)
-    dist.init_process_group(rank.backend, store=store, rank=rank.rank, world_size=rank.world_size)
 
 
 def _checkpoints(params: TorchWorkload, rank: TrainRank) -> Checkpoints | None:

@@ -27,6 +27,7 @@ COMMANDS = {
     "sweep": "sweep:sweep",
     "tune": "tune:tune",
     "scale": "scale_door:scale",
+    "collectives": "collectives:collectives",
     "report": "report:report",
     "selftest": "selftest:selftest",
     "import": "interop:import_",

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.collectives_tables import collective_tables
 from results.measurement import Measurement, groups_of, of_group
 from results.metrics import REGISTRY, Area, metric
 from results.record import Doubt, Evidence, Failed, Invalid, RunRecord
@@ -56,7 +57,12 @@ def load_tables(
 def _numbers(measurements: Sequence[Measurement]) -> list[RenderableType]:
     """The whole run's distributions and single numbers, then a line for each model of a mix."""
     whole = of_group(measurements)
-    tables = [_distributions(whole), _singles(whole), _by_model(measurements)]
+    tables = [
+        _distributions(whole),
+        _singles(whole),
+        _by_model(measurements),
+        *collective_tables(measurements),
+    ]
     return [table for table in tables if table.row_count]
 
 
@@ -65,6 +71,8 @@ def _by_model(measurements: Sequence[Measurement]) -> Table:
     by_key = {(m.group, m.metric, m.statistic): m for m in measurements}
     groups = groups_of(measurements)
     shown = [key for key in _OF_EACH_MODEL if any((g, *key) in by_key for g in groups)]
+    if not shown:
+        return table
     table.add_column("model")
     for name, statistic in shown:
         table.add_column(name if statistic == "value" else f"{name} {statistic}", justify="right")

@@ -101,7 +101,7 @@ class RayTrainingRun:
 
     @property
     def resolved(self) -> Mapping[str, Any]:
-        left_out = {"packages", *self.observed}
+        left_out = {"packages", "log_tail", *self.observed}
         return {name: v for name, v in self._log.facts[0].items() if name not in left_out}
 
     @property
@@ -273,7 +273,7 @@ def start_training(
             resolution_s=round_trip_s,
             detail="the actor that runs Ray Train's controller",
         )
-        log = TrainLog(launch.num_workers, zero_s)
+        log = TrainLog(launch.num_workers, zero_s, launch.num_reporting)
         run = RayTrainingRun(coach, log, zero_s, clock, (controller,), round_trip_s)
         run._await_first_step(asked_s + deadline_s, announce)
         yield run

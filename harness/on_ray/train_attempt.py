@@ -21,8 +21,8 @@ RESTORE_FACT = "checkpoint_restore_s"
 class AttemptLog:
     """Filled by ``hear`` and closed by ``end``."""
 
-    def __init__(self, index: int, num_ranks: int) -> None:
-        self.index, self.num_ranks = index, num_ranks
+    def __init__(self, index: int, num_ranks: int, num_reporting: int = 0) -> None:
+        self.index, self.num_ranks, self._num_reporting = index, num_ranks, num_reporting
         self.entered_s: dict[int, float] = {}  # each rank's zero
         self.round_trip_s = 0.0
         self.phases: list[tuple[int, TrainPhase]] = []
@@ -63,8 +63,13 @@ class AttemptLog:
     def last_entered_s(self) -> float:
         return max(self.entered_s.values(), default=math.inf)
 
+    @property
+    def reporting(self) -> range:
+        """The ranks that tell of steps."""
+        return range(self._num_reporting or self.num_ranks)
+
     def all_ranks_stepped(self) -> bool:
-        return all(self.steps[rank] for rank in range(self.num_ranks))
+        return all(self.steps[rank] for rank in self.reporting)
 
     @property
     def first_step(self) -> int:
@@ -73,7 +78,7 @@ class AttemptLog:
 
     @property
     def num_steps_done(self) -> int:
-        return self.first_step + min(len(self.steps[rank]) for rank in range(self.num_ranks))
+        return self.first_step + min(len(self.steps[rank]) for rank in self.reporting)
 
     def entered_after_s(self, first: AttemptLog, rank: int) -> float:
         """How long after the first attempt's this rank's zero lies; a rank that the first attempt
@@ -107,12 +112,13 @@ class AttemptLog:
             ends_s = [
                 start_s + s.duration_s for start_s, (_, s) in zip(starts_s, said, strict=True)
             ]
+            waits_s = [s.data_wait_s for _, s in said if not math.isnan(s.data_wait_s)]
             saves_s = [s.checkpoint_s for _, s in said if not math.isnan(s.checkpoint_s)]
             yield StepSpan(
                 step=number,
                 start_s=min(starts_s),
                 end_s=max(ends_s),
-                data_wait_s=sum(s.data_wait_s for _, s in said) / len(said),
+                data_wait_s=sum(waits_s) / len(waits_s) if waits_s else 0.0,
                 checkpoint_s=max(saves_s, default=0.0),
             )
 

@@ -29,9 +29,10 @@ _COLUMNS = get_type_hints(TrainStep)
 class TrainLog:
     """``zero_s`` is the ask, on the driver's clock: phases and attempts count from it."""
 
-    def __init__(self, num_ranks: int, zero_s: float) -> None:
+    def __init__(self, num_ranks: int, zero_s: float, num_reporting: int = 0) -> None:
         self._num_ranks, self._zero_s = num_ranks, zero_s
-        self._attempts = [AttemptLog(0, num_ranks)]
+        self._num_reporting = num_reporting  # ranks that tell of steps; 0: all
+        self._attempts = [AttemptLog(0, num_ranks, num_reporting)]
         self.processes: dict[int, tuple[str, int]] = {}  # node id and pid of each rank heard of
         self.facts: dict[int, dict[str, Any]] = {rank: {} for rank in range(num_ranks)}
         self.observed: dict[str, Any] = {}  # what rank 0 said after its first step
@@ -59,7 +60,9 @@ class TrainLog:
 
     def _attempt(self, index: int) -> AttemptLog:
         while len(self._attempts) <= index:
-            self._attempts.append(AttemptLog(len(self._attempts), self._num_ranks))
+            self._attempts.append(
+                AttemptLog(len(self._attempts), self._num_ranks, self._num_reporting)
+            )
         return self._attempts[max(index, 0)]
 
     def _hear(self, attempt: AttemptLog, news: RankNews, at_s: float) -> None:
@@ -140,7 +143,7 @@ class TrainLog:
         total = self.num_steps_total or max(len(steps) for steps in last.steps.values())
         first = last.first_step if last.index else int(self.facts[0].get("first_step", 0))
         asked = list(range(first, total))
-        said = {rank: sorted(s.step for s in last.steps[rank]) for rank in range(last.num_ranks)}
+        said = {rank: sorted(s.step for s in last.steps[rank]) for rank in last.reporting}
         return "; ".join(
             f"rank {rank} reported {len(steps)} of {len(asked)} steps"
             for rank, steps in said.items()
@@ -156,7 +159,8 @@ class TrainLog:
         return [line for attempt in self._attempts for line in attempt.phase_lines()]
 
     def lines(self, num_last_steps: int = 5) -> tuple[str, ...]:
-        """The job's log as a person reads it: all phases, then the last steps of each rank."""
+        """The job's log as a person reads it: all phases, the last steps of each rank, and what the
+        processes of the ranks printed last."""
         return tuple(
             line
             for attempt in self._attempts
@@ -165,4 +169,8 @@ class TrainLog:
                 *attempt.step_lines(num_last_steps),
                 *attempt.ending_lines(),
             )
+        ) + tuple(
+            f"rank {rank} | {line}"
+            for rank, facts in self.facts.items()
+            for line in facts.get("log_tail", ())
         )

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from harness.on_ray.train_news import RankNews
+from harness.rank_process import RankProcess
 from results.clock import Clock, SystemClock
 from workloads.base import TrainEvent, TrainRank, TrainStep
 from workloads.errors import TrainingFailed
@@ -122,6 +123,18 @@ def rank_main(config: dict[str, Any]) -> None:
         from_rank_zero=broadcast_from_rank_zero,
         device=(lambda: "cpu") if config["backend"] == "gloo" else _own_cuda_device,
         attempt=attempt,
+        local_rank=context.get_local_rank(),
+        local_world_size=context.get_local_world_size(),
+        node_rank=context.get_node_rank(),
+        scratch_dir=_session_dir(),
+        start_process=lambda argv, env, cwd, python_path: RankProcess(
+            argv,
+            env,
+            cwd,
+            python_path,
+            owns_chips=config["backend"] == "nccl",
+            now_s=lambda: clock.monotonic_s() - entered_s,
+        ),
     )
     try:
         module, _, function = config["loop"].partition(":")
@@ -131,6 +144,13 @@ def rank_main(config: dict[str, Any]) -> None:
         outbox.close(lines, error.error if isinstance(error, TrainingFailed) else "")
         raise
     outbox.close()
+
+
+def _session_dir() -> str:
+    """Ray's folder for this session on this node: it goes with the cluster. Ray tells it nowhere
+    else."""
+    node: Any = ray._private.worker._global_node
+    return str(node.get_session_dir_path())
 
 
 def _own_cuda_device() -> str:

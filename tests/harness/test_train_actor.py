@@ -571,6 +571,8 @@ class TestStartingAgain:
             started(launch_of("steps"), Here(), care=care),  # type: ignore[arg-type]
         ):
             pytest.fail("it would end itself")
+
+
 # --- data ----------------------------------------------------------------------------------------
 
 

@@ -179,3 +179,13 @@ def test_a_last_attempt_that_stops_short_is_incomplete() -> None:
     log.add([AttemptBegan(2, 1)], arrived_at_s=120.0)
     log.add([news(0, 4.0, step(2))._replace(attempt=2)], arrived_at_s=124.0)
     assert log.incomplete() == "rank 0 reported 1 of 2 steps"
+
+
+def test_only_the_ranks_that_report_are_waited_for() -> None:
+    log = TrainLog(num_ranks=2, zero_s=0.0, num_reporting=1)
+    facts = TrainFacts({"num_steps": 1, "log_tail": ["loading", "epoch 1"]})
+    log.add([news(0, 1.0, facts, step(0)), news(1, 1.0)], arrived_at_s=1.0)
+    assert log.all_ranks_stepped()
+    assert log.incomplete() == ""
+    assert log.samples().rank.tolist() == [0]
+    assert log.lines()[-2:] == ("rank 0 | loading", "rank 0 | epoch 1")

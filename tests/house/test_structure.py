@@ -28,7 +28,13 @@ ONLY_HERE = {
     "fsspec": ("results/", "harness/on_ray/train_group.py"),
 }
 # Where an engine's environment is put together from our own.
-MAY_READ_ENVIRON = ("harness/settings.py", "harness/server_process.py", "harness/on_ray/")
+MAY_READ_ENVIRON = (
+    "harness/settings.py",
+    "harness/server_process.py",
+    "harness/rank_process.py",
+    "harness/on_ray/",
+    "workloads/callback/",  # runs in a training script's process, not in ours
+)
 
 
 def sources() -> Iterator[tuple[str, Path]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from results.checks import doubts_of
 from results.measure_steps import StepContext, measure_steps
 from results.measurement import Measurement
-from results.samples import StepSamples
+from results.samples import LOSS_NOT_TOLD, StepSamples
 
 
 def by_name(found: tuple[Measurement, ...]) -> dict[tuple[str, str], Measurement]:
@@ -90,3 +91,16 @@ def test_a_checkpoint_takes_as_long_as_its_slowest_rank() -> None:
     assert got["checkpoint_save_s", "mean"].value == pytest.approx(0.6)
     assert got["checkpoint_restore_s", "mean"].value == pytest.approx(1.5)
     assert ("checkpoint_save_s", "mean") not in by_name(measure_steps(steps(), context))
+
+
+def test_what_a_script_does_not_tell_has_no_number() -> None:
+    untold = steps(num_tokens=np.full(6, -1), loss=np.full(6, LOSS_NOT_TOLD))
+    got = by_name(measure_steps(untold, StepContext(num_chips=0)))
+    assert got["step_time_s", "mean"].value == pytest.approx(1.25)
+    assert got["training_throughput", "value"].reason == (
+        "the training does not say how many tokens a step has"
+    )
+    assert got["final_loss", "value"].reason == "the training does not tell its loss"
+    assert [d.code for d in doubts_of(untold, None, None)] == ["loss_not_told"]
+    odd = by_name(measure_steps(steps(loss=np.full(6, -4.0)), StepContext(num_chips=0)))
+    assert odd["final_loss", "value"].reason == "the loss is -4, which no cross-entropy is"

@@ -13,7 +13,14 @@ from typing import Any, get_args
 import pytest
 
 from workloads.errors import WorkloadError
-from workloads.params import EndpointWorkload, TorchWorkload, VllmWorkload, WorkloadParams
+from workloads.params import (
+    CollectivesWorkload,
+    CommandWorkload,
+    EndpointWorkload,
+    TorchWorkload,
+    VllmWorkload,
+    WorkloadParams,
+)
 from workloads.registry import BUILT_IN, Role, kind_named, kind_names, role_of, workload_for
 
 STRANGER = '''\
@@ -70,16 +77,28 @@ def test_every_kind_of_params_is_registered_under_its_own_kind() -> None:
         "vllm": VllmWorkload(),
         "endpoint": EndpointWorkload(url="http://h", model="m"),
         "torch": TorchWorkload(),
+        "collectives": CollectivesWorkload(),
+        "command": CommandWorkload(argv=("train.py",)),
     }
     for name, params in made.items():
         assert params.kind == name
         assert BUILT_IN[name].params is type(params)
-    assert [role_of(p) for p in made.values()] == [Role.SERVER, Role.REMOTE, Role.TRAINING]
+    assert [role_of(p) for p in made.values()] == [
+        Role.SERVER,
+        Role.REMOTE,
+        *[Role.TRAINING] * 3,
+    ]
 
 
 @pytest.mark.parametrize(
     "params",
-    [VllmWorkload(), EndpointWorkload(url="http://h", model="m"), TorchWorkload()],
+    [
+        VllmWorkload(),
+        EndpointWorkload(url="http://h", model="m"),
+        TorchWorkload(),
+        CollectivesWorkload(),
+        CommandWorkload(argv=("train.py",)),
+    ],
     ids=lambda p: p.kind,
 )
 def test_each_has_a_workload_with_the_seam_s_two_methods(params: Any) -> None:
@@ -93,7 +112,8 @@ def test_making_all_workloads_imports_no_engine() -> None:
         "import sys\n"
         "from workloads.params import *\n"
         "from workloads.registry import workload_for\n"
-        "for p in (VllmWorkload(), EndpointWorkload(url='http://h', model='m'), TorchWorkload()):\n"
+        "for p in (VllmWorkload(), EndpointWorkload(url='http://h', model='m'), TorchWorkload(),\n"
+        "          CollectivesWorkload(), CommandWorkload(argv=('t.py',))):\n"
         "    workload_for(p)\n"
         "print([m for m in ('torch', 'vllm', 'ray', 'transformers') if m in sys.modules])\n"
     )
@@ -110,7 +130,7 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
 
 
 def test_a_stranger_s_kind(stranger: None) -> None:
-    assert kind_names() == ("vllm", "endpoint", "torch", "simulated", "nap", "broken", "wrong")
+    assert kind_names() == (*BUILT_IN, "nap", "broken", "wrong")
     kind = kind_named("nap")
     assert kind.role is Role.SERVER
     params = kind.params(nap_s=1.0)
