@@ -161,7 +161,7 @@ def test_charts_are_drawn_and_nothing_is_asked_for(
     states = page.run(DRAWN)
     assert set(states) <= {"drawn"}
     marks = page.run(MARKS)
-    assert len(marks) == {"training": 3, "failed": 0, "several": 11}.get(kind, 8)
+    assert len(marks) == {"training": 4, "failed": 0, "several": 12}.get(kind, 8)
     assert all(count > 0 for count in marks.values()), marks
     if kind == "dots":
         assert marks["timeline"] > 1500
@@ -291,7 +291,7 @@ def test_it_can_be_used_by_keyboard_and_by_ear(
         c.getAttribute('aria-label').length,
         c.closest('figure').querySelectorAll('tbody tr').length])"""
     )
-    assert len(charts) == 11
+    assert len(charts) == 12
     silent = [c for c in charts if c[0] != "img" or c[1] < 30 or not c[2]]
     assert silent == []
     assert page.run("[...document.querySelectorAll('.scroll')].every(s => s.tabIndex === 0)")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from workloads.errors import LaunchRefused
@@ -341,6 +341,11 @@ def drawn(rows: list[tuple[float, int, int]]) -> SimulatedLoad:
 def test_it_does_what_the_slow_scheduler_does(rows: Any, limits: EngineConfig) -> None:
     asked = drawn(rows)
     expected = slowly(asked, limits)
+    ends_s = np.array([t for s in expected for t in s.token_s])
+    # An arrival within a rounding error of a step's end is in that step or in the next: both add
+    # the same numbers, in another order.
+    nearest_s = np.abs(ends_s[:, None] - np.cumsum([row[0] for row in rows])).min(initial=1.0)
+    assume(nearest_s > 1e-9)
     run = simulate(asked, limits, keeps_tokens=True)
     assert run.num_preemptions.tolist() == [s.preemptions for s in expected]
     assert np.diff(run.token_offset).tolist() == [s.output for s in expected]
