@@ -2,8 +2,8 @@
 
 Both loops compute the same for 50 ms a step. The watched one also does what the ``torch`` loop does
 around a step: makes its TrainStep, reads the kernel's high-water mark, and hands it to the outbox
-that sends to an actor of Ray about once a second. They take turns, step by step, so that what else
-the machine does meets both alike; the medians of the pairs' difference is the cost.
+that sends to an actor of Ray about once a second. The cost is what the watched step took beyond its
+own arithmetic; a bare step before it keeps the rhythm of a training.
 
     pytest benchmarks/test_training_overhead.py --benchmark-only
 """
@@ -80,6 +80,7 @@ def test_reporting_a_step_costs_less_than_a_hundredth_of_it(benchmark: Any, outb
     clock, cpu = SystemClock(), torch.device("cpu")
     work = calibrated()
     costs: list[float] = []
+    steps_s: list[float] = []
 
     def pair() -> None:
         work()
@@ -96,9 +97,12 @@ def test_reporting_a_step_costs_less_than_a_hundredth_of_it(benchmark: Any, outb
         )
         outbox.report(step._replace(checkpoint_s=0.0))
         costs.append(clock.monotonic_s() - begun_s - step.duration_s)
+        steps_s.append(step.duration_s)
 
     benchmark.pedantic(pair, rounds=NUM_PAIRS, iterations=1, warmup_rounds=2)
-    share = statistics.median(costs) / STEP_S
-    mean_share = statistics.fmean(costs) / STEP_S
-    benchmark.extra_info.update(median_share=share, mean_share=mean_share)
-    assert share < ALLOWED, f"{share:.2%} of a step of {STEP_S} s"
+    step_s, cost_s = statistics.median(steps_s), statistics.median(costs)
+    told = f"{cost_s * 1e6:.0f} µs of a step of {step_s * 1e3:.1f} ms: {cost_s / step_s:.3%}"
+    mean_s = statistics.fmean(costs)
+    benchmark.extra_info.update(median=told, mean=f"{mean_s * 1e6:.0f} µs: {mean_s / step_s:.3%}")
+    assert cost_s / step_s < ALLOWED, told
+    assert mean_s / step_s < ALLOWED, benchmark.extra_info["mean"]  # what is sent now and then, too

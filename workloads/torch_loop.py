@@ -56,7 +56,8 @@ def _train(params: TorchWorkload, rank: TrainRank, device: torch.device) -> None
     rank.report(TrainFacts(_what_runs(params, trainer)))
     checkpoints = _checkpoints(params, rank)
     first_step = checkpoints.num_steps if checkpoints else 0
-    restored_s = _restore(rank, trainer, checkpoints) if checkpoints and first_step else None
+    if checkpoints and first_step:
+        _restore(rank, trainer, checkpoints)
     if first_step and not rank.attempt:
         rank.report(TrainFacts({"first_step": first_step}))
     if params.compile:
@@ -75,7 +76,7 @@ def _train(params: TorchWorkload, rank: TrainRank, device: torch.device) -> None
     with closing(batches):
         for step in range(first_step, params.num_steps):
             _report_step(trainer, batches, step, first_step, checkpoints)
-    rank.report(TrainFacts(_what_came_of_it(trainer, restored_s)))
+    rank.report(TrainFacts(_what_came_of_it(trainer)))
 
 
 def make_trainer(params: TorchWorkload, rank: TrainRank, device: torch.device) -> Trainer:
@@ -103,12 +104,11 @@ def _checkpoints(params: TorchWorkload, rank: TrainRank) -> Checkpoints | None:
     return Checkpoints(folder, rank.rank, rank.from_rank_zero, goes_on=goes_on)
 
 
-def _restore(rank: TrainRank, trainer: Trainer, checkpoints: Checkpoints) -> float:
-    """What it took, in seconds."""
+def _restore(rank: TrainRank, trainer: Trainer, checkpoints: Checkpoints) -> None:
     begun_s = rank.now_s()
     with rank.phase("checkpoint restore"):
         checkpoints.restore(trainer.placed.module, trainer.optimizer)
-    return rank.now_s() - begun_s
+    rank.report(TrainFacts({"checkpoint_restore_s": [rank.now_s() - begun_s]}))
 
 
 def _warm_up(trainer: Trainer) -> None:
@@ -180,15 +180,13 @@ def _comm_method(trainer: Trainer) -> str:
     return torch_comm.BY_BUCKETS if trainer.buckets else torch_comm.BY_PROFILER
 
 
-def _what_came_of_it(trainer: Trainer, restored_s: float | None) -> dict[str, Any]:
+def _what_came_of_it(trainer: Trainer) -> dict[str, Any]:
     """What is known after the last step. The profiled steps come last: they change the weights."""
     module = trainer.placed.module
     told: dict[str, Any] = {
         "parameter_digest": parameter_digest(module),
         "parameter_norm": parameter_norm(module),
     }
-    if restored_s is not None:
-        told["checkpoint_restore_s"] = [restored_s]
     if trainer.layout.exchanges and trainer.buckets is None and trainer.tokens.numel():
         told["comm_s_per_step"] = torch_comm.profiled_exposed_s(trainer.repeat, trainer.device)
     return told

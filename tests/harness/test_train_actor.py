@@ -577,8 +577,7 @@ class TestStartingAgain:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["parquet", "arrow"])
-@pytest.mark.parametrize("num_files", [1, 3])
+@pytest.mark.parametrize(("kind", "num_files"), [("parquet", 3), ("arrow", 1)])
 def test_documents_come_out_of_files_in_order_while_all_cpus_are_held(
     kind: str, num_files: int, held: Held, tmp_path: Path
 ) -> None:

@@ -66,6 +66,26 @@ def test_steps_become_rows_in_order_of_step_and_rank() -> None:
     assert samples.is_warmup.tolist() == [True, True, False, False]
 
 
+def test_what_a_rank_knows_only_at_the_end_goes_to_all_its_steps() -> None:
+    untold = [step(number)._replace(comm_s=float("nan")) for number in range(2)]
+    log = TrainLog(2, zero_s=0.0)
+    log.add([news(0, 1.0, *untold), news(1, 1.0, *untold)], arrived_at_s=1.0)
+    log.add([news(0, 2.0, TrainFacts({"comm_s_per_step": 0.25}))], arrived_at_s=2.0)
+    samples = log.samples()
+    assert samples.comm_s[samples.rank == 0].tolist() == [0.25, 0.25]
+    assert all(value != value for value in samples.comm_s[samples.rank == 1])  # still not known
+    assert log.observed == {"comm_s_per_step": 0.25}
+
+
+def test_a_job_that_goes_on_from_another_owes_its_own_steps_alone() -> None:
+    log = TrainLog(1, zero_s=0.0)
+    log.add([news(0, 1.0, TrainFacts({"num_steps": 5, "first_step": 3}))], arrived_at_s=1.0)
+    log.add([news(0, 1.0, step(3))], arrived_at_s=1.0)
+    assert log.incomplete() == "rank 0 reported 1 of 2 steps"
+    log.add([news(0, 1.0, step(4))], arrived_at_s=1.0)
+    assert log.incomplete() == ""
+
+
 def test_a_rank_that_stops_short_or_repeats_itself_is_named() -> None:
     log = TrainLog(3, zero_s=0.0)
     log.add([news(0, 1.0, TrainFacts({"num_steps": 2}), step(0))], arrived_at_s=1.0)
