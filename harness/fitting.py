@@ -13,7 +13,7 @@ from typing import Any
 from harness.pools import CPU, Capacity, NodePool
 from harness.spec import Hardware, RunSpec
 from harness.spec_checks import topology_chips
-from workloads.registry import Role, role_of
+from workloads.registry import Role, role_of, trains_on_tpus
 
 GIB = 1 << 30
 
@@ -102,8 +102,8 @@ def fit(spec: RunSpec, ask: Hardware, pool: NodePool) -> Fit | str:
 
 def _fit_training(spec: RunSpec, ask: Hardware, pool: NodePool, chips: int) -> Fit | str:
     workload: Any = spec.workload
-    if chips and is_tpu(pool.accelerator) and not pool.virtual:
-        return f"has TPUs, and a {workload.kind} workload trains on GPUs or CPUs"
+    if chips and (refused := _no_tpus(spec, pool)):
+        return refused
     workers, cpus, each = (
         workload.num_workers,
         workload.cpus_per_worker,
@@ -130,21 +130,31 @@ def _fit_training(spec: RunSpec, ask: Hardware, pool: NodePool, chips: int) -> F
     )
 
 
-def _fit_slice(spec: RunSpec, ask: Hardware, pool: NodePool, chips: int) -> Fit | str:
-    """One whole slice: one bundle per host, each with all of the host's chips."""
+def _no_tpus(spec: RunSpec, pool: NodePool) -> str:
     workload: Any = spec.workload
-    hosts, held = pool.nodes_per_slice, pool.nodes_per_slice * pool.chips_per_node
+    if pool.virtual or not is_tpu(pool.accelerator) or trains_on_tpus(workload):
+        return ""
+    return f"has TPUs, and a {workload.kind} workload trains on GPUs or CPUs"
+
+
+def _fit_slice(spec: RunSpec, ask: Hardware, pool: NodePool, chips: int) -> Fit | str:
+    """Whole slices: one bundle per host, each with all of the host's chips. Several slices only
+    for training, which knows how to use the slower network between them."""
+    workload: Any = spec.workload
     training = role_of(workload) is Role.TRAINING
-    if chips != held:
+    held = pool.nodes_per_slice * pool.chips_per_node
+    slices, rest = divmod(chips, held)
+    hosts = slices * pool.nodes_per_slice
+    if rest or (slices > 1 and not training):
         return f"has slices of {held} chips ({pool.topology}), taken whole; {chips} are asked for"
     if pool.num_nodes < hosts:
-        return f"has {pool.num_nodes} of the {hosts} hosts of a slice"
-    if training and not pool.virtual:
-        return f"has TPUs, and a {workload.kind} workload trains on GPUs or CPUs"
+        of = "a slice" if slices == 1 else f"{slices} slices"
+        return f"has {pool.num_nodes} of the {hosts} hosts of {of}"
+    if training and (refused := _no_tpus(spec, pool)):
+        return refused
     if training and workload.num_workers != hosts:
-        return (
-            f"has {hosts} hosts in a slice, one worker each; num_workers is {workload.num_workers}"
-        )
+        of = "a slice" if slices == 1 else f"{slices} slices"
+        return f"has {hosts} hosts in {of}, one worker each; num_workers is {workload.num_workers}"
     cpus = workload.cpus_per_worker if training else ask.cpus
     who = "each worker needs" if training else "each host's part needs"
     too_small = _too_small(pool, cpus, pool.chips_per_node, _bytes(ask), who)

@@ -167,6 +167,7 @@ _ANSWERS = {
     "threads_per_worker",
     "launcher",
     "cwd",
+    "cpu_devices_per_worker",
     "url",
     "api_key_env",
     "metrics_url",
@@ -244,6 +245,7 @@ def _rung(ask: Hardware, pool: NodePool, held: Fit) -> Rung:
         num_chips=chips,
         num_nodes=held.num_nodes,
         topology=pool.topology if held.strategy == "SLICE" else "",
+        num_slices=held.num_bundles // pool.nodes_per_slice if held.strategy == "SLICE" else 1,
     )
     return Rung(
         pool=pool,

@@ -24,6 +24,7 @@ from workloads.params import (
     CollectivesWorkload,
     CommandWorkload,
     EndpointWorkload,
+    JaxWorkload,
     MadeModel,
     TorchWorkload,
     VllmWorkload,
@@ -32,7 +33,7 @@ from workloads.registry import Role, role_of
 from workloads.traffic.checks import traffic_faults
 from workloads.traffic.expect import longest_request
 from workloads.traffic.spec import Traffic
-from workloads.training_checks import training_faults
+from workloads.training_checks import knob_faults, training_faults
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 TOPOLOGY = re.compile(r"[1-9]\d*(x[1-9]\d*){1,2}")
@@ -156,11 +157,12 @@ def _check_topology(ask: Hardware, path: Path) -> Wrong:
         yield Problem(
             path=here, message=f"only TPUs have one; the accelerator is {ask.accelerator}"
         )
-    elif ask.num_chips not in (0, topology_chips(ask.topology)):
+    elif ask.num_chips % topology_chips(ask.topology):
         yield _wrong(
             (*path, "num_chips"),
             ask.num_chips,
-            f"{topology_chips(ask.topology)}, which {ask.topology} has; or leave it out",
+            f"{topology_chips(ask.topology)}, which {ask.topology} has, or that times the number "
+            "of slices; or leave it out for one slice",
         )
 
 
@@ -196,8 +198,8 @@ def _check_workload(spec: RunSpec) -> Wrong:
         yield from _check_vllm(workload)
     elif isinstance(workload, EndpointWorkload):
         yield from _check_endpoint(workload)
-    elif isinstance(workload, TorchWorkload):
-        yield from _check_torch(workload)
+    elif isinstance(workload, TorchWorkload | JaxWorkload):
+        yield from _check_training(workload)
     elif isinstance(workload, CollectivesWorkload | CommandWorkload):
         for field, problem in faults_of(workload):
             yield Problem(path=("workload", *field), message=problem)
@@ -263,8 +265,12 @@ def _check_endpoint(workload: EndpointWorkload) -> Wrong:
         )
 
 
-def _check_torch(workload: TorchWorkload) -> Wrong:
-    for fault in training_faults(workload):
+def _check_training(workload: TorchWorkload | JaxWorkload) -> Wrong:
+    if isinstance(workload, TorchWorkload):
+        faults = training_faults(workload)
+    else:
+        faults = knob_faults(workload)
+    for fault in faults:
         yield Problem(path=("workload", *fault.path), message=fault.says)
     yield from _check_preset(workload.preset, torch_shape.PRESETS, ("workload", "preset"))
 

@@ -22,7 +22,7 @@ from harness.traffic_schema import TRAFFIC_DESCRIPTIONS
 from results.metrics import REGISTRY, Area
 from results.slo import SLO_KEYS
 from workloads import model_shape, torch_shape
-from workloads.params import MadeModel, TorchWorkload
+from workloads.params import JaxWorkload, MadeModel, TorchWorkload
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -61,7 +61,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "num_chips": "Chips of the whole deployment; 0: one per tensor-parallel part or worker.",
         "cpus": "CPUs of the server, or of its part on each host of a TPU slice.",
         "memory_gib": "Memory of the server or of each worker, in GiB; 0: not reserved.",
-        "topology": "Of one TPU slice, such as 4x4; the slice is taken whole.",
+        "topology": "Of a TPU slice, taken whole; training on 2 slices has twice its num_chips.",
         "pools": "Names of the pools to try, in order; empty: every pool of that accelerator.",
         "capacity": "Capacity types to try, in order; empty: any, reservations first.",
         "max_wait_s": "How long each matching pool is waited for, in seconds.",
@@ -163,6 +163,25 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "python": "The script's interpreter; empty: the one that runs windtunnel.",
         "cpus_per_worker": "CPUs that each worker reserves.",
     },
+    "JaxWorkload": {
+        "kind": "Training of the torch workload's transformer with JAX: GPUs, TPU slices, CPUs.",
+        "preset": "The size of the model that is trained.",
+        "num_workers": "Processes; of a TPU slice one per host.",
+        "num_steps": "Optimizer steps in all, the warm-up steps included.",
+        "num_warmup_steps": "The first steps, which are kept and not measured.",
+        "micro_batch_size": "Sequences that a worker computes at once, on all its devices.",
+        "sequence_length": "Tokens per sequence.",
+        "precision": "Of the arithmetic.",
+        "learning_rate": "Of the optimizer.",
+        "seed": "Of the data and of the first weights.",
+        "cpus_per_worker": "CPUs that each worker reserves.",
+        "threads_per_worker": "Threads that each worker computes with, where it computes on CPUs.",
+        "cpu_devices_per_worker": "Devices that JAX makes of a worker's CPUs; not of chips.",
+        **TRAINING_KNOBS,
+        "data": "A token stream made from the seed.",
+        "strategy": "ddp: each device has the whole model; fsdp2: a slice's devices share it out.",
+        "tensor_parallel_size": "Devices that one copy of each layer is spread over.",
+    },
     **TRAFFIC_DESCRIPTIONS,
 }
 
@@ -200,6 +219,7 @@ def _annotated(shape: type, name: str) -> Mapping[str, Any]:
 _CHOICES: Mapping[tuple[type, str], Iterable[str]] = {
     (MadeModel, "preset"): model_shape.PRESETS,
     (TorchWorkload, "preset"): torch_shape.PRESETS,
+    (JaxWorkload, "preset"): torch_shape.PRESETS,
 }
 
 

@@ -29,6 +29,7 @@ class Device:
     num_chips: int
     num_nodes: int = 1
     topology: str = ""
+    num_slices: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +68,25 @@ class RemoteServer:
 class TrainLaunch:
     """A Ray Train job. ``train_loop`` is ``module:function``; ``config`` is JSON-like.
 
-    Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``. When no rank has made a
-    step for ``watchdog_s``, the job hangs and is failed; 0: it is waited for. Steps come from the
-    first ``num_reporting`` ranks; 0: from all.
+    Each rank calls ``train_loop(config, rank)`` with its own ``TrainRank``, in a process whose
+    environment has ``env``. ``chips_per_worker`` of the resource ``chip`` (Ray's name: GPU or TPU)
+    are each worker's own; of a virtual pool's pretended chips it takes none. Workers of one TPU
+    slice stand together: rank r is of slice r // (num_workers / num_slices). When no
+    rank has made a step for ``watchdog_s``, the job hangs and is failed; 0: it is waited for. Steps
+    come from the first ``num_reporting`` ranks; 0: from all.
     """
 
     train_loop: str
     config: Mapping[str, Any]
     num_workers: int
     cpus_per_worker: float
-    backend: str  # gloo or nccl
+    backend: str  # gloo, nccl or xla
     watchdog_s: float = 0.0
     num_reporting: int = 0
+    chip: str = ""
+    chips_per_worker: int = 0
+    num_slices: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 Launch = ServerLaunch | RemoteServer | TrainLaunch
@@ -170,6 +178,7 @@ class TrainRank:
     ``local_rank`` counts the ranks of a node, ``node_rank`` the nodes. ``start_process`` starts a
     process in the environment of the rank and the variables given, less Ray's own.
     ``scratch_dir`` is a folder of the rank's node that goes when the cluster does.
+    ``own_gpus`` are the rank's own among the GPUs that its process can see.
     """
 
     rank: int
@@ -186,6 +195,7 @@ class TrainRank:
     node_rank: int = 0
     start_process: StartProcess = _no_process
     scratch_dir: str = tempfile.gettempdir()
+    own_gpus: tuple[int, ...] = ()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

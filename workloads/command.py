@@ -45,6 +45,8 @@ class Command:
             num_workers=params.num_workers,
             cpus_per_worker=params.cpus_per_worker,
             backend="nccl" if device.kind == "gpu" else "gloo",
+            chip="GPU" if device.kind == "gpu" else "",
+            chips_per_worker=1 if device.kind == "gpu" else 0,
             num_reporting=num_reporting(params),
         )
 

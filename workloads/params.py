@@ -156,6 +156,46 @@ class CommandWorkload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JaxWorkload:
+    """The model of the ``torch`` workload, trained by JAX on a mesh of devices.
+
+    A worker is a process and has all chips that its bundle holds, of a TPU slice those of one host.
+    Sequences of one step = num_workers × micro_batch_size × gradient_accumulation_steps, whatever
+    devices share them; where tensor-parallel groups span workers, each group has the batch of one.
+
+    Knobs that the torch workload has too mean what they mean there; ``fsdp2`` splits parameters and
+    optimizer over the devices of a slice. Data is the synthetic token stream.
+    """
+
+    kind: Literal["jax"] = "jax"
+    preset: str = "tiny"
+    num_workers: int = 2
+    num_steps: int = 20
+    num_warmup_steps: int = 3
+    micro_batch_size: int = 4
+    sequence_length: int = 128
+    precision: Literal["float32", "bfloat16"] = "float32"
+    learning_rate: float = 3e-4
+    seed: int = 0
+    cpus_per_worker: float = 1.0
+    threads_per_worker: int = 1
+    cpu_devices_per_worker: int = 1
+    global_batch_size: int | None = None
+    strategy: Literal["ddp", "fsdp2"] = "ddp"
+    tensor_parallel_size: int = 1
+    gradient_accumulation_steps: int = 1
+    activation_checkpointing: Literal["none", "full", "selective"] = "none"
+    data: Literal["synthetic"] = "synthetic"
+    loader_workers: int = 0
+    prefetch_batches: int = 2
+    communication: Literal["all", "none"] = field(default="all", metadata=LATER)
+    checkpoint_every_steps: int = field(default=0, metadata=LATER)
+    checkpoint_dir: str = ""
+    resume: bool = False
+    watchdog_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedWorkload:
     """A model of a vLLM-like engine, served in real time by a process of ours.
 
@@ -180,6 +220,7 @@ WorkloadParams = (
     VllmWorkload
     | EndpointWorkload
     | TorchWorkload
+    | JaxWorkload
     | CollectivesWorkload
     | CommandWorkload
     | SimulatedWorkload

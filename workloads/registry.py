@@ -26,6 +26,7 @@ from workloads.params import (
     CollectivesWorkload,
     CommandWorkload,
     EndpointWorkload,
+    JaxWorkload,
     SimulatedWorkload,
     TorchWorkload,
     VllmWorkload,
@@ -44,11 +45,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadKind:
-    """``workload`` is ``module:Class``, made with the parameters as its one argument."""
+    """``workload`` is ``module:Class``, made with the parameters as its one argument.
+
+    ``trains_on_tpus``: of the role training, whether real TPUs may be given to it.
+    """
 
     params: type
     workload: str
     role: Role
+    trains_on_tpus: bool = False
 
 
 BUILT_IN: dict[str, WorkloadKind] = {
@@ -60,6 +65,12 @@ BUILT_IN: dict[str, WorkloadKind] = {
     ),
     "torch": WorkloadKind(
         params=TorchWorkload, workload="workloads.torch_train:TorchTraining", role=Role.TRAINING
+    ),
+    "jax": WorkloadKind(
+        params=JaxWorkload,
+        workload="workloads.jax_train:JaxTraining",
+        role=Role.TRAINING,
+        trains_on_tpus=True,
     ),
     "collectives": WorkloadKind(
         params=CollectivesWorkload,
@@ -106,6 +117,10 @@ def kind_named(name: str) -> WorkloadKind:
 
 def role_of(params: Any) -> Role:
     return kind_named(params.kind).role
+
+
+def trains_on_tpus(params: Any) -> bool:
+    return kind_named(params.kind).trains_on_tpus
 
 
 def workload_for(params: Any) -> Workload:

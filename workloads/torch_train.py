@@ -47,6 +47,8 @@ class TorchTraining:
             cpus_per_worker=params.cpus_per_worker,
             backend="nccl" if device.kind == "gpu" else "gloo",
             watchdog_s=params.watchdog_s,
+            chip="GPU" if device.kind == "gpu" else "",
+            chips_per_worker=1 if device.kind == "gpu" else 0,
         )
 
     def drive(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from workloads.errors import LaunchRefused
-from workloads.params import TokenFiles, TorchWorkload
+from workloads.params import JaxWorkload, TokenFiles, TorchWorkload
 from workloads.torch_shape import PRESETS, ModelShape
 
 
@@ -42,9 +42,17 @@ _LEAST: tuple[tuple[str, float], ...] = (
 _ABOVE_0 = ("learning_rate", "cpus_per_worker")
 
 
+Params = TorchWorkload | JaxWorkload
+
+
 def require_trainable(params: TorchWorkload) -> None:
     """Raise LaunchRefused, with every fault found, unless ``params`` can be trained with."""
-    faults = list(training_faults(params))
+    refuse_faults(training_faults(params))
+
+
+def refuse_faults(found: Faults) -> None:
+    """Raise LaunchRefused with all of them, if there are any."""
+    faults = list(found)
     if faults:
         raise LaunchRefused(
             "; ".join(f"workload.{'.'.join(fault.path)}: {fault.says}" for fault in faults)
@@ -53,16 +61,20 @@ def require_trainable(params: TorchWorkload) -> None:
 
 def training_faults(params: TorchWorkload) -> Faults:
     """Every fault; none where a job can be started, the hardware allowing."""
-    numbers = list(_numbers(params))
-    yield from numbers
+    yield from knob_faults(params)
+    if not any(_numbers(params)):
+        yield from _layout(params)
+
+
+def knob_faults(params: Params) -> Faults:
+    """Faults that do not depend on how the model is laid out over workers or devices."""
+    yield from _numbers(params)
     if params.num_warmup_steps >= params.num_steps >= 1:
         yield KnobFault(
             ("num_warmup_steps",),
             f"found {params.num_warmup_steps}; accepted: less than num_steps = {params.num_steps}, "
             "which counts the warm-up steps too",
         )
-    if not numbers:
-        yield from _layout(params)
     yield from _data(params)
     yield from _checkpoints(params)
 
@@ -72,7 +84,7 @@ def num_data_ranks(params: TorchWorkload) -> int:
     return params.num_workers // params.tensor_parallel_size
 
 
-def _numbers(params: TorchWorkload) -> Faults:
+def _numbers(params: Params) -> Faults:
     for name, least in _LEAST:
         value = getattr(params, name)
         if not (math.isfinite(value) and value >= least):
@@ -142,7 +154,7 @@ def _batch(params: TorchWorkload, ranks: int) -> Faults:
     yield KnobFault(("global_batch_size",), f"found {asked}; {advice}")
 
 
-def _data(params: TorchWorkload) -> Faults:
+def _data(params: Params) -> Faults:
     if not isinstance(params.data, TokenFiles):
         return
     for name in ("path", "column"):
@@ -150,7 +162,7 @@ def _data(params: TorchWorkload) -> Faults:
             yield KnobFault(("data", name), "is empty; name the files and their column")
 
 
-def _checkpoints(params: TorchWorkload) -> Faults:
+def _checkpoints(params: Params) -> Faults:
     if (params.checkpoint_every_steps or params.resume) and not params.checkpoint_dir:
         yield KnobFault(
             ("checkpoint_dir",),

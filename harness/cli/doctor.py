@@ -69,6 +69,7 @@ def examine() -> tuple[Check, ...]:
         _disk(),
         _engine(),
         _package("torch", "the torch workload", "make .venv/.complete"),
+        _package("jax", "the jax workload", "make .venv/.complete"),
         _package("safetensors", "windtunnel model make", "make .venv/.complete"),
         _accelerator(),
         _browser(),

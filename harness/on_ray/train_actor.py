@@ -256,6 +256,9 @@ def start_training(
             "config": dict(launch.config),
             "backend": launch.backend,
             "watchdog_s": launch.watchdog_s,
+            "chip": launch.chip,
+            "num_slices": launch.num_slices,
+            "env": dict(launch.env),
         }
         node_ids = tuple(dict.fromkeys(placed.bundle_node_ids))
         care = care or Care()
@@ -322,11 +325,13 @@ def _await_coach(answer: Any, deadline_s: float) -> None:
 
 
 def resources_per_worker(launch: TrainLaunch) -> dict[str, float]:
-    """What each worker takes out of its bundle. A GPU only where NCCL will use it: on a virtual
-    pool the bundle holds the pretended chips, and a worker that took one would have Ray point
-    CUDA at it."""
+    """What each worker takes out of its bundle. Chips only where the launch will use them: on a
+    virtual pool the bundle holds the pretended chips, and a worker that took one would have Ray
+    point CUDA at it."""
     resources = {"CPU": launch.cpus_per_worker}
-    return {**resources, "GPU": 1.0} if launch.backend == "nccl" else resources
+    if launch.chips_per_worker:
+        resources[launch.chip] = float(launch.chips_per_worker)
+    return resources
 
 
 def spread_over_bundles(

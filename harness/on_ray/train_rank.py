@@ -93,13 +93,15 @@ class Outbox:
 
 
 def rank_main(config: dict[str, Any]) -> None:
-    """Called by Ray Train in each worker. ``config``: ``loop``, ``config``, ``backend``, ``coach``.
+    """Called by Ray Train in each worker. ``config``: ``loop``, ``config`` and ``coach``; and
+    ``backend``, ``chip``, ``num_slices`` and ``env`` of the launch.
 
     An error of the loop is sent with its traceback, then raised for Ray Train to see.
     """
     # Imported here: the driver imports this module too, and ray.train costs it over a second.
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
+    from ray.util.tpu import get_tpu_coordinator_env_vars
 
     clock: Clock = SystemClock()
     entered_s = clock.monotonic_s()
@@ -121,7 +123,8 @@ def rank_main(config: dict[str, Any]) -> None:
         now_s=lambda: clock.monotonic_s() - entered_s,
         report=outbox.report,
         from_rank_zero=broadcast_from_rank_zero,
-        device=(lambda: "cpu") if config["backend"] == "gloo" else _own_cuda_device,
+        device=_own_cuda_device if config["backend"] == "nccl" else lambda: "cpu",
+        own_gpus=_own_gpus() if config["chip"] == "GPU" else (),
         attempt=attempt,
         local_rank=context.get_local_rank(),
         local_world_size=context.get_local_world_size(),
@@ -137,6 +140,17 @@ def rank_main(config: dict[str, Any]) -> None:
         ),
     )
     try:
+        os.environ.update(config["env"])
+        if config["chip"] == "TPU" and config["num_slices"] > 1:
+            first = broadcast_from_rank_zero(rank.address)
+            slice_id = slice_of(rank.rank, rank.world_size, config["num_slices"])
+            os.environ.update(
+                get_tpu_coordinator_env_vars(
+                    coordinator_address=first,
+                    num_slices=config["num_slices"],
+                    slice_id=slice_id,
+                )
+            )
         module, _, function = config["loop"].partition(":")
         getattr(importlib.import_module(module), function)(config["config"], rank)
     except BaseException as error:
@@ -157,3 +171,19 @@ def _own_cuda_device() -> str:
     from ray.train.torch import get_device  # imports torch, which the loop has by then
 
     return str(get_device())
+
+
+def slice_of(rank: int, world_size: int, num_slices: int) -> int:
+    """Which TPU slice a rank stands on: the bundles are slice after slice, host after host."""
+    return rank // (world_size // num_slices)
+
+
+def _own_gpus() -> tuple[int, ...]:
+    """The rank's own GPUs, as numbers among those that its process sees.
+
+    Ray Train shows a rank all GPUs of its node's ranks, or NCCL could not use the links between
+    them; so which of them are its own has to be looked up.
+    """
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    mine = [str(gpu) for gpu in ray.get_gpu_ids()]
+    return tuple(sorted(seen.index(gpu) for gpu in mine if gpu in seen))

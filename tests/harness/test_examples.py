@@ -59,6 +59,7 @@ def test_the_examples_are_all_there() -> None:
         "quickstart.yaml",
         "serving-poisson.yaml",
         "training-ddp.yaml",
+        "training-jax.yaml",
         "endpoint.yaml",
         "gpu-fallback.yaml",
     }

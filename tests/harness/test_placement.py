@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -18,12 +22,15 @@ from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.on_ray.inventory import free_by_node, live_nodes, read_inventory
 from harness.on_ray.placement import Placed, place
 from harness.on_ray.room import fits
-from harness.plan import Bundle, Rung, RunPlan
+from harness.plan import Bundle, Rung, RunPlan, make_plan
 from harness.pools import Capacity, NodePool, VirtualCluster, VirtualPool
-from harness.spec import RunSpec
+from harness.ray_deployer import RayDeployer
+from harness.spec import Deadlines, Hardware, RunSpec
 from results.clock import SystemClock
+from results.samples import StepSamples
 from workloads.base import Device
-from workloads.params import EndpointWorkload
+from workloads.params import EndpointWorkload, JaxWorkload
+from workloads.registry import workload_for
 
 CLOCK = SystemClock()
 
@@ -218,6 +225,58 @@ def test_a_slice_is_taken_whole_and_given_back(cluster: ClusterHandle, announce:
     assert free("TPU", "tpu") == 8
     assert free("TPU-v6e-8-head", "tpu") == 1
     assert not groups_alive()
+
+
+@pytest.mark.ray
+def test_jax_trains_on_a_whole_slice(
+    cluster: ClusterHandle, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    """Two real processes, one per pretended host, each with four devices for its four chips."""
+    require(importlib.util.find_spec("jax") is not None, "jax is not installed")
+    workload = JaxWorkload(
+        num_workers=2,
+        num_steps=6,
+        num_warmup_steps=2,
+        sequence_length=32,
+        learning_rate=1e-3,
+        checkpoint_every_steps=3,
+        checkpoint_dir=str(tmp_path),
+    )
+    spec = RunSpec(
+        name="on-a-slice",
+        workload=workload,
+        hardware=(Hardware(accelerator="TPU-V6E", topology="2x4"),),
+        deadlines=Deadlines(startup_s=240.0),
+    )
+    made = make_plan(spec, read_inventory())
+    training = workload_for(workload)
+    with RayDeployer().deploy(
+        made, lambda device: training.launch(device, ""), lambda *_: None
+    ) as deployed:
+        samples = training.drive(deployed.running, None, lambda *_: None)
+    assert isinstance(samples, StepSamples)
+    assert deployed.placement.pool == "tpu"
+    assert deployed.resolved["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert deployed.resolved["backend"] == "xla:cpu"  # pretended chips are CPUs, and say so
+    assert samples.num_rows == 12
+    assert samples.num_tokens.sum() == 6 * 2 * 4 * 32
+    by_step = samples.loss.reshape(6, 2)
+    assert (by_step[:, 0] == by_step[:, 1]).all()  # the mean over the whole mesh
+    assert by_step[0, 0] == pytest.approx(math.log(1024), abs=0.3)
+    assert by_step[-1, 0] < by_step[0, 0] - 0.2
+    saved = samples.checkpoint_s.reshape(6, 2) > 0
+    assert saved.any(axis=1).tolist() == [False, False, True, False, False, True]
+    assert [f.name for f in sorted((tmp_path / "jax").glob("job-*/step-6/*"))] == [
+        "rank-0-of-2.npz",
+        "rank-1-of-2.npz",
+    ]
+    late = deployed.observed()
+    assert late["parameter_norm"] > 30
+    assert "twin" in late["comm_method"]  # how it was found, or why it was not
+    assert np.isnan(samples.comm_s).all() == ("comm_s_per_step" not in late)
+    assert deployed.startup is not None
+    names = [phase.name for phase in deployed.startup.phases]
+    assert names[-4:] == ["trace", "lower", "compile", "first step"]
 
 
 @pytest.mark.ray

@@ -20,7 +20,14 @@ from harness.pools import Capacity, Inventory, NodePool
 from harness.spec import Deadlines, Hardware, RunSpec
 from results.prices import PriceTable
 from workloads.base import Device
-from workloads.params import EndpointWorkload, MadeModel, TokenFiles, TorchWorkload, VllmWorkload
+from workloads.params import (
+    EndpointWorkload,
+    JaxWorkload,
+    MadeModel,
+    TokenFiles,
+    TorchWorkload,
+    VllmWorkload,
+)
 from workloads.traffic.spec import (
     ClosedLoop,
     ConstantArrivals,
@@ -278,6 +285,45 @@ def test_torch_does_not_train_on_real_tpus() -> None:
     spec = train(Hardware(accelerator="TPU-V6E", topology="4x4"), num_workers=2)
     lines = refused(spec, replace(SLICES, virtual=True))
     assert "  pool t: has 4 hosts in a slice, one worker each; num_workers is 2" in lines
+
+
+def jax(*asks: Hardware, **fields: Any) -> RunSpec:
+    return RunSpec(name="jax", workload=JaxWorkload(**fields), hardware=asks, num_repeats=2)
+
+
+def test_one_jax_spec_trains_on_a_gpu_pool_and_on_a_tpu_pool() -> None:
+    """Only the pool is another: on one four GPUs, on the other four hosts of four chips."""
+    spec = jax(
+        Hardware(accelerator="TPU-V6E", topology="4x4"),
+        Hardware(accelerator="H100", num_chips=4),
+        num_workers=4,
+    )
+    gpus = pool("g", "H100", num_nodes=2, chips_per_node=2)
+    on_gpus, on_tpus = plan(spec, gpus), plan(spec, SLICES)
+    assert on_gpus.workload_hash == on_tpus.workload_hash
+    assert on_gpus.rungs[0].bundles == (Bundle(cpus=1.0, chips=1),) * 4
+    assert on_gpus.rungs[0].device == Device(
+        kind="gpu", accelerator="H100", num_chips=4, num_nodes=2
+    )
+    assert on_tpus.rungs[0].bundles == (Bundle(cpus=1.0, chips=4),) * 4
+    assert on_tpus.rungs[0].device == Device(
+        kind="tpu", accelerator="TPU-V6E", num_chips=16, num_nodes=4, topology="4x4"
+    )
+    both = plan(spec, gpus, SLICES)
+    assert [rung.pool.name for rung in both.rungs] == ["t", "g"]
+
+
+def test_several_slices_for_training_alone() -> None:
+    two = Hardware(accelerator="TPU-V6E", topology="4x4", num_chips=32)
+    (rung,) = plan(jax(two, num_workers=8), SLICES).rungs
+    assert (len(rung.bundles), rung.strategy, rung.device.num_slices) == (8, "SLICE", 2)
+    assert rung.device.num_chips == 32
+    lines = refused(jax(two, num_workers=4), SLICES)
+    assert "  pool t: has 8 hosts in 2 slices, one worker each; num_workers is 4" in lines
+    lines = refused(jax(replace(two, num_chips=48), num_workers=12), SLICES)
+    assert "  pool t: has 8 of the 12 hosts of 3 slices" in lines
+    lines = refused(serve(two, tp=32), SLICES)
+    assert "  pool t: has slices of 16 chips (4x4), taken whole; 32 are asked for" in lines
 
 
 def test_an_endpoint_needs_no_pool() -> None:

@@ -10,6 +10,7 @@ from harness.errors import DeploymentError
 from harness.on_ray.train_actor import resources_per_worker, spread_over_bundles
 from harness.on_ray.train_log import TrainLog
 from harness.on_ray.train_news import AttemptBegan, AttemptEnded, RankNews, Struck, last_line
+from harness.on_ray.train_rank import slice_of
 from results.goodput import Part
 from workloads.base import TrainEvent, TrainFacts, TrainLaunch, TrainPhase, TrainStep
 
@@ -139,11 +140,24 @@ def test_workers_that_do_not_fit_are_refused_with_both_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "taken"), [("gloo", {"CPU": 2.0}), ("nccl", {"CPU": 2.0, "GPU": 1.0})]
+    ("chip", "number", "taken"),
+    [
+        ("", 0, {"CPU": 2.0}),
+        ("GPU", 1, {"CPU": 2.0, "GPU": 1.0}),
+        ("TPU", 4, {"CPU": 2.0, "TPU": 4.0}),
+    ],
 )
-def test_only_nccl_takes_a_gpu_of_its_bundle(backend: str, taken: dict[str, float]) -> None:
+def test_a_worker_takes_the_chips_that_its_launch_uses(
+    chip: str, number: int, taken: dict[str, float]
+) -> None:
     launch = TrainLaunch(
-        train_loop="a:b", config={}, num_workers=2, cpus_per_worker=2.0, backend=backend
+        train_loop="a:b",
+        config={},
+        num_workers=2,
+        cpus_per_worker=2.0,
+        backend="gloo",
+        chip=chip,
+        chips_per_worker=number,
     )
     assert resources_per_worker(launch) == taken
 
@@ -209,3 +223,8 @@ def test_only_the_ranks_that_report_are_waited_for() -> None:
     assert log.incomplete() == ""
     assert log.samples().rank.tolist() == [0]
     assert log.lines()[-2:] == ("rank 0 | loading", "rank 0 | epoch 1")
+
+
+def test_hosts_of_a_slice_are_ranks_in_a_row() -> None:
+    assert [slice_of(rank, 8, 2) for rank in range(8)] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert [slice_of(rank, 4, 1) for rank in range(4)] == [0] * 4

@@ -17,6 +17,8 @@ MAX_FUNCTION_LINES = 60
 ONLY_HERE = {
     "ray": ("harness/on_ray/", "harness/ray_deployer.py", "workloads/token_files.py"),
     "torch": ("workloads/torch_", "harness/on_ray/train"),
+    "jax": ("workloads/jax_",),
+    "optax": ("workloads/jax_",),
     "altair": ("reports/",),
     "llmd_benchmark_report": ("results/interop/llmd.py",),
     "pynvml": (

@@ -17,6 +17,7 @@ from workloads.params import (
     CollectivesWorkload,
     CommandWorkload,
     EndpointWorkload,
+    JaxWorkload,
     TorchWorkload,
     VllmWorkload,
     WorkloadParams,
@@ -79,6 +80,7 @@ def test_every_kind_of_params_is_registered_under_its_own_kind() -> None:
         "torch": TorchWorkload(),
         "collectives": CollectivesWorkload(),
         "command": CommandWorkload(argv=("train.py",)),
+        "jax": JaxWorkload(),
     }
     for name, params in made.items():
         assert params.kind == name
@@ -86,7 +88,7 @@ def test_every_kind_of_params_is_registered_under_its_own_kind() -> None:
     assert [role_of(p) for p in made.values()] == [
         Role.SERVER,
         Role.REMOTE,
-        *[Role.TRAINING] * 3,
+        *[Role.TRAINING] * 4,
     ]
 
 
@@ -96,6 +98,7 @@ def test_every_kind_of_params_is_registered_under_its_own_kind() -> None:
         VllmWorkload(),
         EndpointWorkload(url="http://h", model="m"),
         TorchWorkload(),
+        JaxWorkload(),
         CollectivesWorkload(),
         CommandWorkload(argv=("train.py",)),
     ],
@@ -113,9 +116,9 @@ def test_making_all_workloads_imports_no_engine() -> None:
         "from workloads.params import *\n"
         "from workloads.registry import workload_for\n"
         "for p in (VllmWorkload(), EndpointWorkload(url='http://h', model='m'), TorchWorkload(),\n"
-        "          CollectivesWorkload(), CommandWorkload(argv=('t.py',))):\n"
+        "          JaxWorkload(), CollectivesWorkload(), CommandWorkload(argv=('t.py',))):\n"
         "    workload_for(p)\n"
-        "print([m for m in ('torch', 'vllm', 'ray', 'transformers') if m in sys.modules])\n"
+        "print([m for m in ('torch', 'jax', 'vllm', 'ray', 'transformers') if m in sys.modules])\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
