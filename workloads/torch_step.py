@@ -21,6 +21,8 @@ from workloads.params import TorchWorkload
 from workloads.torch_comm import BucketWatch, DeviceClock
 from workloads.torch_parallel import Layout, Placed
 
+_LOOK_EVERY_S = 0.5
+
 
 @dataclass(slots=True, kw_only=True)
 class Trainer:
@@ -34,6 +36,8 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     clock: DeviceClock
     buckets: BucketWatch | None = None
+    looked_at_s: float = -math.inf
+    peak_bytes: int = -1
     tokens: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
@@ -65,7 +69,7 @@ class Trainer:
             data_wait_s=data_wait_s,
             num_tokens=self._num_tokens(),
             loss=loss_nats,
-            memory_bytes=peak_memory_bytes(self.device),
+            memory_bytes=self._peak_bytes(start_s, is_last=index == self.params.num_steps - 1),
             is_warmup=False,
             comm_s=self._exposed_s(computed),
             optimizer_s=self.clock.between_s(computed, updated),
@@ -105,6 +109,12 @@ class Trainer:
         if self.buckets is None:
             return math.nan  # found out after the last step
         return self.clock.between_s(self.buckets.handed_over, computed)
+
+    def _peak_bytes(self, now_s: float, *, is_last: bool) -> int:
+        """Looked up once in a while: it only grows, and looking costs as much as all the rest."""
+        if is_last or now_s - self.looked_at_s >= _LOOK_EVERY_S:
+            self.looked_at_s, self.peak_bytes = now_s, peak_memory_bytes(self.device)
+        return self.peak_bytes
 
     def _num_tokens(self) -> int:
         """A rank's part of what it computes together with its tensor-parallel neighbours."""

@@ -19,12 +19,17 @@ import numpy as np
 import pytest
 
 from workloads.params import TorchWorkload
+from workloads.torch_shape import ModelShape
 
 pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_STEPS = 4
+SHAPE = {  # stands in for a preset: what is shown does not need a million parameters
+    "vocab_size": 64, "dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,
+    "hidden_dim": 48,
+}  # fmt: skip
 BASE = TorchWorkload(
     num_workers=2,
     num_steps=NUM_STEPS,
@@ -69,11 +74,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore
 
-from workloads import torch_comm, torch_loop
+from workloads import torch_comm, torch_loop, torch_shape
 from workloads.base import TrainRank
 from workloads.torch_train import params_of
 
 rank, port, jobs, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+shape, jobs = pickle.load(open(jobs, "rb"))
+torch_shape.PRESETS["tiny"] = torch_shape.ModelShape(**shape)
 torch.set_num_threads(1)
 store = TCPStore("127.0.0.1", port, is_master=rank == 0, wait_for_workers=False)
 dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
@@ -91,7 +98,7 @@ class Given:
 
 
 told = {}
-for name, (config, batches, delay_s) in pickle.load(open(jobs, "rb")).items():
+for name, (config, batches, delay_s) in jobs.items():
     params = params_of(config)
     me = TrainRank(
         rank=rank, world_size=2, backend="gloo", address="127.0.0.1", now_s=time.monotonic,
@@ -120,7 +127,9 @@ dist.destroy_process_group()
 def global_batches(num: int = NUM_STEPS) -> np.ndarray[Any, Any]:
     """(steps, 4, T + 1): the sequences of each step over all ranks. Two batches take turns, so that
     there is something to learn."""
-    drawn = np.random.default_rng(5).integers(0, 1024, (2, 4, BASE.sequence_length + 1))
+    drawn = np.random.default_rng(5).integers(
+        0, SHAPE["vocab_size"], (2, 4, BASE.sequence_length + 1)
+    )
     return drawn[np.arange(num) % 2]
 
 
@@ -151,7 +160,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Told:
         params = replace(BASE, **change)
         late_s = LATE_S if "late peer" in name else 0.0
         jobs[name] = (asdict(params), shares(params), late_s)
-    (folder / "jobs").write_bytes(pickle.dumps(jobs))
+    (folder / "jobs").write_bytes(pickle.dumps((SHAPE, jobs)))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     ranks = [
@@ -183,10 +192,9 @@ def truth() -> tuple[list[float], float]:
     import torch.nn.functional as functional
 
     from workloads.torch_model import Transformer
-    from workloads.torch_shape import PRESETS
 
     torch.manual_seed(BASE.seed)
-    model = Transformer(PRESETS["tiny"], BASE.sequence_length)
+    model = Transformer(ModelShape(**SHAPE), BASE.sequence_length)
     update = torch.optim.AdamW(
         model.parameters(), lr=BASE.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
     )
@@ -198,7 +206,7 @@ def truth() -> tuple[list[float], float]:
         loss.backward()
         update.step()
         losses.append(loss.item())
-    norm = torch.cat([p.detach().flatten() for p in model.parameters()]).norm().item()
+    norm = torch.cat([p.detach().double().flatten() for p in model.parameters()]).norm().item()
     return losses, norm
 
 
@@ -210,7 +218,7 @@ def test_every_layout_learns_what_one_process_learns(
     losses = np.mean([[step.loss for step in rank] for rank in steps], axis=0)
     tolerance = 3e-3 if "bfloat16" in name else 2e-5
     assert losses == pytest.approx(truth[0], rel=tolerance)
-    assert truth[0][0] - truth[0][-1] > 0.5  # there is something to agree on
+    assert truth[0][0] - truth[0][-1] > 0.1  # there is something to agree on
     assert [rank[1] for rank in trained[name]] == pytest.approx([truth[1]] * 2, rel=tolerance)
     assert trained[name][0][2] == trained[name][1][2], "the replicas have drifted apart"
 
