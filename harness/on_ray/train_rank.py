@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -101,7 +101,6 @@ def rank_main(config: dict[str, Any]) -> None:
     # Imported here: the driver imports this module too, and ray.train costs it over a second.
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
-    from ray.util.tpu import get_tpu_coordinator_env_vars
 
     clock: Clock = SystemClock()
     entered_s = clock.monotonic_s()
@@ -140,17 +139,7 @@ def rank_main(config: dict[str, Any]) -> None:
         ),
     )
     try:
-        os.environ.update(config["env"])
-        if config["chip"] == "TPU" and config["num_slices"] > 1:
-            first = broadcast_from_rank_zero(rank.address)
-            slice_id = slice_of(rank.rank, rank.world_size, config["num_slices"])
-            os.environ.update(
-                get_tpu_coordinator_env_vars(
-                    coordinator_address=first,
-                    num_slices=config["num_slices"],
-                    slice_id=slice_id,
-                )
-            )
+        _set_environment(config, rank)
         module, _, function = config["loop"].partition(":")
         getattr(importlib.import_module(module), function)(config["config"], rank)
     except BaseException as error:
@@ -158,6 +147,22 @@ def rank_main(config: dict[str, Any]) -> None:
         outbox.close(lines, error.error if isinstance(error, TrainingFailed) else "")
         raise
     outbox.close()
+
+
+def _set_environment(config: Mapping[str, Any], rank: TrainRank) -> None:
+    """What the launch asks for, and how the slices of several find each other."""
+    os.environ.update(config["env"])
+    if config["chip"] != "TPU" or config["num_slices"] < 2:
+        return
+    from ray.util.tpu import get_tpu_coordinator_env_vars
+
+    os.environ.update(
+        get_tpu_coordinator_env_vars(
+            coordinator_address=rank.from_rank_zero(rank.address),
+            num_slices=config["num_slices"],
+            slice_id=slice_of(rank.rank, rank.world_size, config["num_slices"]),
+        )
+    )
 
 
 def _session_dir() -> str:
