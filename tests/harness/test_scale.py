@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,13 +42,6 @@ from workloads.params import EndpointWorkload, TorchWorkload
 CORES = 2
 TOKEN_S = 0.001  # of one rank on a core of its own
 EXCHANGE = 0.1  # of a step, per doubling of the ranks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Talking(TorchWorkload):
-    """The torch workload with its control, whether this version has it or not."""
-
-    communication: Literal["all", "none"] = "all"
 
 
 @dataclass
@@ -148,7 +141,7 @@ def context(machine: Machine, tmp_path: Path) -> RunContext:
 
 
 def spec(**changes: Any) -> RunSpec:
-    workload = Talking(num_workers=2, micro_batch_size=6, num_steps=8, cpus_per_worker=0.5)
+    workload = TorchWorkload(num_workers=2, micro_batch_size=6, num_steps=8, cpus_per_worker=0.5)
     return RunSpec(name="train", workload=replace(workload, **changes))
 
 
@@ -305,7 +298,8 @@ def call(
 
 def test_json_page_and_picture(call: Callable[..., Result], tmp_path: Path) -> None:
     picture = tmp_path / "curve.svg"
-    done = call("--workers", "1,2,4", "--predict", "8,16,128", "--json", "--picture", str(picture))
+    words = ("--workers", "1,2,4", "--predict", "8,16,128", "--no-control")
+    done = call(*words, "--json", "--picture", str(picture))
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert document["schema"] == "windtunnel.scale/1"
