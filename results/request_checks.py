@@ -31,6 +31,9 @@ MAX_ERROR_SHARE = 0.01
 MAX_STALL_SHARE_OF_WINDOW = 0.01
 # A stall that a reader should know of, though it spoils no percentile that is printed.
 NOTABLE_STALL_S = 0.1
+# The median read may be late by this, or by 5 % of the median TTFT; fewer reads say nothing.
+MAX_READ_LAG_S = 0.001
+MIN_AUDITED_READS = 100
 # A single-threaded sender above this was the bottleneck; from the lower one it may have been.
 MAX_CPU_SHARE, NOTABLE_CPU_SHARE = 0.95, 0.8
 # Beyond half its ceiling a client has no room for bursts.
@@ -187,8 +190,30 @@ def _client(client: ClientReport, m: RequestMetrics) -> Iterable[Doubt]:
                 message=f"the client's event loop was once deaf for {deaf * 1e3:.0f} ms: the "
                 "largest latencies may be its own",
             )
+    yield from _reads(client, m)
     yield from _cpu(client)
     yield from _ceiling(client)
+
+
+def _reads(client: ClientReport, m: RequestMetrics) -> Iterable[Doubt]:
+    """Whether the client saw answers when they came: the kernel's time stamps against its own. What
+    it saw late is in every latency, whatever its sends were like."""
+    audit = client.audit
+    if audit is None or audit.num_reads < MIN_AUDITED_READS:
+        return
+    ttft = m.ttft_s[~np.isnan(m.ttft_s)]
+    if audit.lag_p50_s is None or audit.lag_p99_s is None or not len(ttft):
+        return
+    limit = lag_limit_s(m)
+    half = max(MAX_READ_LAG_S, MAX_DISPATCH_LAG_SHARE_OF_TTFT * float(np.median(ttft)))
+    if audit.lag_p99_s > limit or audit.lag_p50_s > half:
+        yield Doubt(
+            code="client_reads_late",
+            message=f"the client saw answers late: {audit.lag_p50_s * 1e3:.1f} ms after the kernel "
+            f"in the median, {audit.lag_p99_s * 1e3:.1f} ms in the p99, over {audit.num_reads} "
+            f"reads; limits are {half * 1e3:.1f} and {limit * 1e3:.1f} ms: use more workers",
+            invalidates=True,
+        )
 
 
 def _cpu(client: ClientReport) -> Iterable[Doubt]:

@@ -26,6 +26,7 @@ CLIENT_FAULTS = frozenset(
     {
         "client_busy",
         "client_late",
+        "client_reads_late",
         "client_too_slow",
         "loop_stalled",
         "near_client_ceiling",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from results.checks import doubts_of
-from results.client import Calibration, ClientReport, WorkerReport
+from results.client import Calibration, ClientReport, ClockAudit, WorkerReport
 from results.request_checks import Expected
 from results.samples import RequestSamples
 from results.testing import make_requests
@@ -135,6 +135,26 @@ def test_turns_that_were_never_offered_are_failures_and_no_shortfall_of_the_rate
 )
 def test_a_deaf_or_busy_client(changes: dict[str, float], expected: dict[str, bool]) -> None:
     assert codes(sound(), client(**changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reads", "p50_s", "p99_s", "is_found"),
+    [
+        (400, 0.0001, 0.0008, False),
+        (400, 0.0001, 0.006, True),  # the p99 of every latency has 6 ms of ours in it
+        (400, 0.003, 0.0045, True),  # and here the median has 3 ms
+        (99, 0.003, 0.006, False),  # too few reads to say so
+    ],
+)
+def test_a_client_that_sees_answers_late(
+    reads: int, p50_s: float, p99_s: float, is_found: bool
+) -> None:
+    """The median TTFT is below 20 ms, so that the floors are the limits."""
+    run = sound()
+    audit = ClockAudit(num_reads=reads, lag_p50_s=p50_s, lag_p99_s=p99_s, lag_max_s=p99_s)
+    assert np.median(run.first_token_s - run.intended_s) * 0.05 < 0.003
+    found = codes(run, replace(client(), audit=audit))
+    assert found == ({"client_reads_late": True} if is_found else {})
 
 
 @pytest.mark.parametrize(
