@@ -57,8 +57,7 @@ def _show_legend(node: Any) -> None:
     for layer in node.get("layer", [node]):
         colour = layer.get("encoding", {}).get("color")
         if isinstance(colour, dict) and "field" in colour:
-            colour["legend"] = {"title": None, "orient": "top-left", "offset": 4}
-            colour["legend"] |= {"fillColor": "white", "padding": 4}
+            colour["legend"] = {"title": None, "orient": "bottom", "direction": "horizontal"}
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +34,9 @@ def deployer(ray: str, pools: Path | None, clock: Clock, shown: Progress) -> Ite
         )
     virtual = read_pools(pools) if pools is not None else None
     shown.phase("ray", "starting Ray" if ray == "local" else f"joining Ray at {ray}")
-    with ray_cluster(ray, virtual):
+    # Ray prints what its nodes report (a worker that was killed) to stdout, whatever it is told;
+    # there the result alone belongs, which is printed when the cluster is gone.
+    with redirect_stdout(sys.stderr), ray_cluster(ray, virtual):
         interrupt_on_sigterm()  # Ray has put a handler of its own in its place
         yield RayDeployer(clock=clock)
 
