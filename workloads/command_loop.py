@@ -174,10 +174,12 @@ class Watch:
             code = self._process.exit_code() if self._process is not None else self._others_code()
             self._relay()
             if self._all_enough.is_set():
+                self._tell_tail(is_last=True)
                 return
             if code is not None:
                 self._relay()  # what was written between the last look and the end
                 if not self._judge_end(code):
+                    self._tell_tail(is_last=True)
                     return
             self._tell_tail()
 
@@ -277,8 +279,10 @@ class Watch:
             return f"nothing was written to {self._steps_path()}"
         return "it must call windtunnel_step.step() after each, or give log_pattern or jsonl"
 
-    def _tell_tail(self) -> None:
-        if self._tail_is_news and self._rank.now_s() - self._tail_told_s >= TELL_S:
+    def _tell_tail(self, *, is_last: bool = False) -> None:
+        """Now and then, and the last words whenever they fall."""
+        is_due = is_last or self._rank.now_s() - self._tail_told_s >= TELL_S
+        if self._tail_is_news and is_due:
             self._tail_told_s, self._tail_is_news = self._rank.now_s(), False
             self._rank.report(TrainFacts({"log_tail": list(self._tail)[-NUM_TOLD_LINES:]}))
 
