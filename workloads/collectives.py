@@ -29,10 +29,10 @@ from workloads.base import (
     TrainRank,
     TrainStep,
 )
-from workloads.errors import LaunchRefused
 from workloads.own_checks import refuse_faults
 from workloads.params import CollectivesWorkload
 from workloads.traffic.spec import Traffic
+from workloads.training_job import group_launch, steps_of
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 # By backend: the module whose ``open_mover(params, rank)`` makes the mover.
@@ -96,25 +96,7 @@ class Collectives:
         """gloo where the device is a CPU (a virtual pool's too), nccl on GPUs."""
         params = self.params
         refuse_faults(params)
-        if device.kind not in ("cpu", "gpu"):
-            raise LaunchRefused(
-                "collectives are timed over gloo on CPUs and over NCCL on NVIDIA GPUs; the plan "
-                f"gives {device.num_chips} x {device.accelerator} ({device.kind})"
-            )
-        if device.kind == "gpu" and device.num_chips != params.num_workers:
-            raise LaunchRefused(
-                f"each rank has one GPU: workload.num_workers is {params.num_workers}, the plan "
-                f"gives {device.num_chips} x {device.accelerator}"
-            )
-        return TrainLaunch(
-            train_loop="workloads.collectives:run",
-            config=asdict(params),
-            num_workers=params.num_workers,
-            cpus_per_worker=params.cpus_per_worker,
-            backend="nccl" if device.kind == "gpu" else "gloo",
-            chip="GPU" if device.kind == "gpu" else "",
-            chips_per_worker=1 if device.kind == "gpu" else 0,
-        )
+        return group_launch("workloads.collectives:run", asdict(params), params, device)
 
     def drive(
         self,
@@ -122,9 +104,7 @@ class Collectives:
         traffic: Traffic | None,
         on_progress: Callable[[int, int, float], None],
     ) -> CollectiveSamples:
-        if running.training is None:
-            raise LaunchRefused("the collectives workload was given a server instead of a job")
-        return samples_of(running.training.wait(on_progress), self.params)
+        return samples_of(steps_of(running, self.params.kind, on_progress), self.params)
 
 
 def samples_of(steps: StepSamples, params: CollectivesWorkload) -> CollectiveSamples:

@@ -14,10 +14,10 @@ from typing import Any
 
 from results.samples import StepSamples
 from workloads.base import Device, Running, TrainLaunch, TrainRank
-from workloads.errors import LaunchRefused
 from workloads.own_checks import OF_A_RANK, refuse_faults
 from workloads.params import CommandWorkload
 from workloads.traffic.spec import Traffic
+from workloads.training_job import group_launch, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +29,11 @@ class Command:
     def launch(self, device: Device, models_dir: str) -> TrainLaunch:
         params = self.params
         refuse_faults(params)
-        if device.kind not in ("cpu", "gpu"):
-            raise LaunchRefused(
-                "the command workload starts scripts on CPUs and NVIDIA GPUs; the plan gives "
-                f"{device.num_chips} x {device.accelerator} ({device.kind})"
-            )
-        if device.kind == "gpu" and device.num_chips != params.num_workers:
-            raise LaunchRefused(
-                f"each rank has one GPU: workload.num_workers is {params.num_workers}, the plan "
-                f"gives {device.num_chips} x {device.accelerator}"
-            )
-        return TrainLaunch(
-            train_loop="workloads.command:run",
-            config={**asdict(params), "started_in": str(Path.cwd())},
-            num_workers=params.num_workers,
-            cpus_per_worker=params.cpus_per_worker,
-            backend="nccl" if device.kind == "gpu" else "gloo",
-            chip="GPU" if device.kind == "gpu" else "",
-            chips_per_worker=1 if device.kind == "gpu" else 0,
+        return group_launch(
+            "workloads.command:run",
+            {**asdict(params), "started_in": str(Path.cwd())},
+            params,
+            device,
             num_reporting=num_reporting(params),
         )
 
@@ -56,10 +43,7 @@ class Command:
         traffic: Traffic | None,
         on_progress: Callable[[int, int, float], None],
     ) -> StepSamples:
-        if running.training is None:
-            raise LaunchRefused("the command workload was given a server instead of a job")
-        samples: StepSamples = running.training.wait(on_progress)
-        return samples
+        return steps_of(running, self.params.kind, on_progress)
 
 
 def num_reporting(params: CommandWorkload) -> int:

@@ -18,6 +18,7 @@ from workloads.params import JaxWorkload
 from workloads.torch_shape import ModelShape, shape_of
 from workloads.traffic.spec import Traffic
 from workloads.training_checks import knob_faults, refuse_faults
+from workloads.training_job import steps_of
 
 _CHIP = {"gpu": "GPU", "tpu": "TPU", "cpu": ""}  # Ray's names of what a worker takes
 
@@ -80,11 +81,7 @@ class JaxTraining:
         traffic: Traffic | None,
         on_progress: Callable[[int, int, float], None],
     ) -> StepSamples:
-        """All steps of all ranks; ``on_progress`` counts steps that every rank has made."""
-        if running.training is None:
-            raise LaunchRefused("the jax workload was given a server instead of a training job")
-        samples: StepSamples = running.training.wait(on_progress)
-        return samples
+        return steps_of(running, self.params.kind, on_progress)
 
 
 def _refuse_uneven(params: JaxWorkload, shape: ModelShape, layout: MeshLayout) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from results.samples import StepSamples
 from workloads.base import Device, Running, TrainLaunch, TrainRank
-from workloads.errors import LaunchRefused
 from workloads.params import TokenFiles, TorchWorkload
 from workloads.torch_shape import shape_of
 from workloads.traffic.spec import Traffic
 from workloads.training_checks import require_trainable
+from workloads.training_job import group_launch, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +30,12 @@ class TorchTraining:
         params = self.params
         shape_of(params.preset)
         require_trainable(params)
-        if device.kind not in ("cpu", "gpu"):
-            raise LaunchRefused(
-                f"the torch workload trains on CPUs and NVIDIA GPUs; the plan gives it "
-                f"{device.num_chips} x {device.accelerator} ({device.kind})"
-            )
-        if device.kind == "gpu" and device.num_chips != params.num_workers:
-            raise LaunchRefused(
-                f"training takes one GPU per worker: workload.num_workers is "
-                f"{params.num_workers}, the plan gives {device.num_chips} x {device.accelerator}"
-            )
-        return TrainLaunch(
-            train_loop="workloads.torch_train:train",
-            config=asdict(params),
-            num_workers=params.num_workers,
-            cpus_per_worker=params.cpus_per_worker,
-            backend="nccl" if device.kind == "gpu" else "gloo",
+        return group_launch(
+            "workloads.torch_train:train",
+            asdict(params),
+            params,
+            device,
             watchdog_s=params.watchdog_s,
-            chip="GPU" if device.kind == "gpu" else "",
-            chips_per_worker=1 if device.kind == "gpu" else 0,
         )
 
     def drive(
@@ -57,11 +44,7 @@ class TorchTraining:
         traffic: Traffic | None,
         on_progress: Callable[[int, int, float], None],
     ) -> StepSamples:
-        """All steps of all ranks; ``on_progress`` counts steps that every rank has made."""
-        if running.training is None:
-            raise LaunchRefused("the torch workload was given a server instead of a training job")
-        samples: StepSamples = running.training.wait(on_progress)
-        return samples
+        return steps_of(running, self.params.kind, on_progress)
 
 
 def train(config: Mapping[str, Any], rank: TrainRank) -> None:

@@ -23,12 +23,11 @@ from harness.cli.output import (
     write_document,
 )
 from harness.cli.report import write_report
-from harness.cli.session import deployer, price_table
+from harness.cli.session import deployer, run_context
 from harness.cli.tables import heading, run_tables
 from harness.errors import SpecError
 from harness.pools import CPU
-from harness.runner import RunContext, run_spec
-from harness.settings import read_settings
+from harness.runner import run_spec
 from harness.spec import Hardware, RunSpec
 from harness.spec_checks import require_valid
 from results.clock import SystemClock
@@ -151,15 +150,7 @@ def _made(
     with progress(stderr(), clock, quiet) as shown:
         seal_lost(kept, clock)
         with deployer(ray, pools, clock, shown) as ours:
-            context = RunContext(
-                deployer=ours,
-                store=kept,
-                clock=clock,
-                progress=shown,
-                models_dir=str(read_settings().models_dir.resolve()),
-                image_digest=read_settings().image_digest,
-                prices=price_table(prices),
-            )
+            context = run_context(ours, kept, clock, shown, prices)
             return [record for spec in specs for record in run_spec(spec, context)]
 
 

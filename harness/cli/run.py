@@ -24,13 +24,12 @@ from harness.cli.options import (
 )
 from harness.cli.output import print_json, record_document, stderr, stdout
 from harness.cli.report import write_report
-from harness.cli.session import deployer, price_table
+from harness.cli.session import deployer, run_context
 from harness.cli.tables import run_tables
 from harness.errors import SpecError
 from harness.faults import parse_fault
 from harness.progress import Progress
-from harness.runner import RunContext, run_spec
-from harness.settings import read_settings
+from harness.runner import run_spec
 from harness.spec import RunSpec
 from harness.spec_checks import require_valid
 from harness.specfile import read_specs
@@ -85,16 +84,7 @@ def run(
         with progress(stderr(), clock, quiet) as shown:
             _tell_lost(seal_lost(kept, clock), shown)
             with deployer(ray, pools, clock, shown) as ours:
-                context = RunContext(
-                    deployer=ours,
-                    store=kept,
-                    clock=clock,
-                    progress=shown,
-                    models_dir=str(read_settings().models_dir.resolve()),
-                    image_digest=read_settings().image_digest,
-                    prices=price_table(prices),
-                    telemetry_interval_s=read_settings().telemetry_interval_s,
-                )
+                context = run_context(ours, kept, clock, shown, prices)
                 records = [r for one in specs for r in run_spec(one, context, rules)]
         page = write_report(records, kept, command=_command(spec, override)) if report else None
         _print(records, page, as_json)

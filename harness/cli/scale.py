@@ -26,13 +26,11 @@ from harness.cli.options import (
 )
 from harness.cli.output import stderr
 from harness.cli.scale_tables import print_scaling
-from harness.cli.session import deployer, price_table
+from harness.cli.session import deployer, run_context
 from harness.errors import SpecError
-from harness.runner import RunContext
 from harness.scale.ask import ScaleAsk, can_train_alone, cells_of, make_ask
 from harness.scale.document import SCALE_SCHEMA, scale_document
 from harness.scale.loop import measure_scaling, runs_before
-from harness.settings import read_settings
 from harness.spec import RunSpec
 from harness.specfile import read_specs
 from results.clock import SystemClock
@@ -147,15 +145,7 @@ def _made(
         if not missing:  # it is only told again; Ray takes seconds to start
             return experiment_id, list(before), False
         with deployer(cluster.ray, cluster.pools, clock, shown) as ours:
-            context = RunContext(
-                deployer=ours,
-                store=store,
-                clock=clock,
-                progress=shown,
-                models_dir=str(read_settings().models_dir.resolve()),
-                image_digest=read_settings().image_digest,
-                prices=price_table(cluster.prices),
-            )
+            context = run_context(ours, store, clock, shown, cluster.prices)
             runs = list(before)
             try:
                 for made in measure_scaling(ask, context, experiment_id, before):

@@ -16,8 +16,11 @@ from harness.errors import SpecError
 from harness.pools import Inventory
 from harness.pricefile import read_prices
 from harness.progress import Progress
+from harness.runner import RunContext
+from harness.settings import read_settings
 from results.clock import Clock, SystemClock
 from results.prices import PriceTable
+from results.store import RecordStore
 
 
 @contextmanager
@@ -50,3 +53,20 @@ def inventory_of(ray: str, pools: Path | None, console: Console, quiet: bool) ->
 
 def price_table(path: Path | None) -> PriceTable | None:
     return None if path is None else read_prices(path)
+
+
+def run_context(
+    ours: Deployer, store: RecordStore, clock: Clock, shown: Progress, prices: Path | None
+) -> RunContext:
+    """What every command's runs stand on, with the settings of the environment."""
+    settings = read_settings()
+    return RunContext(
+        deployer=ours,
+        store=store,
+        clock=clock,
+        progress=shown,
+        models_dir=str(settings.models_dir.resolve()),
+        image_digest=settings.image_digest,
+        prices=price_table(prices),
+        telemetry_interval_s=settings.telemetry_interval_s,
+    )

@@ -13,7 +13,7 @@ from harness.cli.exits import Exit, told
 from harness.cli.live import Shown, progress
 from harness.cli.options import Json, Pools, Prices, Quiet, Ray, Store, store_of
 from harness.cli.output import print_json, stderr, stdout
-from harness.cli.session import deployer, price_table
+from harness.cli.session import deployer, run_context
 from harness.cli.study_tables import describe_config, found_document, found_tables, trial_line
 from harness.cli.tune_runs import (
     RunnerEvaluate,
@@ -22,7 +22,6 @@ from harness.cli.tune_runs import (
     trials_of,
 )
 from harness.errors import SpecError
-from harness.runner import RunContext
 from harness.settings import read_settings
 from harness.spec import RunSpec
 from harness.specfile import read_specs, read_yaml_as
@@ -171,16 +170,7 @@ def _searched(
         for record in seal_lost(store, clock):
             shown.phase("lost", f"sealed {record.run_id} ({record.name}): its driver died")
         with deployer(ray, pools, clock, shown) as ours:
-            context = RunContext(
-                deployer=ours,
-                store=store,
-                clock=clock,
-                progress=shown,
-                models_dir=str(read_settings().models_dir.resolve()),
-                image_digest=read_settings().image_digest,
-                prices=price_table(prices),
-                telemetry_interval_s=read_settings().telemetry_interval_s,
-            )
+            context = run_context(ours, store, clock, shown, prices)
             evaluate = RunnerEvaluate(
                 study.base, study.wish, context, study.spec.name, remembered(store, study.wish)
             )
