@@ -46,8 +46,9 @@ A_CALIBRATION = Calibration(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[ClusterHandle]:
+    """A cluster for each: one of the tests ends a node, and they run in any order."""
     with ray_cluster("local", VirtualCluster(pools=(POOL, OTHER, CHIPS))) as handle:
         yield handle
 
