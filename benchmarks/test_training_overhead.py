@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import ray
 
-from harness.on_ray.train_news import RankNews
+from harness.on_ray.train_news import Answer, RankNews
 from harness.on_ray.train_rank import Outbox
 from results.clock import SystemClock
 from workloads.base import TrainStep
@@ -35,9 +35,9 @@ class Post:
     def __init__(self) -> None:
         self.kept: list[RankNews] = []
 
-    def post(self, news: RankNews) -> int:
+    def post(self, news: RankNews) -> Answer:
         self.kept.append(news)
-        return 0
+        return Answer(0)
 
 
 @pytest.fixture(scope="module")

@@ -131,7 +131,9 @@ def seal(
     limits: tuple[LimitVerdict, ...] = ()
     tables = {}
     if deployment is not None and draft.samples is not None:
-        found = _doubts(draft, draft.samples, environment, deployment.placement)
+        found = _doubts(
+            draft, draft.samples, environment, deployment.placement, _observed(deployment)
+        )
         doubts = (*found, *_planned_doubts(run))
         measurements = _measurements(draft, deployment, draft.samples, held_s)
         limits = judge_slo(_slo(draft), measurements)
@@ -294,12 +296,15 @@ def _slo(draft: Draft) -> Slo:
 
 def _resolved(draft: Draft, deployment: Deployment) -> dict[str, Any]:
     """What ran as it was asked and as it was; ``observed`` is what no hash may hold."""
-    observed = {**deployment.resolved.get("observed", {}), **deployment.observed()}
-    attempts = deployment.attempts()
-    if attempts:
-        observed["attempts"] = attempts
+    observed = _observed(deployment)
     resolved = {**deployment.resolved, "asked": dict(draft.tuning)}
     return {**resolved, "observed": observed} if observed else resolved
+
+
+def _observed(deployment: Deployment) -> dict[str, Any]:
+    observed = {**deployment.resolved.get("observed", {}), **deployment.observed()}
+    attempts = deployment.attempts()
+    return {**observed, "attempts": attempts} if attempts else observed
 
 
 def _step_context(deployment: Deployment, num_chips: int) -> StepContext:
@@ -333,10 +338,14 @@ def _step_context(deployment: Deployment, num_chips: int) -> StepContext:
 
 
 def _doubts(
-    draft: Draft, samples: Samples, environment: Environment | None, placement: Placement
+    draft: Draft,
+    samples: Samples,
+    environment: Environment | None,
+    placement: Placement,
+    observed: Mapping[str, Any],
 ) -> tuple[Doubt, ...]:
     if not isinstance(samples, RequestSamples):
-        return doubts_of(samples, environment, placement)
+        return doubts_of(samples, environment, placement, observed=observed)
     return judge_load(samples, draft.traffic, draft.client, environment, placement)
 
 

@@ -13,6 +13,9 @@ HarnessError                  exit code 3 unless said otherwise
     ├── DeadlineExceeded      a phase took longer than its deadline
     ├── LossNotFinite         a training's loss is not a number any more
     ├── OutOfMemory           a training asked for more memory than its device has
+    ├── CompileFailed         a training's model cannot be compiled
+    ├── CheckpointUnusable    a training's checkpoint cannot be written or read
+    ├── DataUnusable          a training's files of tokens are not what they should be
     ├── TrainingHung          no rank of a training made a step for too long
     ├── NodeLost              a node of the deployment went away
     ├── WorkerDied            a process that sends the load ended before the load did
@@ -94,6 +97,18 @@ class LossNotFinite(DeploymentError):
 
 class OutOfMemory(DeploymentError):
     error = "out_of_memory"
+
+
+class CompileFailed(DeploymentError):
+    error = "compile_failure"
+
+
+class CheckpointUnusable(DeploymentError):
+    error = "checkpoint_unusable"
+
+
+class DataUnusable(DeploymentError):
+    error = "data_unusable"
 
 
 class TrainingHung(DeploymentError):

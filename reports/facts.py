@@ -12,6 +12,7 @@ from reports.model import Block, Cell, Column, Fact, Facts, Listing, Paragraph, 
 from reports.wording import find
 from results.measurement import Measurement, groups_of, of_group
 from results.metrics import Area, metric
+from results.quiet import is_told
 from results.record import Evidence, Failed, RunRecord
 from results.slo_verdict import Verdict
 from results.twins import twins
@@ -27,7 +28,7 @@ def measurement_tables(record: RunRecord) -> tuple[Table, ...]:
     """Distributions with their percentiles in one table, single numbers in another."""
     metrics = list(dict.fromkeys(m.metric for m in of_group(record.measurements)))
     spread = [name for name in metrics if find(record, name, "p50") is not None]
-    single = [name for name in metrics if find(record, name) is not None]
+    single = [name for name in metrics if (m := find(record, name)) is not None and is_told(m)]
     tables = []
     if spread:
         tables.append(_distributions(record, spread))

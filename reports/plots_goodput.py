@@ -31,7 +31,7 @@ MEANINGS = {
     Part.CHECKPOINT_RESTORE: "reading a checkpoint back after a failure",
     Part.WASTED_PROGRESS: "work since the last checkpoint, undone and done again",
     Part.RECOVERY: "noticing the failure, starting the processes, until the loop steps again",
-    Part.HARDWARE_WAIT: "no spare stands by: waiting for a repair",
+    Part.HARDWARE_WAIT: "no machine to go on with: waiting for one in place of the lost",
     Part.OTHER: "between steps and after the last",
 }
 

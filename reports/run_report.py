@@ -26,13 +26,11 @@ from reports.model import (
     Fact,
     Facts,
     KeyFigures,
-    Listing,
     Paragraph,
-    Plot,
-    Plots,
     Report,
     Section,
 )
+from reports.page import again, drawn, present
 from reports.plots import distribution, startup_waterfall
 from reports.plots_collectives import busbw_plot, fits_table
 from reports.plots_requests import request_rate, request_timeline, token_rate
@@ -162,7 +160,7 @@ def _run_sections(
         ),
         *((_reproduce(f"{prefix}reproduce", command),) if command else ()),
     )
-    return tuple(s for s in sections if s is not None and (s.blocks or s.sections))
+    return present(*sections)
 
 
 def _samples(
@@ -231,7 +229,7 @@ def _startup(record: RunRecord, prefix: str) -> Section | None:
         )
     )
     plot = startup_waterfall(timeline, f"{prefix}startup-plot")
-    blocks: tuple[Block, ...] = (facts, *_plots(plot))
+    blocks: tuple[Block, ...] = (facts, *drawn(plot))
     return Section(key=f"{prefix}startup", heading="Startup", blocks=blocks)
 
 
@@ -243,13 +241,13 @@ def _latency(samples: RequestSamples | None, prefix: str) -> Section | None:
         distribution(name, {"this run": getattr(found, name)}, f"{prefix}ecdf-{name}")
         for name in LATENCIES
     ]
-    return Section(key=f"{prefix}latency", heading="Latency", blocks=_plots(*plots))
+    return Section(key=f"{prefix}latency", heading="Latency", blocks=drawn(*plots))
 
 
 def _throughput(samples: RequestSamples | None, prefix: str, points: int) -> Section | None:
     if samples is None:
         return None
-    blocks = _plots(
+    blocks = drawn(
         request_rate(samples, f"{prefix}request-rate"),
         token_rate(samples, f"{prefix}token-rate"),
         request_timeline(samples, f"{prefix}timeline", points),
@@ -264,7 +262,7 @@ def _training(
         return None
     found = how_it_was_found(record)
     blocks: tuple[Block, ...] = (found,) if found is not None else ()
-    blocks += _plots(
+    blocks += drawn(
         step_parts(samples, f"{prefix}step-parts"),
         step_times(samples, f"{prefix}step-times", points),
         loss_curve(samples, f"{prefix}loss", points),
@@ -278,13 +276,8 @@ def _collectives(record: RunRecord, prefix: str) -> Section | None:
         return None
     plot = busbw_plot([r for r in rows if r.size_bytes], f"{prefix}busbw")
     fits = fits_table([r for r in rows if not r.size_bytes])
-    blocks: tuple[Block, ...] = (*_plots(plot), *((fits,) if fits else ()))
+    blocks: tuple[Block, ...] = (*drawn(plot), *((fits,) if fits else ()))
     return Section(key=f"{prefix}collectives", heading="Collectives", blocks=blocks)
-
-
-def _plots(*plots: Plot | None) -> tuple[Plots, ...]:
-    drawn = tuple(p for p in plots if p is not None)
-    return (Plots(plots=drawn),) if drawn else ()
 
 
 def _overlays(
@@ -303,9 +296,8 @@ def _overlays(
     if len(by_metric["ttft_s"]) < 2:
         return ()
     plots = [distribution(name, runs, f"overlay-{name}") for name, runs in by_metric.items()]
-    return _plots(*plots)
+    return drawn(*plots)
 
 
 def _reproduce(key: str, command: str) -> Section:
-    block = Listing(title="The command that makes it again", text=command)
-    return Section(key=key, heading="Reproduce", blocks=(block,))
+    return Section(key=key, heading="Reproduce", blocks=(again(command),))

@@ -10,15 +10,13 @@ from reports.model import (
     Cell,
     Column,
     Fact,
-    Facts,
     Listing,
     Paragraph,
-    Plot,
-    Plots,
     Report,
     Section,
     Table,
 )
+from reports.page import asked, drawn, evidence_badge, present, warnings
 from reports.plots_scale import efficiency_plot, loss_plot
 from reports.scale_words import contention_sentence, scaling_sentence
 from results.scaling.efficiency import Ratio, Scaling, SizeSeen
@@ -46,19 +44,19 @@ def scale_report(
         sentence=scaling_sentence(told, scaling),
         badges=_badges(told),
         banners=_banners(told, scaling),
-        sections=_present(
+        sections=present(
             Section(
                 key="curve",
                 heading="Efficiency by size",
                 blocks=(
-                    *_plots(efficiency_plot(scaling, further, "efficiency")),
+                    *drawn(efficiency_plot(scaling, further, "efficiency")),
                     _sizes(scaling),
                 ),
             ),
             Section(
                 key="loss",
                 heading="Where the loss went",
-                blocks=_plots(loss_plot(scaling, "loss-parts")),
+                blocks=drawn(loss_plot(scaling, "loss-parts")),
             ),
             _further(further, what_is_predicted(scaling)),
             Section(key="runs", heading="Runs", blocks=(_runs(runs), *_doubts(runs))),
@@ -67,38 +65,23 @@ def scale_report(
     )
 
 
-def _present(*sections: Section) -> tuple[Section, ...]:
-    return tuple(s for s in sections if s.blocks)
-
-
-def _plots(*plots: Plot | None) -> tuple[Plots, ...]:
-    drawn = tuple(p for p in plots if p is not None)
-    return (Plots(plots=drawn),) if drawn else ()
-
-
 def _badges(told: ScaleTold) -> tuple[Badge, ...]:
     rule = "work per worker" if told.mode == "weak" else "work of all workers"
     mode = Badge(text=f"{told.mode} scaling", meaning=f"The {rule} is the same at every size.")
-    if told.evidence != "simulated":
-        return (Badge(text=told.evidence, meaning="Measured by real runs."), mode)
-    words = "The runs say of themselves that they are simulated."
-    return (Badge(text="simulated", meaning=words, tone="warn"), mode)
+    came = evidence_badge(
+        told.evidence,
+        measured="Measured by real runs.",
+        simulated="The runs say of themselves that they are simulated.",
+    )
+    return came, mode
 
 
 def _banners(told: ScaleTold, scaling: Scaling) -> tuple[Paragraph, ...]:
-    found = []
-    if crowded := contention_sentence(told, scaling):
-        found.append(Paragraph(text=crowded, tone="warn", loud=True))
-    if told.missing:
-        found.append(
-            Paragraph(
-                text=f"{told.missing} of the runs asked for were not made; --resume "
-                f"{told.experiment_id} makes them.",
-                tone="warn",
-                loud=True,
-            )
-        )
-    return tuple(found)
+    missing = (
+        f"{told.missing} of the runs asked for were not made; --resume {told.experiment_id} makes "
+        "them."
+    )
+    return warnings(contention_sentence(told, scaling), missing if told.missing else "")
 
 
 def _sizes(scaling: Scaling) -> Table:
@@ -285,11 +268,4 @@ def _asked(told: ScaleTold) -> Section:
         Fact(label="fast domain", value=str(told.domain) if told.domain else "not given"),
         Fact(label="experiment", value=told.experiment_id, code=True),
     )
-    return Section(
-        key="asked",
-        heading="What was asked",
-        blocks=(
-            Facts(facts=facts),
-            Listing(title="The command that makes it again", text=told.command),
-        ),
-    )
+    return asked(facts, told.command)

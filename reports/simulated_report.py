@@ -15,12 +15,11 @@ from reports.model import (
     KeyFigure,
     KeyFigures,
     Paragraph,
-    Plot,
-    Plots,
     Report,
     Section,
     Table,
 )
+from reports.page import drawn
 from reports.plots_goodput import MEANINGS, part_name
 from reports.plots_simulated import efficiency_plot, goodput_plot, interval_plot
 from reports.sweep_words import percent
@@ -62,17 +61,17 @@ def simulated_report(p: ScalePredicted, doubts: Sequence[Doubt]) -> Report:
             Section(
                 key="efficiency",
                 heading="Efficiency by size",
-                blocks=(*_plots(efficiency_plot(p, "efficiency-plot")), _sizes(p)),
+                blocks=(*drawn(efficiency_plot(p, "efficiency-plot")), _sizes(p)),
             ),
             Section(
                 key="goodput",
                 heading="Where the time goes",
-                blocks=(*_plots(goodput_plot(p, "goodput-plot")), _parts(p)),
+                blocks=(*drawn(goodput_plot(p, "goodput-plot")), _parts(p)),
             ),
             Section(
                 key="checkpoints",
                 heading="How often to save",
-                blocks=(*_plots(interval_plot(p, "interval-plot")), _intervals(p)),
+                blocks=(*drawn(interval_plot(p, "interval-plot")), _intervals(p)),
             ),
             Section(
                 key="basis",
@@ -104,11 +103,6 @@ def _figures(p: ScalePredicted) -> tuple[KeyFigure, ...]:
         figure("failures a day", p.failures_per_day, "count", "interruptions of the whole job"),
         figure("time to recover", p.time_to_recover_s, "s", "failure → end of the first new step"),
     )
-
-
-def _plots(*plots: Plot | None) -> tuple[Block, ...]:
-    drawn = tuple(plot for plot in plots if plot is not None)
-    return (Plots(plots=drawn),) if drawn else ()
 
 
 def _sizes(p: ScalePredicted) -> Table:

@@ -6,22 +6,19 @@ from collections.abc import Sequence
 
 from reports.model import (
     Badge,
-    Block,
     Cell,
     Column,
     Fact,
-    Facts,
     KeyFigure,
     KeyFigures,
     Listing,
     Paragraph,
-    Plot,
-    Plots,
     Report,
     Section,
     Table,
     Tone,
 )
+from reports.page import asked, drawn, evidence_badge, present, warnings
 from reports.plots_sweep import attainment_plot, latency_curve
 from reports.sweep_numbers import LoadSeen, Number, loads_seen
 from reports.sweep_words import capacity_sentence, knee_sentence, limit_words, percent
@@ -46,9 +43,9 @@ def capacity_report(told: LoadTold, capacity: Capacity, points: Sequence[Point])
         title=f"Capacity of {told.model}",
         kind="capacity search",
         sentence=capacity_sentence(capacity),
-        badges=(_answer_badge(capacity), *_evidence_badges(told)),
+        badges=(_answer_badge(capacity), _evidence(told)),
         banners=_banners(told, capacity),
-        sections=_present(
+        sections=present(
             Section(
                 key="figures",
                 heading="Key figures",
@@ -57,7 +54,7 @@ def capacity_report(told: LoadTold, capacity: Capacity, points: Sequence[Point])
             Section(
                 key="attainment",
                 heading="Rates, judged",
-                blocks=(*_plots(attainment_plot(capacity, "attainment-plot")), _rates(capacity)),
+                blocks=(*drawn(attainment_plot(capacity, "attainment-plot")), _rates(capacity)),
             ),
             _limits_section(capacity),
             _curves(loads, None),
@@ -76,9 +73,9 @@ def sweep_report(told: LoadTold, points: Sequence[Point], knee: Knee) -> Report:
         title=f"Sweep of {told.model}",
         kind="sweep",
         sentence=knee_sentence(knee, loads),
-        badges=_evidence_badges(told),
+        badges=(_evidence(told),),
         banners=_banners(told, None),
-        sections=_present(
+        sections=present(
             _curves(loads, knee.load),
             Section(key="loads", heading="Loads", blocks=(loads_table(loads),)),
             Section(
@@ -91,22 +88,13 @@ def sweep_report(told: LoadTold, points: Sequence[Point], knee: Knee) -> Report:
     )
 
 
-def _present(*sections: Section) -> tuple[Section, ...]:
-    return tuple(s for s in sections if s.blocks)
-
-
-def _plots(*plots: Plot | None) -> tuple[Plots, ...]:
-    drawn = tuple(p for p in plots if p is not None)
-    return (Plots(plots=drawn),) if drawn else ()
-
-
 def _curves(loads: Sequence[LoadSeen], knee: float | None) -> Section:
     usable = [load for load in loads if load.usable]
     plots = [
         latency_curve(usable, name, f"curve-{name}", knee=knee, wide=name == "ttft_s")
         for name in LATENCIES
     ]
-    return Section(key="curve", heading="Latency against throughput", blocks=_plots(*plots))
+    return Section(key="curve", heading="Latency against throughput", blocks=drawn(*plots))
 
 
 # -- capacity
@@ -126,19 +114,14 @@ def _answer_badge(capacity: Capacity) -> Badge:
     return Badge(text=words[capacity.kind], meaning=capacity.why, tone=tone)
 
 
-def _evidence_badges(told: LoadTold) -> tuple[Badge, ...]:
-    if told.evidence != "simulated":
-        return (Badge(text=told.evidence, meaning="Measured on the endpoint named below."),)
-    return (Badge(text="simulated", meaning=_SIMULATED, tone="warn"),)
+def _evidence(told: LoadTold) -> Badge:
+    measured = "Measured on the endpoint named below."
+    return evidence_badge(told.evidence, measured=measured, simulated=_SIMULATED)
 
 
 def _banners(told: LoadTold, capacity: Capacity | None) -> tuple[Paragraph, ...]:
-    found = []
-    if told.evidence == "simulated":
-        found.append(Paragraph(text=_SIMULATED, tone="warn", loud=True))
-    if capacity is not None:
-        found += [Paragraph(text=v, tone="warn", loud=True) for v in capacity.violations]
-    return tuple(found)
+    violations = capacity.violations if capacity is not None else ()
+    return warnings(_SIMULATED if told.evidence == "simulated" else "", *violations)
 
 
 def _capacity_figures(capacity: Capacity) -> tuple[KeyFigure, ...]:
@@ -377,10 +360,7 @@ def _asked(told: LoadTold) -> Section:
             for key, value in (told.traffic or {}).items()
         ),
     ]
-    blocks: tuple[Block, ...] = (Facts(facts=tuple(facts)),)
-    if told.command:
-        blocks += (Listing(title="The command that makes it again", text=told.command),)
-    return Section(key="asked", heading="What was asked", blocks=blocks)
+    return asked(facts, told.command)
 
 
 def _count(n: int, word: str) -> str:

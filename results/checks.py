@@ -6,7 +6,9 @@ recommends or compares by it. The others stand beside the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +27,11 @@ def doubts_of(
     client: ClientReport | None = None,
     *,
     expected: Expected = NOTHING_EXPECTED,
+    observed: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Doubt, ...]:
     """Every doubt about one run's numbers, the gravest first. ``client`` tells how the load client
-    itself did, ``expected`` what was asked of the server; what is not given is not checked."""
+    itself did, ``expected`` what was asked of the server, ``observed`` what a training said of
+    itself while it ran; what is not given is not checked."""
     found: list[Doubt] = []
     if isinstance(samples, RequestSamples):
         found += request_doubts(samples, client, expected)
@@ -35,6 +39,7 @@ def doubts_of(
         found += collective_doubts(samples, environment, placement)
     else:
         found += _steps(samples)
+        found += _training(samples, observed)
     if environment is not None:
         found += _host(environment)
     if placement is not None and placement.virtual:
@@ -77,6 +82,26 @@ def _steps(samples: StepSamples) -> Iterable[Doubt]:
         )
     if not samples.is_warmup.any():
         yield Doubt(code="no_warmup", message="no warm-up steps: the first one compiles and caches")
+
+
+def _training(samples: StepSamples, observed: Mapping[str, Any]) -> Iterable[Doubt]:
+    if observed.get("steps_numbered") is False and len(observed.get("attempts", ())) > 1:
+        yield Doubt(
+            code="steps_not_numbered",
+            message="the script was started again and does not say which step it makes: all steps "
+            "that it had made before count as lost; let it call step(number=…)",
+        )
+    measured = {int(step) for step in samples.step[~samples.is_warmup]}
+    late = [one for one in observed.get("recompiled", ()) if one["step"] in measured]
+    if late:
+        told = sum(one["num"] for one in late)
+        spent_s = sum(one["compile_s"] for one in late)
+        steps = ", ".join(str(one["step"]) for one in late[:5]) + (", …" if late[5:] else "")
+        yield Doubt(
+            code="recompiled",
+            message=f"torch.compile compiled {told} more times after the warm-up, {spent_s:.1f} s "
+            f"in measured steps ({steps}): their times are not those of compiled code",
+        )
 
 
 def _host(environment: Environment) -> Iterable[Doubt]:

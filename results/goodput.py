@@ -65,6 +65,7 @@ class StepSpan(NamedTuple):
 class Attempt:
     """One start of the job; times as in ``StepSpan``. ``spans`` are in order of step.
 
+    ``hardware_wait_s``: for how long there had been no room for it, after the attempt before it.
     ``restore_s``: how long its restore took; 0: there was nothing to restore. ``ended_s``: every
     rank had returned, or the failure was noticed. ``struck_s``: when it was struck, where that is
     known; None for an attempt that ended well, or that failed nobody knows when.
@@ -76,6 +77,7 @@ class Attempt:
     struck_s: float | None = None
     cause: str = ""  # "" for the attempt that ended well
     num_workers: int = 0
+    hardware_wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,10 @@ def goodput_of(attempts: Sequence[Attempt], wall_s: float) -> Goodput:
     for index, attempt in enumerate(attempts):
         first_s = attempt.spans[0].start_s if attempt.spans else attempt.ended_s
         before = Part.RECOVERY if index else Part.STARTUP
-        painter.until(before, first_s - attempt.restore_s)
+        begins_s = first_s - attempt.restore_s
+        if index:
+            painter.for_at_most(Part.HARDWARE_WAIT, attempt.hardware_wait_s, begins_s)
+        painter.until(before, begins_s)
         painter.until(Part.CHECKPOINT_RESTORE if attempt.spans else before, first_s)
         for span in attempt.spans:
             lost = span.step >= resumed_at[index]

@@ -61,7 +61,10 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One declared quantity. ``low``/``high`` bound its legal values, both inclusive."""
+    """One declared quantity. ``low``/``high`` bound its legal values, both inclusive.
+
+    ``quiet_at_zero``: 0 says that something did not happen, which no table needs a row for.
+    """
 
     name: str
     unit: Unit
@@ -70,6 +73,7 @@ class Metric:
     meaning: str
     low: float = 0.0
     high: float = math.inf
+    quiet_at_zero: bool = False
 
     def check(self, value: float) -> None:
         """Raise InvalidMeasurement unless ``value`` is finite and within the legal range."""
@@ -94,8 +98,17 @@ def _metric(
     area: Area,
     meaning: str,
     high: float = math.inf,
+    quiet_at_zero: bool = False,
 ) -> Metric:
-    return Metric(name=name, unit=unit, direction=direction, area=area, meaning=meaning, high=high)
+    return Metric(
+        name=name,
+        unit=unit,
+        direction=direction,
+        area=area,
+        meaning=meaning,
+        high=high,
+        quiet_at_zero=quiet_at_zero,
+    )
 
 
 _DECLARED = (
@@ -353,7 +366,15 @@ _DECLARED = (
         "largest memory of one rank: device memory on an accelerator, resident set on a CPU",
     ),
     *(
-        _metric(row.name, Unit(row.unit), Direction(row.better), area, row.meaning, row.high)
+        _metric(
+            row.name,
+            Unit(row.unit),
+            Direction(row.better),
+            area,
+            row.meaning,
+            row.high,
+            row.quiet_at_zero,
+        )
         for area, rows in (
             (Area.TRAINING, GOODPUT_METRICS),
             (Area.COLLECTIVES, COLLECTIVE_METRICS),

@@ -18,6 +18,7 @@ class ServerMetric(NamedTuple):
     better: str
     meaning: str
     high: float = math.inf
+    quiet_at_zero: bool = False
 
 
 SERVER_METRICS: Final = (

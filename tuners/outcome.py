@@ -60,7 +60,7 @@ _SAID = (
     (
         FailureKind.COMPILE_FAILURE,
         r"InductorError|BackendCompilerFailed|torch\._dynamo\.exc|CompilationError"
-        r"|XlaRuntimeError: INTERNAL.*[Cc]ompil",
+        r"|(Xla|Jax)RuntimeError: INTERNAL.*[Cc]ompil",
     ),
     (
         FailureKind.CONFIG_INVALID,
@@ -131,6 +131,8 @@ def failure_kind(failed: Failed) -> FailureKind:
     said = "\n".join((failed.message, *failed.log_tail))
     if failed.error == "out_of_memory":
         return _oom(failed)
+    if failed.error == "compile_failure":
+        return FailureKind.COMPILE_FAILURE
     if failed.error in ("deadline_exceeded", "hang"):
         return FailureKind.HANG
     for kind, pattern in _SAID:

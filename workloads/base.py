@@ -117,6 +117,11 @@ class TrainStep(NamedTuple):
     attempt: int = 0
 
 
+# A fact of a script's rank: what the script calls its first step. Those of a job that is started
+# again are counted from there.
+JOB_FIRST_STEP = "job_first_step"
+
+
 class TrainFacts(NamedTuple):
     """What a rank says of itself: JSON-like. Said again, it adds to what was said before.
 
@@ -178,7 +183,8 @@ class TrainRank:
     ``local_rank`` counts the ranks of a node, ``node_rank`` the nodes. ``start_process`` starts a
     process in the environment of the rank and the variables given, less Ray's own.
     ``scratch_dir`` is a folder of the rank's node that goes when the cluster does.
-    ``own_gpus`` are the rank's own among the GPUs that its process can see.
+    ``own_gpus`` are the rank's own among the GPUs that its process can see. ``job_first_step``: the
+    fact of that name as an earlier attempt told it.
     """
 
     rank: int
@@ -196,6 +202,7 @@ class TrainRank:
     start_process: StartProcess = _no_process
     scratch_dir: str = tempfile.gettempdir()
     own_gpus: tuple[int, ...] = ()
+    job_first_step: int | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from results.clock import SystemClock
-from workloads.base import OwnProcess, TrainFacts, TrainPhase, TrainRank
+from workloads.base import JOB_FIRST_STEP, OwnProcess, TrainFacts, TrainPhase, TrainRank
 from workloads.command import num_reporting
-from workloads.errors import OutOfDeviceMemory, TrainingFailed
+from workloads.command_argv import command_line, fill_in, rank_environment, steps_from
+from workloads.errors import TrainingFailed
+from workloads.host_memory import killed_for_memory, memory_seen
 from workloads.params import CommandWorkload
+from workloads.script_end import KILLED, why_ended
 from workloads.step_lines import (
     Imported,
     NotReadable,
@@ -37,15 +40,6 @@ NUM_TAIL_LINES = 40
 NUM_TOLD_LINES = 15
 ENDED = "ended"
 OWN_PREFIX = "[rank0]:"
-
-# What programs print when memory was refused: torch on a GPU and on a CPU, XLA, Python.
-OUT_OF_MEMORY = (
-    "OutOfMemoryError",
-    "CUDA out of memory",
-    "can't allocate memory",
-    "RESOURCE_EXHAUSTED",
-    "MemoryError",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +99,20 @@ class Watch:
             num_reporting=num_reporting(params),
             tokens_per_step=params.tokens_per_step,
         )
-        self._series = StepSeries(rule, params.num_warmup_steps, rank.now_s())
+        self._series = self._series_from(rule, rank.now_s())
         self._rule = rule
         self._file = None if self._pattern else FileTail(self._steps_path())
         self._process: OwnProcess | None = None
         self._tail: deque[str] = deque(maxlen=NUM_TAIL_LINES)
         self._tail_told_s = 0.0
         self._tail_is_news = False
+        # The last one may have been read in the moment after a kill that is not heard of yet.
+        self._memory = deque([memory_seen()], maxlen=2)
         self._all_enough = threading.Event()
         self._waits = self._judged = False
+
+    def _series_from(self, rule: TokenRule, began_s: float) -> StepSeries:
+        return StepSeries(rule, self._params.num_warmup_steps, began_s, self._rank.job_first_step)
 
     @property
     def _starts(self) -> bool:
@@ -143,7 +142,7 @@ class Watch:
         """Start the process, where it is this rank that does; tell of it."""
         facts = {
             "launcher": self._params.launcher,
-            "steps_from": _steps_from(self._params),
+            "steps_from": steps_from(self._params),
             "num_steps": self._params.num_steps,
         }
         self._rank.report(TrainFacts(facts))
@@ -163,9 +162,7 @@ class Watch:
             self._process = self._rank.start_process(argv, env, self._params.cwd, (CALLBACK_DIR,))
         except OSError as error:
             raise TrainingFailed(f"{argv[0]} cannot be started: {error}") from None
-        self._series = StepSeries(
-            self._rule, self._params.num_warmup_steps, self._process.started_s
-        )
+        self._series = self._series_from(self._rule, self._process.started_s)
         self._rank.report(TrainPhase("process start", asked_s, self._process.started_s))
 
     def until_over(self) -> None:
@@ -228,10 +225,13 @@ class Watch:
             raise
         if step is None:
             return
-        if step.step == 0:
-            end_s = step.start_s + step.duration_s
-            self._rank.report(TrainPhase("first step", step.start_s, end_s))
+        if self._series.num_here > 1:
+            self._rank.report(step)
+            return
+        self._rank.report(TrainPhase("first step", step.start_s, step.start_s + step.duration_s))
         self._rank.report(step)
+        first = {JOB_FIRST_STEP: self._series.job_first, "steps_numbered": said.is_own_number}
+        self._rank.report(TrainFacts(first))
 
     def _has_enough(self) -> bool:
         wanted = self._params.num_steps
@@ -281,22 +281,21 @@ class Watch:
 
     def _tell_tail(self, *, is_last: bool = False) -> None:
         """Now and then, and the last words whenever they fall."""
-        is_due = is_last or self._rank.now_s() - self._tail_told_s >= TELL_S
-        if self._tail_is_news and is_due:
-            self._tail_told_s, self._tail_is_news = self._rank.now_s(), False
+        now_s = self._rank.now_s()
+        if not (is_last or now_s - self._tail_told_s >= TELL_S):
+            return
+        self._tail_told_s = now_s
+        if not is_last:
+            self._memory.append(memory_seen())
+        if self._tail_is_news:
+            self._tail_is_news = False
             self._rank.report(TrainFacts({"log_tail": list(self._tail)[-NUM_TOLD_LINES:]}))
 
     def _fail_with_code(self, code: int) -> NoReturn:
-        said = next((ln for ln in self._tail if any(w in ln for w in OUT_OF_MEMORY)), "")
-        if said:
-            error: TrainingFailed = OutOfDeviceMemory(
-                f"the script ran out of memory (exit code {code}): {said.strip()[:300]}"
-            )
-        else:
-            killed = f", killed by signal {code - 128}" if code > 128 else ""
-            maybe = "; the kernel sends it where memory runs out" if code == 137 else ""
-            last = self._tail[-1].strip()[:300] if self._tail else "it printed nothing"
-            error = TrainingFailed(f"the script ended with exit code {code}{killed}{maybe}: {last}")
+        killed = None
+        if code == KILLED:
+            killed = killed_for_memory(self._memory[0], memory_seen())
+        error = why_ended(code, tuple(self._tail), killed, self._memory[-1])
         error.add_note(self._note())
         raise error
 
@@ -335,55 +334,3 @@ class FileTail:
         self._at += len(chunk)
         *whole, self._rest = (self._rest + chunk).split(b"\n")
         return [line.decode(errors="replace") for line in whole if line.strip()]
-
-
-def command_line(params: CommandWorkload, values: Mapping[str, str]) -> list[str]:
-    """The command with its launcher; placeholders still in it. A script's own name (``*.py``) gets
-    the interpreter before it."""
-    script = list(params.argv)
-    if params.launcher == "torchrun":
-        nodes = int(values["num_nodes"])
-        if nodes * int(values["local_num_workers"]) != int(values["num_workers"]):
-            raise TrainingFailed(
-                f"torchrun wants as many ranks on each node; {values['num_workers']} ranks stand "
-                f"on {nodes} nodes, {values['local_num_workers']} of them on this one"
-            )
-        elsewhere = (
-            "--node-rank {node_rank} --master-addr {master_address} --master-port {master_port}"
-        )
-        meet = "--standalone" if nodes == 1 else elsewhere
-        return [
-            "{python}",
-            "-m",
-            "torch.distributed.run",
-            *("--nnodes", str(nodes), "--nproc-per-node", "{local_num_workers}"),
-            *("--max-restarts", "0", *meet.split()),
-            *script,
-        ]
-    return ["{python}", *script] if script[0].endswith(".py") else script
-
-
-def rank_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The variables that torchrun sets for each rank and ``env://`` reads."""
-    return {
-        "RANK": values["rank"],
-        "WORLD_SIZE": values["num_workers"],
-        "LOCAL_RANK": values["local_rank"],
-        "LOCAL_WORLD_SIZE": values["local_num_workers"],
-        "GROUP_RANK": values["node_rank"],
-        "MASTER_ADDR": values["master_address"],
-        "MASTER_PORT": values["master_port"],
-    }
-
-
-def fill_in(text: str, values: Mapping[str, str]) -> str:
-    """Replace ``{rank}``-like names; other braces (JSON in an argument) stay as they are."""
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", value)
-    return text
-
-
-def _steps_from(params: CommandWorkload) -> str:
-    if params.log_pattern:
-        return f"the log of rank 0, pattern {params.log_pattern}"
-    return f"lines of {params.jsonl}" if params.jsonl else "the callback windtunnel_step"

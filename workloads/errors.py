@@ -7,6 +7,7 @@ WorkloadError
 ├── TrainingFailed            a training cannot go on; ``error`` names how in its record
 │   ├── LossNotFinite         the loss is not a number
 │   ├── OutOfDeviceMemory     a device has not the memory that was asked of it
+│   ├── CompileFailed         torch.compile has no compiler, or fails
 │   ├── CheckpointUnusable    a checkpoint cannot be written or read
 │   └── TrainingDataUnusable  files of tokens are not what they should be
 ├── TrafficFileUnusable       a trace, a file of prompts or a tokenizer is not what it should be
@@ -49,6 +50,10 @@ class LossNotFinite(TrainingFailed):
 
 class OutOfDeviceMemory(TrainingFailed):
     error = "out_of_memory"
+
+
+class CompileFailed(TrainingFailed):
+    error = "compile_failure"
 
 
 class CheckpointUnusable(TrainingFailed):

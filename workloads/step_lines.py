@@ -23,7 +23,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workloads.errors import LaunchRefused
@@ -66,7 +66,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """One line about one step. None: the line does not say. ``at_s``: the script's own reading of
-    the host's monotonic clock at the step's end."""
+    the host's monotonic clock at the step's end. ``is_own_number``: the script says which step it
+    is; else the callback has counted its calls."""
 
     step: int
     loss: float | None = None
@@ -78,6 +79,7 @@ class Said:
     data_wait_s: float | None = None
     memory_bytes: int | None = None
     at_s: float | None = None
+    is_own_number: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +131,13 @@ def read_json_line(line: str) -> Said | Imported | None:
         return Imported(at_s=float(values["at_s"]))
     if "step" not in values:
         return None
-    return _said({name: v for name, v in values.items() if v is not None})
+    said = _said({name: v for name, v in values.items() if v is not None})
+    return replace(said, is_own_number=bool(values.get("numbered", True)))
 
 
 def _said(values: Mapping[str, Any]) -> Said:
-    numbers = {name: _number(name, values[name]) for name in (*GROUPS, "at_s") if name in values}
+    names = (name for name in (*GROUPS, "at_s") if name in values)
+    numbers: dict[str, Any] = {name: _number(name, values[name]) for name in names}
     step = numbers.pop("step")
     if not step.is_integer():
         raise NotReadable(f"step is {step}, no whole number")
@@ -142,7 +146,8 @@ def _said(values: Mapping[str, Any]) -> Said:
     if (gib := numbers.pop("memory_gib", None)) is not None:
         numbers["memory_bytes"] = gib * GIB
     memory = numbers.pop("memory_bytes", None)
-    return Said(step=int(step), memory_bytes=None if memory is None else round(memory), **numbers)
+    held = None if memory is None else round(memory)
+    return Said(step=int(step), memory_bytes=held, **numbers)
 
 
 def _number(name: str, value: Any) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from workloads.base import TrainFacts, TrainPhase, TrainRank
 from workloads.batches import Batches, batches_of
 from workloads.params import TorchWorkload
 from workloads.torch_checkpoint import Checkpoints
+from workloads.torch_compile import CompileWatch, compiling_told, prepare
 from workloads.torch_group import join_group
 from workloads.torch_model import Transformer
 from workloads.torch_parallel import layout_of, make_optimizer, place, whole
@@ -37,7 +38,8 @@ def run(params: TorchWorkload, rank: TrainRank) -> None:
     After an error the group is left as it is: closing it waits for peers that may be gone, and the
     process is about to be ended anyway.
 
-    Raises LossNotFinite, OutOfDeviceMemory, CheckpointUnusable, TrainingDataUnusable.
+    Raises LossNotFinite, OutOfDeviceMemory, CompileFailed, CheckpointUnusable,
+    TrainingDataUnusable.
     """
     torch.set_num_threads(params.threads_per_worker)
     device = torch.device(rank.device())
@@ -45,12 +47,14 @@ def run(params: TorchWorkload, rank: TrainRank) -> None:
         torch.cuda.set_device(device)
     with rank.phase("process group"):
         join_group(rank)
-    with memory_told(rank.rank, device):
-        _train(params, rank, device)
+    with ExitStack() as stack:
+        stack.enter_context(compiling_told(rank.rank))
+        stack.enter_context(memory_told(rank.rank, device))
+        _train(params, rank, device, stack)
     dist.destroy_process_group()
 
 
-def _train(params: TorchWorkload, rank: TrainRank, device: torch.device) -> None:
+def _train(params: TorchWorkload, rank: TrainRank, device: torch.device, stack: ExitStack) -> None:
     with rank.phase("model build"):
         trainer = make_trainer(params, rank, device)
     rank.report(TrainFacts(_what_runs(params, trainer)))
@@ -62,7 +66,7 @@ def _train(params: TorchWorkload, rank: TrainRank, device: torch.device) -> None
         rank.report(TrainFacts({"first_step": first_step}))
     if params.compile:
         with rank.phase("compile"):
-            _warm_up(trainer)
+            _compile(trainer, stack)
     with rank.phase("data"):
         batches = batches_of(
             params,
@@ -111,16 +115,19 @@ def _restore(rank: TrainRank, trainer: Trainer, checkpoints: Checkpoints) -> Non
     rank.report(TrainFacts({"checkpoint_restore_s": [rank.now_s() - begun_s]}))
 
 
-def _warm_up(trainer: Trainer) -> None:
+def _compile(trainer: Trainer, stack: ExitStack) -> None:
     """Forward and backward of tokens that teach nothing: what compiles, compiles here. What it
-    computed is thrown away, and no weight is changed."""
+    computed is thrown away, and no weight is changed. What compiles later is watched."""
     params = trainer.params
+    prepare(trainer.device, params.threads_per_worker, trainer.rank.rank)
+    trainer.compiles = stack.enter_context(closing(CompileWatch(trainer.rank.now_s)))
     size = (params.micro_batch_size, params.sequence_length + 1)
     trainer.tokens = torch.zeros(
         (params.gradient_accumulation_steps, *size), dtype=torch.long, device=trainer.device
     )
     trainer.gradients()
     trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.compiles.warmed_up()
 
 
 def _report_step(
@@ -132,6 +139,8 @@ def _report_step(
 ) -> None:
     params, rank = trainer.params, trainer.rank
     seen = trainer.step(step, batches)
+    if trainer.compiles is not None:
+        trainer.compiles.stepped(step)
     if step == first_step:
         end_s = seen.start_s + seen.duration_s
         rank.report(TrainPhase("first step", seen.start_s, end_s))
@@ -187,6 +196,8 @@ def _what_came_of_it(trainer: Trainer) -> dict[str, Any]:
         "parameter_digest": parameter_digest(module),
         "parameter_norm": parameter_norm(module),
     }
+    if trainer.compiles is not None:
+        told |= trainer.compiles.facts()
     if trainer.layout.exchanges and trainer.buckets is None and trainer.tokens.numel():
         told["comm_s_per_step"] = torch_comm.profiled_exposed_s(trainer.repeat, trainer.device)
     return told

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from workloads.base import TrainRank, TrainStep
 from workloads.batches import Batches
 from workloads.errors import LossNotFinite, OutOfDeviceMemory
+from workloads.host_memory import resident_peak_bytes
 from workloads.params import TorchWorkload
 from workloads.torch_comm import BucketWatch, DeviceClock
+from workloads.torch_compile import CompileWatch
 from workloads.torch_parallel import Layout, Placed
 
 _LOOK_EVERY_S = 0.5
@@ -36,6 +37,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     clock: DeviceClock
     buckets: BucketWatch | None = None
+    compiles: CompileWatch | None = None
     looked_at_s: float = -math.inf
     peak_bytes: int = -1
     tokens: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -151,14 +153,8 @@ def _says_no_memory(error: RuntimeError) -> bool:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most this process has held so far: of device memory on a GPU, resident on a CPU.
-
-    The kernel's high-water mark is read, not ``getrusage``: that one counts what the process's
-    parent held when it was forked. −1: not known.
-    """
+    """The most this process has held so far: of device memory on a GPU, resident on a CPU. −1: not
+    known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").split("\n"):
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return -1
+    return resident_peak_bytes()

@@ -11,6 +11,7 @@ from rich.text import Text
 from harness.cli.collectives_tables import collective_tables
 from results.measurement import Measurement, groups_of, of_group
 from results.metrics import REGISTRY, Area, metric
+from results.quiet import is_told
 from results.record import Doubt, Evidence, Failed, Invalid, RunRecord
 from results.slo_verdict import LimitVerdict, Verdict
 from results.twins import twins
@@ -155,7 +156,8 @@ def _singles(measurements: Sequence[Measurement]) -> Table:
     for area in Area:
         for m in measurements:
             declared = REGISTRY[m.metric]
-            if m.statistic == "value" and declared.area is area and m.value is not None:
+            is_single = m.statistic == "value" and declared.area is area
+            if is_single and m.value is not None and is_told(m):
                 table.add_row(m.metric, format_measurement(m), declared.meaning)
     return table
 

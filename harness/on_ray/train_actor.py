@@ -20,6 +20,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.deployment import Announce
 from harness.errors import (
+    CheckpointUnusable,
+    CompileFailed,
+    DataUnusable,
     DeadlineExceeded,
     DeploymentError,
     EngineDied,
@@ -42,6 +45,9 @@ _KINDS: Mapping[str, type[DeploymentError]] = {
     "nan_loss": LossNotFinite,
     "out_of_memory": OutOfMemory,
     "hang": TrainingHung,
+    "compile_failure": CompileFailed,
+    "checkpoint_unusable": CheckpointUnusable,
+    "data_unusable": DataUnusable,
 }
 _WENT_ON = ("checkpoint_restore_s", "first_step")
 _READ_S = 1.0  # how long one read waits for news; also the period of progress

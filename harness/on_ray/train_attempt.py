@@ -31,6 +31,7 @@ class AttemptLog:
         self.observed: dict[str, Any] = {}  # what rank 0 said after its first step
         self.restored_s: dict[int, float] = {}  # before its first step; later ones are trials
         self.who: dict[int, str] = {}
+        self.waited_s = 0.0  # for room, before it began
         self.struck_s: float | None = None
         self.struck_by: list[str] = []
         self.ended_s = math.inf
@@ -98,6 +99,7 @@ class AttemptLog:
             struck_s=self.struck_s,
             cause=self.cause,
             num_workers=self.num_ranks,
+            hardware_wait_s=self.waited_s,
         )
 
     def _spans(self) -> Iterable[StepSpan]:
@@ -127,6 +129,7 @@ class AttemptLog:
         return {
             "attempt": self.index,
             "num_workers": self.num_ranks,
+            "hardware_wait_s": self.waited_s,
             "first_step": spans[0].step if spans else None,
             "last_step": spans[-1].step if spans else None,
             "first_step_at_s": spans[0].start_s if spans else None,

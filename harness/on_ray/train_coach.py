@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import ray
 
 from harness.faults import Fault, Restarts
+from harness.on_ray.train_deaths import DEATHS, deaths_told, memory_on
 from harness.on_ray.train_faults import FaultSchedule, aimed
 from harness.on_ray.train_news import (
+    Answer,
     AttemptBegan,
     AttemptEnded,
     CoachNews,
@@ -25,11 +27,13 @@ from harness.on_ray.train_news import (
     RankNews,
     Struck,
     first_lines,
+    first_step_told,
     last_line,
 )
 from harness.on_ray.train_rank import rank_main
 from harness.on_ray.train_watchdog import Watchdog, stacks_of, watch
 from results.clock import SystemClock
+from workloads.host_memory import MemorySeen, held_words
 
 STOP_S = 10.0
 
@@ -57,6 +61,9 @@ class TrainCoach:
         self._said_ended = -1  # the last attempt whose end was told
         self._why = Ending("")  # of the last failure
         self._watchdog = Watchdog(0.0)
+        self._memory: dict[int, MemorySeen] = {}  # each rank's last reading
+        self._job_first_step: int | None = None
+        self._waited_s = 0.0  # for room for the next attempt
 
     def start(
         self,
@@ -85,16 +92,21 @@ class TrainCoach:
         if loop["watchdog_s"]:
             threading.Thread(target=watch, args=(self,), daemon=True).start()
 
-    def post(self, news: RankNews) -> int:
-        """Keep what a rank says; the attempt that it is of, which a rank's first message asks."""
+    def post(self, news: RankNews) -> Answer:
+        """Keep what a rank says; answer what its first message asks."""
         with self._changed:
             if news.attempt < 0:
                 news = news._replace(attempt=self._attempt)
             self._watchdog.hear(news, SystemClock().monotonic_s())
             self._news.append(news)
+            if news.memory is not None:
+                self._memory[news.rank] = news.memory
+            if self._job_first_step is None and news.rank == 0:
+                self._job_first_step = first_step_told(news)
+            answer = Answer(news.attempt, self._job_first_step)
             self._changed.notify_all()
         self._faults.hear(news)
-        return news.attempt
+        return answer
 
     def hung_s(self) -> float | None:
         """For how long no rank has made a step, where that is too long; None: all is well.
@@ -156,6 +168,7 @@ class TrainCoach:
                 bundle_indices=bundle_indices,
                 on_workers=self._remember,
                 on_failure=self._start_again,
+                on_wait=self._waited,
                 restarts=self._care.restarts,
             )
             train_group.HeldTrainer(rank_main, config, held, resources_per_worker).fit()
@@ -173,8 +186,13 @@ class TrainCoach:
             self._attempt += 1
             if self._attempt:
                 self._watchdog.wake(SystemClock().monotonic_s())
-            self._news.append(AttemptBegan(self._attempt, len(workers)))
+            self._news.append(AttemptBegan(self._attempt, len(workers), self._waited_s))
+            self._waited_s = 0.0
             self._changed.notify_all()
+
+    def _waited(self, seconds: float) -> None:
+        with self._changed:
+            self._waited_s += seconds
 
     def _start_again(self, error: Exception) -> bool:
         """Whether a failed job is started again: where a process or a node was lost, and not where
@@ -226,10 +244,9 @@ class TrainCoach:
         lost = train_group.dead_nodes(node_ids)
         if lost:
             return Ending("node_lost", f"node {', '.join(lost)} of the training is gone", lines)
-        for rank, death in deaths.items():
-            if isinstance(death, ray.exceptions.RayActorError):
-                message = f"the process of rank {rank} died: {first_lines(str(death))}"
-                return Ending("worker_died", message, lines)
+        gone = {rank: death for rank, death in deaths.items() if isinstance(death, DEATHS)}
+        if gone:
+            return self._why_gone(gone)._replace(log_tail=lines)
         with self._changed:
             raised = [
                 news
@@ -238,12 +255,24 @@ class TrainCoach:
             ]
         if raised:
             first = raised[0]  # its peers fail because of it, and later
-            return Ending(
-                first.error or "raised",
-                f"rank {first.rank} raised {last_line(first.raised)}",
-                first.raised,
-            )
+            message = f"rank {first.rank} raised {last_line(first.raised)}"
+            if first.error == "out_of_memory" and first.memory and "held" not in message:
+                message += f"; {held_words(first.memory)}"
+            return Ending(first.error or "raised", message, first.raised)
         return Ending("controller", f"Ray Train failed: {first_lines(str(error))}", lines)
+
+    def _why_gone(self, deaths: Mapping[int, Exception]) -> Ending:
+        with self._changed:
+            workers, nodes, attempt = list(self._workers), self._nodes, self._attempt
+            memory = dict(self._memory)
+            struck = [n.what for n in self._news if isinstance(n, Struck) and n.attempt == attempt]
+
+        def read_again(rank: int) -> MemorySeen | None:
+            if rank not in memory or rank >= len(nodes):
+                return None
+            return memory_on(nodes[rank], memory[rank].cgroup, workers, nodes)
+
+        return deaths_told(deaths, ", ".join(struck), memory, read_again)
 
     def _await_verdict(self, node_ids: tuple[str, ...], patience_s: float) -> None:
         """Return once it is known whether a worker's process is gone or its whole node.

@@ -64,13 +64,15 @@ class HeldNodes:
     """The group to train in: rank i's worker stands in bundle ``bundle_indices[i]``.
 
     ``on_workers`` is told the actor handles, in order of rank, and their nodes as soon as there are
-    any, so that they can be killed. ``on_failure`` is asked whether to start again.
+    any, so that they can be killed. ``on_failure`` is asked whether to start again. ``on_wait`` is
+    told for how many seconds there had been no room, once there is.
     """
 
     group: PlacementGroup
     bundle_indices: tuple[int, ...]
     on_workers: Callable[[list[Any], tuple[str, ...]], None] = field(compare=False)
     on_failure: Callable[[Exception], bool] = field(compare=False)
+    on_wait: Callable[[float], None] = field(compare=False)
     restarts: Restarts = field(default_factory=Restarts)
 
     def live_indices(self) -> tuple[int, ...]:
@@ -152,6 +154,7 @@ class _HeldScaling(FixedScalingPolicy):
         super().__init__(scaling)
         self._held, self._clock = held, SystemClock()
         self._looked_at_s = self._clock.monotonic_s()
+        self._no_room_since_s: float | None = None
 
     def after_controller_start(self, train_run_context: Any) -> None: ...
 
@@ -161,10 +164,16 @@ class _HeldScaling(FixedScalingPolicy):
         wanted = len(self._held.bundle_indices)
         room = len(self._held.live_indices())
         least = self._held.restarts.min_workers or wanted
+        now_s = self._clock.monotonic_s()
         if room < least:
+            if self._no_room_since_s is None:
+                self._no_room_since_s = now_s
             self._clock.sleep(POLL_S)  # Ray Train asks again at once
             return NoopDecision()
-        self._looked_at_s = self._clock.monotonic_s()
+        if self._no_room_since_s is not None:
+            self._held.on_wait(now_s - self._no_room_since_s)
+            self._no_room_since_s = None
+        self._looked_at_s = now_s
         return self._resize_to(min(room, wanted))
 
     def make_decision_for_running_worker_group(

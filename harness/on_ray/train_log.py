@@ -48,6 +48,7 @@ class TrainLog:
                     self._hear(attempt, news, at_s)
                 case AttemptBegan():
                     attempt.num_ranks = news.num_workers
+                    attempt.waited_s = news.waited_s
                 case Struck():
                     attempt.struck_s = at_s if attempt.struck_s is None else attempt.struck_s
                     attempt.struck_by.append(news.what)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from workloads.base import TrainEvent
+from workloads.base import JOB_FIRST_STEP, TrainEvent, TrainFacts
+from workloads.host_memory import MemorySeen
 
 
 class RankNews(NamedTuple):
@@ -22,6 +23,15 @@ class RankNews(NamedTuple):
     raised: tuple[str, ...] = ()  # the traceback's lines, where the loop raised
     error: str = ""  # what the loop calls it: nan_loss, out_of_memory, …; "": just an exception
     attempt: int = -1  # −1: a rank's first message, which asks the coach which attempt it is
+    memory: MemorySeen | None = None  # of its process and its cgroup, when it was sent
+
+
+class Answer(NamedTuple):
+    """What the coach answers a rank: its attempt, and the job's first step as a script called it in
+    an earlier one; None: not known."""
+
+    attempt: int
+    job_first_step: int | None = None
 
 
 class Struck(NamedTuple):
@@ -43,10 +53,13 @@ class AttemptEnded(NamedTuple):
 
 
 class AttemptBegan(NamedTuple):
-    """The workers of an attempt have their processes; the loops are about to be entered."""
+    """The workers of an attempt have their processes; the loops are about to be entered.
+
+    ``waited_s``: for how long there had been no room for them."""
 
     attempt: int
     num_workers: int
+    waited_s: float = 0.0
 
 
 class Ending(NamedTuple):
@@ -69,6 +82,15 @@ class CoachNews(NamedTuple):
 
     news: tuple[News, ...]
     ending: Ending | None
+
+
+def first_step_told(news: RankNews) -> int | None:
+    """What a script calls its first step, if this is where it says so."""
+    for event in news.events:
+        if isinstance(event, TrainFacts) and JOB_FIRST_STEP in event.values:
+            told: int = event.values[JOB_FIRST_STEP]
+            return told
+    return None
 
 
 def last_line(raised: tuple[str, ...]) -> str:

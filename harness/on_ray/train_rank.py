@@ -14,11 +14,12 @@ from typing import Any
 
 import ray
 
-from harness.on_ray.train_news import RankNews
+from harness.on_ray.train_news import Answer, RankNews
 from harness.rank_process import RankProcess
 from results.clock import Clock, SystemClock
 from workloads.base import TrainEvent, TrainRank, TrainStep
-from workloads.errors import TrainingFailed
+from workloads.errors import OutOfDeviceMemory, TrainingFailed
+from workloads.host_memory import memory_seen
 
 SEND_EVERY_S = 0.5
 
@@ -27,7 +28,7 @@ class Outbox:
     """Keeps one rank's news and sends it to the coach: at once while the job starts, then together.
 
     ``send`` hands a message over and returns something that ``settle`` can wait for: it gives back
-    the attempt that each message belongs to.
+    the coach's answer to each.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Outbox:
         self._round_trip_s = 0.0
         self._attempt = -1
 
-    def hello(self) -> int:
-        """One answered message, to learn how long a message takes; the attempt that this is."""
+    def hello(self) -> Answer:
+        """One answered message, to learn how long a message takes, and which attempt this is."""
         asked_s = self._now_s()
-        (self._attempt,) = self._settle([self._send(self._news(()))])
+        (answer,) = self._settle([self._send(self._news(()))])
         self._round_trip_s = self._now_s() - asked_s
-        return self._attempt
+        self._attempt = answer.attempt
+        told: Answer = answer
+        return told
 
     def report(self, event: TrainEvent) -> None:
         self._waiting.append(event)
@@ -89,6 +92,7 @@ class Outbox:
             raised=raised,
             attempt=self._attempt,
             error=error,
+            memory=memory_seen(),
         )
 
 
@@ -113,7 +117,7 @@ def rank_main(config: dict[str, Any]) -> None:
         settle=ray.get,
         urgent_steps=config["urgent_steps"],
     )
-    attempt = outbox.hello()
+    answer = outbox.hello()
     rank = TrainRank(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
@@ -124,7 +128,8 @@ def rank_main(config: dict[str, Any]) -> None:
         from_rank_zero=broadcast_from_rank_zero,
         device=_own_cuda_device if config["backend"] == "nccl" else lambda: "cpu",
         own_gpus=_own_gpus() if config["chip"] == "GPU" else (),
-        attempt=attempt,
+        attempt=answer.attempt,
+        job_first_step=answer.job_first_step,
         local_rank=context.get_local_rank(),
         local_world_size=context.get_local_world_size(),
         node_rank=context.get_node_rank(),
@@ -144,9 +149,15 @@ def rank_main(config: dict[str, Any]) -> None:
         getattr(importlib.import_module(module), function)(config["config"], rank)
     except BaseException as error:
         lines = tuple("".join(traceback.format_exception(error)).splitlines())
-        outbox.close(lines, error.error if isinstance(error, TrainingFailed) else "")
+        outbox.close(lines, _kind_of(error))
         raise
     outbox.close()
+
+
+def _kind_of(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return OutOfDeviceMemory.error
+    return error.error if isinstance(error, TrainingFailed) else ""
 
 
 def _set_environment(config: Mapping[str, Any], rank: TrainRank) -> None:

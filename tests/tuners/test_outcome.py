@@ -78,6 +78,16 @@ def failed(stage: str, error: str, message: str, *tail: str) -> Failed:
             ),
             FailureKind.COMPILE_FAILURE,
         ),
+        (failed("startup", "compile_failure", "no C++ compiler"), FailureKind.COMPILE_FAILURE),
+        (
+            failed(
+                "startup",
+                "engine_died",
+                "ended",
+                "jax.errors.JaxRuntimeError: INTERNAL: Mosaic failed to compile TPU kernel",
+            ),
+            FailureKind.COMPILE_FAILURE,
+        ),
         (failed("startup", "deadline_exceeded", "no first token"), FailureKind.HANG),
         (failed("startup", "engine_died", "ended", "Segmentation fault"), FailureKind.ENGINE_DIED),
     ],

@@ -136,7 +136,7 @@ def test_a_step_lasts_from_the_end_of_the_one_before() -> None:
     assert (second.num_tokens, second.loss, second.is_warmup) == (8, 2.0, False)
     assert first.loss == -1.0  # not told
     assert math.isnan(second.data_wait_s)
-    assert made.first_step == 5
+    assert made.job_first == 5
 
 
 def test_the_scripts_own_step_time_counts_where_it_tells_one() -> None:

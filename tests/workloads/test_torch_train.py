@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from results.record import Failed
+from tuners.outcome import FailureKind, failure_kind
+from workloads import torch_shape
 from workloads.base import Device, Running, TrainEvent, TrainFacts, TrainPhase, TrainRank, TrainStep
-from workloads.errors import LaunchRefused, LossNotFinite, OutOfDeviceMemory, UnknownPreset
+from workloads.errors import (
+    CompileFailed,
+    LaunchRefused,
+    LossNotFinite,
+    OutOfDeviceMemory,
+    UnknownPreset,
+)
 from workloads.params import TokenFiles, TorchWorkload
 from workloads.torch_shape import PRESETS, ModelShape
 from workloads.torch_train import TorchTraining, params_of, train
@@ -226,3 +240,117 @@ class TestLoop:
         assert wide != narrow
         assert narrow == pytest.approx(wide, rel=0.02)
         assert narrow[-1] < narrow[0]
+
+
+class Given:
+    """Batches of the lengths asked for, (1, 2, T + 1) each."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        drawn = np.random.default_rng(3)
+        self._batches = iter([drawn.integers(0, 64, (1, 2, length + 1)) for length in lengths])
+
+    def next(self) -> Any:
+        return next(self._batches)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("one_thread")
+class TestCompiled:
+    """torch.compile for real, on a model of two layers that takes seconds to compile."""
+
+    @pytest.fixture(autouse=True)
+    def _small_and_anew(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, require: Callable[[bool, str], None]
+    ) -> Iterator[None]:
+        torch = pytest.importorskip("torch")
+        require(
+            shutil.which(os.environ.get("CXX", "g++")) is not None,
+            "a C++ compiler (apt-get install g++): torch.compile writes C++ on a CPU",
+        )
+        shape = ModelShape(
+            vocab_size=64, dim=32, num_layers=2, num_heads=4, num_kv_heads=2, hidden_dim=48
+        )
+        monkeypatch.setitem(torch_shape.PRESETS, "tiny", shape)
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+        torch._dynamo.reset()
+        yield
+        torch._dynamo.reset()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    def run(self, monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[TrainEvent]:
+        """Steps of 16 tokens, and two of 9: to a compiled model a shape that it does not know."""
+        from workloads import torch_loop
+
+        monkeypatch.setattr(torch_loop, "batches_of", lambda *_: Given([16, 16, 9, 9, 16]))
+        return run_alone(
+            num_steps=5,
+            micro_batch_size=2,
+            sequence_length=16,
+            learning_rate=3e-3,
+            compile=compiled,
+        )
+
+    def test_it_learns_the_same_and_what_it_compiles_late_is_told(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        eager = self.run(monkeypatch, compiled=False)
+        events = self.run(monkeypatch, compiled=True)
+        assert losses(events) == pytest.approx(losses(eager), rel=1e-5)
+        assert losses(events) != losses(eager)  # other code computed it
+        took = {e.name: e.end_s - e.start_s for e in events if isinstance(e, TrainPhase)}
+        assert list(took) == [
+            *("imports", "process group", "model build", "compile", "data", "first step")
+        ]
+        steps = [event for event in events if isinstance(event, TrainStep)]
+        usual_s = float(np.median([step.duration_s for step in steps]))
+        assert took["compile"] > 5 * usual_s  # it is compiled there
+        assert took["first step"] < 0.5 * took["compile"]  # and not here
+        facts = {k: v for e in events if isinstance(e, TrainFacts) for k, v in e.values.items()}
+        assert facts["compile_cache"] == "written"
+        (late,) = facts["recompiled"]
+        assert late["step"] == 2
+        assert late["num"] >= 1
+        assert 0.5 * steps[2].duration_s < late["compile_s"] < steps[2].duration_s
+
+    def test_without_a_compiler_it_is_said_what_to_do(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from torch._inductor import config
+
+        says = (
+            r"rank 0 finds no working C\+\+ compiler: tried no-such-g\+\+; .*apt-get install g\+\+"
+        )
+        with (
+            config.patch({"cpp.cxx": (None, "no-such-g++")}),
+            pytest.raises(CompileFailed, match=says),
+        ):
+            self.run(monkeypatch, compiled=True)
+
+    def test_a_compiler_that_fails_is_told_by_its_own_words(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """As one without the C library's headers does. The tuner knows the real text, too."""
+        from torch._inductor import config
+
+        broken = tmp_path / "broken-g++"
+        broken.write_text(
+            '#!/bin/sh\ncase "$*" in *--version*|*-dumpversion*) exec g++ "$@";; esac\n'
+            'echo "/usr/include/x.h:1:10: fatal error: stdlib.h: No such file" >&2\nexit 1\n'
+        )
+        broken.chmod(0o755)
+        with (
+            config.patch({"cpp.cxx": (None, str(broken))}),
+            pytest.raises(
+                CompileFailed, match=r"could not compile the model .*stdlib\.h"
+            ) as caught,
+        ):
+            self.run(monkeypatch, compiled=True)
+        assert caught.value.error == "compile_failure"
+        cause = caught.value.__cause__
+        assert cause is not None
+        tail = tuple("".join(traceback.format_exception(cause)).splitlines())
+        failed = Failed(stage="startup", error="engine_died", message="it ended", log_tail=tail)
+        assert failure_kind(failed) is FailureKind.COMPILE_FAILURE

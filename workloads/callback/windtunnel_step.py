@@ -2,9 +2,9 @@
 
     from windtunnel_step import step
 
-    for batch in batches:
+    for iteration, batch in enumerate(batches, start=resumed_at):
         loss = train(batch)
-        step(loss=float(loss), num_tokens=batch.numel())
+        step(loss=float(loss), num_tokens=batch.numel(), number=iteration)
 
 Call it once at the end of each optimizer step, on every rank, when the device has finished the step
 (``loss.item()`` waits for it). This one file needs nothing but Python 3.8, in the script's own
@@ -45,8 +45,12 @@ def step(
     num_tokens: int | None = None,
     data_wait_s: float | None = None,
     memory_bytes: int | None = None,
+    number: int | None = None,
 ) -> None:
     """One optimizer step has ended. ``num_tokens`` are this rank's; what is None is not known.
+
+    ``number`` says which step of the training it was, so that a script that goes on from its own
+    checkpoint is seen to; without it the calls are counted, from 0 in each process.
 
     ``data_wait_s`` is the part of the step spent waiting for input. The peak memory is found out
     here where it is not given.
@@ -55,8 +59,11 @@ def step(
     if _file is None:
         return
     now_s = time.monotonic()
+    if number is not None:
+        _count = int(number)
     _say(
         step=_count,
+        numbered=number is not None,
         at_s=now_s,
         loss=None if loss is None else repr(float(loss)),  # "nan" is no JSON
         tokens=num_tokens,
