@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -26,13 +27,17 @@ _ADVICE = (
 
 
 def prepare(device: torch.device, num_threads: int, rank: int) -> None:
-    """Let it compile with no more threads than the rank has, and see that there is a compiler:
-    without one it would fail only later, and in words of its own. Raises CompileFailed."""
+    """Import what compiles, let it use no more threads than the rank has, and see that there is a
+    compiler: without one it would fail only later, and in words of its own. Raises CompileFailed.
+
+    Before a model is told to compile itself, which imports all that too.
+    """
     from torch._inductor import config
 
     config.compile_threads = num_threads
     if device.type == "cpu":
         _require_cpp_compiler(rank)
+    import_module("torch._inductor.compile_fx")
 
 
 def _require_cpp_compiler(rank: int) -> None:

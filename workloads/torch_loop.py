@@ -55,6 +55,9 @@ def run(params: TorchWorkload, rank: TrainRank) -> None:
 
 
 def _train(params: TorchWorkload, rank: TrainRank, device: torch.device, stack: ExitStack) -> None:
+    if params.compile:
+        with rank.phase("compiler"):
+            prepare(device, params.threads_per_worker, rank.rank)
     with rank.phase("model build"):
         trainer = make_trainer(params, rank, device)
     rank.report(TrainFacts(_what_runs(params, trainer)))
@@ -119,7 +122,6 @@ def _compile(trainer: Trainer, stack: ExitStack) -> None:
     """Forward and backward of tokens that teach nothing: what compiles, compiles here. What it
     computed is thrown away, and no weight is changed. What compiles later is watched."""
     params = trainer.params
-    prepare(trainer.device, params.threads_per_worker, trainer.rank.rank)
     trainer.compiles = stack.enter_context(closing(CompileWatch(trainer.rank.now_s)))
     size = (params.micro_batch_size, params.sequence_length + 1)
     trainer.tokens = torch.zeros(

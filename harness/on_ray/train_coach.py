@@ -275,7 +275,8 @@ class TrainCoach:
         return deaths_told(deaths, ", ".join(struck), memory, read_again)
 
     def _await_verdict(self, node_ids: tuple[str, ...], patience_s: float) -> None:
-        """Return once it is known whether a worker's process is gone or its whole node.
+        """Return once it is known whether a worker's process is gone or its whole node, and of
+        every node whether it is gone: what follows may be tried on those that are left.
 
         Ray calls an actor unavailable, or dead, as soon as its process no longer answers; that its
         node is gone it knows only some health checks later. A node that takes no connection is on
@@ -287,8 +288,10 @@ class TrainCoach:
             workers = list(self._workers)
         clock = SystemClock()
         deadline_s = clock.monotonic_s() + patience_s
-        while clock.monotonic_s() < deadline_s and not train_group.dead_nodes(node_ids):
-            if train_group.all_take_connections(node_ids) and any(map(_is_dead, workers)):
+        while clock.monotonic_s() < deadline_s:
+            lost = train_group.dead_nodes(node_ids)
+            left = tuple(node for node in node_ids if node not in lost)
+            if train_group.all_take_connections(left) and (lost or any(map(_is_dead, workers))):
                 return
             clock.sleep(0.2)
 

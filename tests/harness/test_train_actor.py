@@ -34,6 +34,7 @@ from harness.errors import (
     DeploymentError,
     EngineDied,
     NodeLost,
+    OutOfMemory,
     TrainingHung,
 )
 from harness.faults import Fault, Restarts
@@ -149,6 +150,41 @@ def _stands_in_the_way():
     time.sleep(3600)
 
 
+def outgrows_its_limit(config, rank):
+    """A real rank that holds ever more, under RLIMIT_AS: PyTorch is refused what it asks for."""
+    import resource
+
+    import torch
+    from workloads.torch_step import memory_told
+
+    _begin(config, rank)
+    _steps({"num_steps": 3}, rank)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 256 * 2**20,) * 2)
+    held = []
+    with memory_told(rank.rank, torch.device("cpu")):
+        while True:
+            held.append(torch.zeros(64 * 2**20, dtype=torch.uint8))
+
+
+def fills_a_cgroup(config, rank):
+    """Rank 1 alone goes into a cgroup with little memory, says so, and fills it."""
+    from pathlib import Path
+
+    _begin(config, rank)
+    if rank.rank == 1:
+        Path(config["cgroup"], "cgroup.procs").write_text("0")
+    _steps({"num_steps": 30}, rank)  # half a second: the next message tells of the cgroup
+    time.sleep(0.5)
+    _steps({"num_steps": 60}, rank, 30)
+    if rank.rank == 1:
+        held = []
+        while True:
+            held.append(bytes(2**20) + b"x")
+    time.sleep(3600)
+
+
 def never_steps(config, rank):
     _begin(config, rank)
     time.sleep(3600)
@@ -205,6 +241,27 @@ def held(cluster: Cluster) -> Iterator[Held]:
     """Two bundles with a pretended GPU each, held for the whole module."""
     with held_bundles([{"CPU": 1, "GPU": 1}] * 2) as held:
         yield held
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A memory cgroup of our own with 192 MiB and no swap, where this process may make one."""
+    base = Path("/sys/fs/cgroup")
+    is_v1 = (base / "memory/memory.limit_in_bytes").exists()
+    made = (base / "memory" if is_v1 else base) / f"windtunnel-test-{os.getpid()}"
+    limit = made / ("memory.limit_in_bytes" if is_v1 else "memory.max")
+    try:
+        made.mkdir()
+        limit.write_text(str(192 * 2**20))
+    except OSError as error:
+        if made.is_dir():
+            made.rmdir()
+        pytest.skip(f"no memory cgroup can be made here: {error}")
+    try:
+        yield made
+    finally:
+        assert wait_until(lambda: not (made / "cgroup.procs").read_text().split())
+        made.rmdir()
 
 
 def launch_of(loop: str, num_steps: int = 100_000, **config: Any) -> TrainLaunch:
@@ -440,13 +497,38 @@ class TestEndings:
         with started(launch_of("peers_break_first"), held) as run:
             run.check()
             os.kill(run.processes[1][1], signal.SIGKILL)
-            with pytest.raises(EngineDied, match="process of rank 1 died") as caught:
+            with pytest.raises(EngineDied, match="process of rank 1 died: killed from") as caught:
                 run.wait(quietly)
             with pytest.raises(EngineDied, match="process of rank 1 died"):
                 run.check()
         assert caught.value.stage == "load"
         assert "connection closed" not in caught.value.message
+        assert "not for want of memory" in caught.value.message
         assert any("connection closed by peer" in line for line in caught.value.log_tail)
+        assert all_gone(pids(run))
+
+    @pytest.mark.torch
+    def test_memory_that_is_refused_is_told_with_the_peak(self, held: Held) -> None:
+        pytest.importorskip("torch")
+        with (
+            pytest.raises(
+                OutOfMemory, match=r"rank \d ran out of memory .* GiB were held"
+            ) as caught,
+            started(launch_of("outgrows_its_limit"), held, care=PATIENT) as run,
+        ):
+            run.wait(quietly)
+        assert (caught.value.stage, caught.value.error) == ("load", "out_of_memory")
+        assert all_gone(pids(run))
+
+    @pytest.mark.chaos
+    def test_a_rank_that_the_kernel_kills_for_its_memory(self, held: Held, cgroup: Path) -> None:
+        launch = launch_of("fills_a_cgroup", cgroup=str(cgroup))
+        with (
+            pytest.raises(OutOfMemory, match="kernel killed the process of rank 1") as caught,
+            started(launch, held, care=PATIENT) as run,
+        ):
+            run.wait(quietly)
+        assert "its cgroup at most" in caught.value.message
         assert all_gone(pids(run))
 
     def test_an_interrupt_leaves_no_worker_and_the_group_stays(self, held: Held) -> None:

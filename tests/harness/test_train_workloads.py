@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.cli.collectives_tables import collective_tables
+from harness.faults import Fault, Restarts
 from harness.on_ray.cluster import ClusterHandle, ray_cluster
 from harness.progress import Silent
 from harness.ray_deployer import RayDeployer
@@ -37,6 +38,20 @@ time.sleep(600)
 """
 
 
+GOES_ON = """
+import sys, time
+from pathlib import Path
+from windtunnel_step import step
+saved = Path(sys.argv[1])  # a checkpoint, every five steps
+for n in range(int(saved.read_text()) if saved.exists() else 1000, 1030):
+    time.sleep(0.05)
+    step(loss=2000.0 - n, num_tokens=100, number=n)
+    if (n + 1) % 5 == 0:
+        saved.with_suffix(".draft").write_text(str(n + 1))
+        saved.with_suffix(".draft").replace(saved)
+"""
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterHandle]:
     with ray_cluster("local") as handle:
@@ -56,10 +71,9 @@ def made(cluster: ClusterHandle, tmp_path: Path) -> Any:
         models_dir=str(tmp_path),
     )
 
-    def run(workload: Any) -> tuple[RunRecord, FileStore]:
-        spec = RunSpec(
-            name="trained", workload=workload, deadlines=Deadlines(startup_s=150.0, load_s=100.0)
-        )
+    def run(workload: Any, **changes: Any) -> tuple[RunRecord, FileStore]:
+        deadlines = Deadlines(startup_s=150.0, load_s=100.0)
+        spec = RunSpec(name="trained", workload=workload, deadlines=deadlines, **changes)
         (record,) = run_spec(spec, context)
         return record, store
 
@@ -134,3 +148,33 @@ def test_a_rank_that_dies_is_told_with_its_last_lines(made: Any, tmp_path: Path)
     assert isinstance(record.outcome, Failed)
     assert "the script ended with exit code 1: the disk is full" in record.outcome.message
     assert any("the disk is full" in line for line in record.outcome.log_tail)
+
+
+@pytest.mark.chaos
+def test_a_script_that_is_killed_goes_on_from_its_own_checkpoint(made: Any, tmp_path: Path) -> None:
+    """Its numbers begin at 1000; those of the record at 0, and the steps that it had kept stay."""
+    (tmp_path / "train.py").write_text(GOES_ON)
+    workload = CommandWorkload(
+        argv=("train.py", str(tmp_path / "saved")), cwd=str(tmp_path), cpus_per_worker=0.5
+    )
+    record, store = made(
+        workload,
+        faults=(Fault(kind="kill_worker", at_step=7),),
+        restarts=Restarts(max_restarts=1),
+    )
+    assert isinstance(record.outcome, Succeeded), record.outcome
+    observed = record.resolved["observed"]
+    assert (observed["job_first_step"], observed["steps_numbered"]) == (1000, True)
+    first, second = observed["attempts"]
+    assert second["first_step"] % 5 == 0
+    assert 5 <= second["first_step"] <= first["last_step"] + 5  # what was not heard of may be saved
+    assert second["last_step"] == 29
+    table = store.table(record, "steps")
+    assert table is not None
+    samples = StepSamples.from_table(table)
+    assert samples.loss.tolist() == [1000.0 - step for step in samples.step]
+    values = {m.metric: m.value for m in record.measurements if m.statistic == "value"}
+    lost = max(0, first["last_step"] + 1 - second["first_step"])
+    assert (values["num_restarts"], values["num_steps_lost"]) == (1.0, float(lost))
+    assert values["goodput_productive_s"] >= 0.05 * second["first_step"]
+    assert "steps_not_numbered" not in {doubt.code for doubt in record.doubts}

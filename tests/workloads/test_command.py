@@ -127,6 +127,19 @@ def test_by_the_callback(stage: Stage) -> None:
     assert stage.phases == ["process start", "script start", "first step"]
     assert (stage.facts["num_steps"], stage.facts["exit_code"]) == (6, 0)
     assert stage.facts["steps_from"] == "the callback windtunnel_step"
+    assert (stage.facts["job_first_step"], stage.facts["steps_numbered"]) == (0, False)
+
+
+def test_the_callback_says_which_step_it_was_where_the_script_does(stage: Stage) -> None:
+    script = CALLBACK.replace("num_tokens=64)", "num_tokens=64, number=40 + n)")
+    stage.run(script, "3")
+    assert [s.step for s in stage.steps] == [0, 1, 2]
+    assert (stage.facts["job_first_step"], stage.facts["steps_numbered"]) == (40, True)
+    (stage.folder / "script.py").write_text(script)
+    params = CommandWorkload(argv=("script.py", "3"), num_warmup_steps=1, num_steps=6)
+    stage.events.clear()
+    run(stage.config(params), replace(stage.rank(), attempt=1, job_first_step=37))
+    assert [(s.step, s.is_warmup) for s in stage.steps] == [(3, True), (4, False), (5, False)]
 
 
 def test_by_the_log(stage: Stage) -> None:

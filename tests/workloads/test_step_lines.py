@@ -139,6 +139,42 @@ def test_a_step_lasts_from_the_end_of_the_one_before() -> None:
     assert made.job_first == 5
 
 
+def again(job_first: int | None) -> StepSeries:
+    """As the second attempt of a job has it, whose first called its first step ``job_first``."""
+    return StepSeries(TokenRule(num_ranks=1, num_reporting=1), 1, 10.0, job_first)
+
+
+def steps_of(made: StepSeries, *numbers: int, is_own_number: bool = True) -> list[tuple[int, bool]]:
+    found = [
+        made.add(Said(step=number, is_own_number=is_own_number), seen_s=11.0 + at, offset_s=0.0)
+        for at, number in enumerate(numbers)
+    ]
+    return [(step.step, step.is_warmup) for step in found if step is not None]
+
+
+def test_a_script_that_numbers_its_steps_goes_on_where_it_is() -> None:
+    made = again(job_first=100)
+    assert steps_of(made, 160, 161, 161, 162) == [(60, True), (61, False), (62, False)]
+    assert (made.job_first, made.num_here, made.num_steps) == (100, 3, 63)
+    with pytest.raises(TrainingFailed, match="told of step 170 after step 162"):
+        steps_of(made, 170)
+    anew = again(job_first=100)  # its first attempt was killed before its first checkpoint
+    assert steps_of(anew, 100, 101) == [(0, True), (1, False)]
+    assert steps_of(again(job_first=None), 7) == [(0, True)]  # the first attempt told of no step
+
+
+def test_a_script_whose_calls_are_counted_begins_anew() -> None:
+    made = again(job_first=0)
+    assert steps_of(made, 0, 1, is_own_number=False) == [(0, True), (1, False)]
+    counted = read_json_line('{"step": 4, "numbered": false, "at_s": 1.0}')
+    assert isinstance(counted, Said) and not counted.is_own_number
+
+
+def test_a_restart_from_before_the_job_is_told() -> None:
+    with pytest.raises(TrainingFailed, match=r"step 90 after a restart, .* begun with step 100"):
+        steps_of(again(job_first=100), 90)
+
+
 def test_the_scripts_own_step_time_counts_where_it_tells_one() -> None:
     step = series().add(Said(step=0, step_time_s=0.25), seen_s=12.0, offset_s=0.0)
     assert step is not None
