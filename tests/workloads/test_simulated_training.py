@@ -278,7 +278,14 @@ def test_a_spare_that_is_away_helps_nobody() -> None:
 
 @pytest.mark.parametrize("algorithm", ["ring", "tree"])
 def test_costs_that_made_the_rates_are_found_again(algorithm: str) -> None:
-    true = Costs(algorithm=algorithm, bytes_share=0.03, hop_share=0.004, domain_cv=0.0)  # type: ignore[arg-type]
+    leaving = 0.02 if algorithm == "ring" else 0.0  # in a tree it is like the bytes
+    true = Costs(
+        algorithm=algorithm,  # type: ignore[arg-type]
+        bytes_share=0.03,
+        hop_share=0.004,
+        domain_cv=0.0,
+        leaving_share=leaving,
+    )
     model = with_costs(StepModel(compute_s=8.0, gradient_bytes=3.2e10), 256, true)
     seen = [
         SizeSeen(num_domains=m, rate=1.0 / simulate_steps(model, m, 256, 1, RNG(0)).step_s[0])
@@ -288,6 +295,7 @@ def test_costs_that_made_the_rates_are_found_again(algorithm: str) -> None:
     assert {costs.algorithm for costs in got} == {algorithm}
     assert np.mean([c.bytes_share for c in got]) == pytest.approx(0.03, rel=0.05)
     assert np.mean([c.hop_share for c in got]) == pytest.approx(0.004, rel=0.05)
+    assert np.mean([c.leaving_share for c in got]) == pytest.approx(leaving, rel=0.05)
 
 
 def test_a_table_that_says_too_little_is_refused() -> None:

@@ -1,10 +1,12 @@
 """From what was seen at small sizes to the parameters of a step: plausible worlds, not one fit.
 
-A few sizes do not tell *why* a step grows: bytes on the outer network (flat after a few domains),
-messages one after the other (growing with the domains in a ring, with their logarithm in a tree),
-or waiting for the slowest of ever more domains. Each draw therefore perturbs the observations by
-their noise, picks ring or tree in proportion to how well it explains them, and fits the three costs
-anew, none below zero. What the small sizes leave open is then seen as spread at the large ones.
+A few sizes do not tell *why* a step grows: leaving the domain at all (paid once, and the same for
+two domains as for many: the copies through the hosts, the outer network's first latency, what no
+longer overlaps), bytes on the outer network (flat after a few domains), messages one after the
+other (growing with the domains in a ring, with their logarithm in a tree), or waiting for the
+slowest of ever more domains. Each draw therefore perturbs the observations by their noise, picks
+ring or tree in proportion to how well it explains them, and fits the four costs anew, none below
+zero. What the small sizes leave open is then seen as spread at the large ones.
 """
 
 from __future__ import annotations
@@ -37,13 +39,14 @@ class SizeSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Shares of the one-domain step: of the bytes once around the outer network, of one hop, and
-    the noise of a domain (its coefficient of variation)."""
+    """Shares of the one-domain step: of leaving the domain, of the bytes once around the outer
+    network, of one hop; and the noise of a domain (its coefficient of variation)."""
 
     algorithm: Algorithm
     bytes_share: float
     hop_share: float
     domain_cv: float
+    leaving_share: float = 0.0
 
 
 def draw_costs(
@@ -71,6 +74,7 @@ def with_costs(model: StepModel, chips_per_domain: int, costs: Costs) -> StepMod
         algorithm=costs.algorithm,
         overlap_share=0.0,
         domain_cv=costs.domain_cv,
+        leaving_s=costs.leaving_share * model.compute_s,
     )
 
 
@@ -86,13 +90,15 @@ def _sorted(seen: Sequence[SizeSeen]) -> tuple[list[int], FloatColumn]:
 
 
 def _basis(domains: Sequence[int], algorithm: Algorithm) -> FloatColumn:
-    """(sizes, 3): what each cost of 1 adds to a step at each size."""
+    """(sizes, 4): what each cost of 1 adds to a step at each size."""
     hops = ring_hops if algorithm == "ring" else tree_hops
     rows = []
     for m in domains:
         paid = 2.0 * (m - 1) / m if algorithm == "ring" else 2.0 * (m > 1)
         waited = (expected_max_lognormal(m, _SMALL_CV) - 1.0) / _SMALL_CV
-        rows.append((paid, float(hops(m)), waited))
+        # A tree's bytes are paid once and alike at every size: nothing could tell the two apart.
+        leaving = float(m > 1 and algorithm == "ring")
+        rows.append((paid, float(hops(m)), waited, leaving))
     return np.array(rows)
 
 
@@ -105,6 +111,7 @@ def _fit(domains: Sequence[int], rates: FloatColumn, algorithm: Algorithm) -> tu
         bytes_share=float(found[0]),
         hop_share=float(found[1]),
         domain_cv=float(found[2]),
+        leaving_share=float(found[3]),
     )
     return costs, float(left) ** 2
 

@@ -23,6 +23,7 @@ class StepModel:
     network's time is already in it and ``inner`` is NO_LINK. ``gradient_bytes``: what each domain
     reduces in a step. ``overlap_share``: of the outer network's bytes, how many travel while the
     chip computes; ``overlap_room_share``: of ``compute_s``, how much there is to hide them behind.
+    ``leaving_s``: what a step takes longer once it has more than one domain, however many.
 
     The noise is log-normal with mean 1, given by its coefficient of variation: ``chip_cv`` anew for
     each chip and step, ``chip_spread_cv`` once for each chip (slow silicon stays slow),
@@ -41,6 +42,7 @@ class StepModel:
     chip_spread_cv: float = 0.0
     domain_cv: float = 0.0
     message_cv: float = 0.0
+    leaving_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.compute_s <= 0:
@@ -48,7 +50,8 @@ class StepModel:
         for name in ("overlap_share", "overlap_room_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise SimulationRefused(f"{name} is {getattr(self, name)}; a share is 0 to 1")
-        for name in ("gradient_bytes", "chip_cv", "chip_spread_cv", "domain_cv", "message_cv"):
+        none_negative = ("gradient_bytes", "chip_cv", "chip_spread_cv", "domain_cv", "message_cv")
+        for name in (*none_negative, "leaving_s"):
             if getattr(self, name) < 0:
                 raise SimulationRefused(f"{name} is {getattr(self, name)}; it must be ≥ 0")
 

@@ -45,7 +45,7 @@ def simulate_steps(
         model.message_cv,
         rng,
     )
-    step_s = ended + inner_s / 2.0
+    step_s = ended + inner_s / 2.0 + (model.leaving_s if num_domains > 1 else 0.0)
     latest = ready.max(axis=1)
     return SimulatedSteps(
         step_s=step_s, wait_s=latest - model.compute_s, communication_s=step_s - latest
