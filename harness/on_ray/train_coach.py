@@ -97,6 +97,8 @@ class TrainCoach:
         with self._changed:
             if news.attempt < 0:
                 news = news._replace(attempt=self._attempt)
+            if news.attempt < self._attempt:  # another has followed: it is no part of the job now
+                return Answer(news.attempt)
             self._watchdog.hear(news, SystemClock().monotonic_s())
             self._news.append(news)
             if news.memory is not None:

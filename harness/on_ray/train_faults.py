@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -62,9 +63,19 @@ def kill_this_process() -> None:
 
 
 def kill_this_node() -> None:
-    """Runs in a worker on the node that is to be lost: without its raylet a node is gone, and what
-    the raylet started ends with it. On Kubernetes that ends the pod."""
+    """Runs in a worker on the node that is to be lost: without its raylet a node is gone. On
+    Kubernetes that ends the pod.
+
+    What the raylet started is killed with it. By themselves its workers would notice only after a
+    while, and ranks that are all lost would train on with each other until then.
+    """
     raylet = psutil.Process(os.getppid())
     if raylet.name() != "raylet":
         raise RuntimeError(f"the parent of this worker is {raylet.name()}, not a raylet")
+    started = raylet.children(recursive=True)
     raylet.kill()
+    for process in started:
+        if process.pid != os.getpid():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    kill_this_process()

@@ -73,7 +73,7 @@ def test_the_ranks_of_two_nodes_meet(cluster: ClusterHandle, tmp_path: Path) -> 
     spec = RunSpec(
         name="two-nodes",
         workload=workload,
-        hardware=Hardware(accelerator="H100", num_chips=2),
+        hardware=(Hardware(accelerator="H100", num_chips=2),),
         deadlines=Deadlines(startup_s=200.0, load_s=60.0),
     )
     (record,) = run_spec(spec, context)

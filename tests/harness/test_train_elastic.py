@@ -6,8 +6,9 @@ Alone: nodes come and go, and how long Ray takes to notice it is part of what is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.alone, pytest.mark
 
 CLOCK = SystemClock()
 SPOT = {"ray.io/node-group": "spot"}
-NUM_STEPS = 400
+NUM_STEPS = 500
+PREEMPTED_AT = 400
 SAVED_EVERY = 5
+Told = list[dict[str, Any]]
 
 LOOP = '''
 """Adds up step numbers, and saves the sum every five steps; ends when it is told to."""
@@ -56,8 +59,8 @@ def adds_up(config, rank):
     for step in range(first, config["num_steps"]):
         started = rank.now_s()
         rank.from_rank_zero("all are here")  # as a collective: without its peer no rank goes on
-        # Slow until all is as it should be again, then through the rest of it.
-        time.sleep(0.0 if Path(config["folder"], "hurry").exists() else 0.1)
+        # Slow until it has grown again, then through the rest of it.
+        time.sleep(0.0 if Path(config["folder"], "hurry").exists() else 0.3)
         total += step
         ended = rank.now_s()
         saves = (step + 1) % 5 == 0
@@ -114,34 +117,41 @@ def held(cluster: Cluster) -> Iterator[Held]:
 
 
 class Pool:
-    """Puts a node back whenever the job is where the next one is to come; called while it runs."""
+    """Puts nodes back when the job is where they are to come; called while it runs."""
 
     def __init__(self, cluster: Cluster, run: Any, folder: Path) -> None:
-        self._cluster, self._run, self._folder = cluster, run, folder
-        self._left = [self._put_back, self._put_back, (folder / "hurry").touch]
-        self._at = [
-            lambda told: told[0]["ended_at_s"] is not None,  # all of it is gone
-            lambda told: _stepped(told, 1),  # it goes on with one
-            lambda told: _stepped(told, 2),  # it has grown again
+        self._cluster, self._run = cluster, run
+        self._acts: list[tuple[Callable[[Told], bool], Callable[[], None]]] = [
+            (lambda told: _stepped(told, 1), self._put_back),  # it goes on with one worker
+            (lambda told: _stepped(told, 2), (folder / "hurry").touch),  # it has grown again
+            (lambda told: _ended(told, 2), self._put_both_back),  # the whole pool is gone
         ]
 
     def look(self, done: int, total: int, elapsed_s: float) -> None:
-        assert elapsed_s < 200.0, f"in vain: {self._run.attempts()}"
-        if self._at and self._at[0](self._run.attempts()):
-            del self._at[0]
-            self._left.pop(0)()
+        assert elapsed_s < 250.0, f"in vain: {self._run.attempts()}"
+        if self._acts and self._acts[0][0](self._run.attempts()):
+            self._acts.pop(0)[1]()
+
+    def _put_both_back(self) -> None:
+        self._put_back()
+        self._put_back()
 
     def _put_back(self) -> None:
         self._cluster.add_node(num_cpus=1, labels=SPOT, object_store_memory=100 * 2**20)
 
 
-def _stepped(told: list[dict[str, Any]], attempt: int) -> bool:
+def _ended(told: Told, attempt: int) -> bool:
+    return len(told) > attempt and told[attempt]["ended_at_s"] is not None
+
+
+def _stepped(told: Told, attempt: int) -> bool:
     return len(told) > attempt and told[attempt]["first_step"] is not None
 
 
-def test_a_preempted_pool_is_gone_on_without_and_grown_into_again(
+def test_a_pool_that_shrinks_grows_and_is_taken_back(
     cluster: Cluster, held: Held, tmp_path: Path
 ) -> None:
+    """A node is lost: on with one worker. It comes back: two. Both are lost: a wait for two."""
     launch = TrainLaunch(
         train_loop="elastic_loop:adds_up",
         config={"num_steps": NUM_STEPS, "folder": str(tmp_path)},
@@ -150,43 +160,49 @@ def test_a_preempted_pool_is_gone_on_without_and_grown_into_again(
         backend="gloo",
     )
     care = Care(
-        restarts=Restarts(max_restarts=1, min_workers=1, resize_check_s=0.5),
-        faults=(Fault(kind="preempt_pool", at_step=8),),
+        restarts=Restarts(max_restarts=2, min_workers=1, resize_check_s=0.5),
+        faults=(
+            Fault(kind="kill_node", at_step=8, rank=1),
+            Fault(kind="preempt_pool", at_step=PREEMPTED_AT),
+        ),
     )
-    before = set(held.bundle_node_ids)
-    assert len(before) == 2
+    at_first = set(held.bundle_node_ids)
+    assert len(at_first) == 2
     with start_training(
         launch, held, clock=CLOCK, deadline_s=150.0, announce=lambda *_: None, care=care
     ) as run:
         samples = run.wait(Pool(cluster, run, tmp_path).look)
-        after = {node for node, _ in run.processes.values()}
-        goodput = run.goodput()
+        at_last = {node for node, _ in run.processes.values()}
+        goodput, told = run.goodput(), run.attempts()
 
-    whole, one, again = run.attempts()
-    assert [a["num_workers"] for a in (whole, one, again)] == [2, 1, 2]
-    assert [a["cause"] for a in (whole, one, again)] == ["node_lost", "resized", ""]
-    assert whole["struck_by"] == ["preempt_pool@step=8"]
-    assert all(node in whole["message"] for node in before)
+    assert [a["num_workers"] for a in told] == [2, 1, 2, 2], told
+    assert [a["cause"] for a in told] == ["node_lost", "resized", "node_lost", ""]
+    struck = [a["struck_by"] for a in told]
+    assert struck == [["kill_node@step=8,rank=1"], [], [f"preempt_pool@step={PREEMPTED_AT}"], []]
     other = {n["NodeID"] for n in ray.nodes() if n["Labels"]["ray.io/node-group"] == "other"}
-    assert not after & (before | other)  # on new nodes, and of the same pool
+    assert len(other) == 1
+    assert not at_last & (at_first | other)  # on new nodes, and of the same pool
 
-    for attempt in (one, again):  # each from a checkpoint
-        assert attempt["first_step"] % SAVED_EVERY == 0
-    assert SAVED_EVERY <= one["first_step"] <= whole["last_step"] + 1
-    assert one["first_step"] < again["first_step"] <= one["last_step"] + 1
+    lost = []
+    for before, after in pairwise(told):  # each goes on from the last checkpoint
+        assert after["first_step"] % SAVED_EVERY == 0
+        lost.append(before["last_step"] + 1 - after["first_step"])
+    # A checkpoint may be whole and its step unheard of; beyond that no more is lost than lies
+    # between two, and the steps that were made before it was noticed.
+    assert all(-1 <= steps < 60 for steps in lost)
     # The sum of all step numbers is right only if none was left out, and none counted twice.
-    told = samples.loss[samples.step == NUM_STEPS - 1].tolist()
-    assert told == [NUM_STEPS * (NUM_STEPS - 1) / 2] * 2
+    sums = samples.loss[samples.step == NUM_STEPS - 1].tolist()
+    assert sums == [NUM_STEPS * (NUM_STEPS - 1) / 2] * 2
 
     assert goodput is not None
     assert sum(goodput.seconds.values()) == pytest.approx(goodput.wall_s)
-    assert (goodput.num_restarts, goodput.num_steps_kept) == (2, NUM_STEPS)
-    lost = [whole["last_step"] + 1 - one["first_step"], one["last_step"] + 1 - again["first_step"]]
-    assert goodput.num_steps_lost == sum(lost)
-    waited_s = one["hardware_wait_s"]
-    assert waited_s > 0.0  # nothing of the pool was left
-    assert goodput.seconds[Part.HARDWARE_WAIT] == pytest.approx(waited_s, rel=0.01)
-    assert goodput.seconds[Part.CHECKPOINT_RESTORE] >= 2 * 0.05
+    assert goodput.num_restarts == 3
+    assert goodput.num_steps_lost == sum(max(0, steps) for steps in lost)
+    waited_s = [a["hardware_wait_s"] for a in told]
+    assert waited_s[0] == waited_s[1] == waited_s[2] == 0.0  # one worker always had a place
+    assert waited_s[3] > 0.0  # nothing of the pool was left
+    assert goodput.seconds[Part.HARDWARE_WAIT] == pytest.approx(waited_s[3])
+    assert goodput.seconds[Part.CHECKPOINT_RESTORE] >= 3 * 0.05
     assert goodput.seconds[Part.RECOVERY] > 0.0
-    assert len(goodput.recoveries_s) == 2
-    assert goodput.recoveries_s[0] > waited_s
+    assert len(goodput.recoveries_s) == 3
+    assert goodput.recoveries_s[-1] > waited_s[3]
