@@ -9,10 +9,12 @@ import pytest
 
 from reports.goodput_section import goodput_section
 from reports.html import render_html
+from reports.markdown import render_markdown
 from reports.model import Plots, Table
 from reports.run_report import run_report
 from results.goodput import Attempt, StepSpan, goodput_of, measure_goodput
 from results.record import RunRecord
+from results.units import metric_label
 
 
 def spans(first: int, start_s: float, count: int) -> tuple[StepSpan, ...]:
@@ -71,3 +73,17 @@ def test_it_stands_on_the_page(struck: RunRecord) -> None:
 
 def test_a_run_without_goodput_has_no_such_section(make: SimpleNamespace) -> None:
     assert goodput_section(make.record(), "") is None
+
+
+def test_what_did_not_happen_has_no_row(make: SimpleNamespace, struck: RunRecord) -> None:
+    """Nothing struck it: the record knows nine kinds of badput, the tables those that it had."""
+    calm = goodput_of([Attempt(spans=spans(0, 10.0, 5), ended_s=15.0)], 16.0)
+    record = replace(make.record(), measurements=measure_goodput(calm))
+    assert sum(m.metric.startswith("badput_") for m in record.measurements) == 9
+    quiet = ("badput_recovery_s", "badput_hardware_wait_s", "num_restarts", "num_steps_lost")
+    words = [metric_label(name) for name in quiet]
+    text = render_markdown(run_report([record], lambda *_: None))
+    assert [word for word in words if word in text] == []
+    assert "badput startup" in text and "badput other" in text  # it took its time to start
+    told = render_markdown(run_report([struck], lambda *_: None))
+    assert [word for word in words if word not in told] == [metric_label("badput_hardware_wait_s")]
