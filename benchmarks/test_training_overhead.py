@@ -174,13 +174,13 @@ def test_a_watched_loop_takes_as_long_as_a_bare_one(benchmark: Any, outbox: Outb
     shares, bare_s = shares[1:], bare_s[1:]
     mean, interval = mean_interval(np.array(shares))
     assert interval is not None
+    step_ms = statistics.median(bare_s) * 1e3
     told = (
-        f"{mean:+.3%} of a bare step of {statistics.median(bare_s) * 1e3:.1f} ms by the wall clock; "
-        f"95 % interval {interval.low:+.3%} to {interval.high:+.3%} over {len(shares)} cycles, "
-        f"load {load:.1f} before"
+        f"{mean:+.3%} of a bare step of {step_ms:.1f} ms by the wall clock; 95 % interval "
+        f"{interval.low:+.3%} to {interval.high:+.3%} over {len(shares)} cycles, load {load:.1f} "
+        "before"
     )
     benchmark.extra_info.update(cost=told)
     sys.stdout.write(f"\n{told}\n")
-    assert interval.low < ALLOWED, (
-        told
-    )  # more than a hundredth would be shown only by all of the interval
+    # More than a hundredth would be shown only by the whole interval.
+    assert interval.low < ALLOWED, told

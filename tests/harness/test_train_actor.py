@@ -159,6 +159,7 @@ def outgrows_its_limit(config, rank):
 
     _begin(config, rank)
     _steps({"num_steps": 3}, rank)
+    rank.from_rank_zero("all have made their first step")
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + 256 * 2**20,) * 2)
