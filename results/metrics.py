@@ -7,7 +7,7 @@ a percentile is the ``statistic`` of a measurement.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from results.errors import InvalidMeasurement, UnknownMetric
@@ -98,17 +98,8 @@ def _metric(
     area: Area,
     meaning: str,
     high: float = math.inf,
-    quiet_at_zero: bool = False,
 ) -> Metric:
-    return Metric(
-        name=name,
-        unit=unit,
-        direction=direction,
-        area=area,
-        meaning=meaning,
-        high=high,
-        quiet_at_zero=quiet_at_zero,
-    )
+    return Metric(name=name, unit=unit, direction=direction, area=area, meaning=meaning, high=high)
 
 
 _DECLARED = (
@@ -366,14 +357,9 @@ _DECLARED = (
         "largest memory of one rank: device memory on an accelerator, resident set on a CPU",
     ),
     *(
-        _metric(
-            row.name,
-            Unit(row.unit),
-            Direction(row.better),
-            area,
-            row.meaning,
-            row.high,
-            row.quiet_at_zero,
+        replace(
+            _metric(row.name, Unit(row.unit), Direction(row.better), area, row.meaning, row.high),
+            quiet_at_zero=row.quiet_at_zero,
         )
         for area, rows in (
             (Area.TRAINING, GOODPUT_METRICS),
