@@ -67,6 +67,17 @@ def test_steps_become_rows_in_order_of_step_and_rank() -> None:
     assert samples.is_warmup.tolist() == [True, True, False, False]
 
 
+def test_a_wait_for_room_is_of_the_attempt_that_it_was_for() -> None:
+    log = TrainLog(1, zero_s=0.0)
+    log.add([AttemptBegan(0, 1), news(0, 1.0, step(0))], arrived_at_s=2.0)
+    log.add([AttemptEnded(0, "node_lost", "gone")], arrived_at_s=4.0)
+    later = news(0, 0.6, step(0)._replace(start_s=0.1))._replace(attempt=1)
+    log.add([AttemptBegan(1, 1, 3.0), later], arrived_at_s=10.6)
+    log.end("", "", at_s=11.0)
+    assert [told["hardware_wait_s"] for told in log.attempts_told()] == [0.0, 3.0]
+    assert log.goodput(11.0).seconds[Part.HARDWARE_WAIT] == pytest.approx(3.0)
+
+
 def test_what_a_rank_knows_only_at_the_end_goes_to_all_its_steps() -> None:
     untold = [step(number)._replace(comm_s=float("nan")) for number in range(2)]
     log = TrainLog(2, zero_s=0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,6 +52,18 @@ def test_a_failure_worked_out_by_hand() -> None:
     assert got.recoveries_s == pytest.approx((15.0,))  # 16 → 31
 
 
+def test_waiting_for_a_machine_is_the_first_part_of_a_recovery() -> None:
+    first, second = restarted()
+    got = goodput_of([first, replace(second, hardware_wait_s=4.0)], 35.0)
+    usual = goodput_of(restarted(), 35.0)
+    assert got.seconds[Part.HARDWARE_WAIT] == pytest.approx(4.0)
+    assert got.seconds[Part.RECOVERY] == pytest.approx(usual.seconds[Part.RECOVERY] - 4.0)
+    assert got.recoveries_s == usual.recoveries_s
+    longer = goodput_of([first, replace(second, hardware_wait_s=100.0)], 35.0)
+    assert longer.seconds[Part.HARDWARE_WAIT] == pytest.approx(10.0)  # 18 → 28, never more
+    assert sum(longer.seconds.values()) == pytest.approx(35.0)
+
+
 def test_a_failure_that_nobody_saw_strike_is_recovery_from_the_last_step_on() -> None:
     first, second = restarted()
     got = goodput_of([Attempt(spans=first.spans, ended_s=18.0, cause="x"), second], 35.0)
@@ -96,6 +110,7 @@ def timelines(draw: st.DrawFn) -> tuple[list[Attempt], float]:
                 spans=tuple(found),
                 ended_s=at_s,
                 restore_s=draw(st.floats(0, 10)),
+                hardware_wait_s=draw(st.floats(0, 30)),
                 struck_s=draw(st.none() | st.floats(0, 200)),
                 cause=draw(st.sampled_from(["", "worker_died"])),
             )
