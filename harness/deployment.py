@@ -23,6 +23,7 @@ from results.environment import Hardware
 from results.goodput import Goodput
 from results.record import Placement
 from results.startup import StartupTimeline
+from results.telemetry import Telemetry
 from workloads.base import Launch, Running
 
 
@@ -50,6 +51,8 @@ class Deployment:
     # Of a training: where its time went, and its attempts, once it has ended; None: not known.
     goodput: Callable[[], Goodput | None] = lambda: None
     attempts: Callable[[], list[dict[str, Any]]] = list
+    # Of a training: what its ranks read of their devices, on the axis of its steps.
+    telemetry: Callable[[], Telemetry | None] = lambda: None
 
 
 # Called with a phase's name and a sentence for the person who waits, as things happen.

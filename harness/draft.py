@@ -48,6 +48,7 @@ from results.store import OpenRun, RecordStore
 from results.telemetry import Telemetry
 from results.telemetry_doubts import doubts_of_telemetry, shares_prefixes
 from results.telemetry_measure import measure_telemetry
+from results.telemetry_steps import doubts_of_step_telemetry, measure_step_telemetry
 from workloads.simulated.accelerators import ACCELERATORS
 from workloads.traffic.spec import Traffic
 
@@ -268,11 +269,11 @@ def _measurements(
     if load is None:
         load = _measured(draft, deployment, samples, chips)
     cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
-    server = (
-        measure_telemetry(draft.telemetry, samples, chips)
-        if draft.telemetry is not None and isinstance(samples, RequestSamples)
-        else ()
-    )
+    server: tuple[Measurement, ...] = ()
+    if isinstance(samples, StepSamples):
+        server = measure_step_telemetry(draft.telemetry, kept(samples), chips)
+    elif isinstance(samples, RequestSamples) and draft.telemetry is not None:
+        server = measure_telemetry(draft.telemetry, samples, chips)
     goodput = deployment.goodput() if isinstance(samples, StepSamples) else None
     where = measure_goodput(goodput) if goodput is not None else ()
     return (*measure_startup(startup, why), *load, *where, *server, *cost)
@@ -350,15 +351,22 @@ def _doubts(
 
 
 def _telemetry_doubts(draft: Draft, deployment: Deployment) -> tuple[Doubt, ...]:
-    if draft.telemetry is None or not isinstance(draft.samples, RequestSamples):
-        return ()
     placement = deployment.placement
-    return doubts_of_telemetry(
-        draft.telemetry,
-        draft.samples,
-        expects_prefix_hits=shares_prefixes(draft.open_run.spec.get("traffic") or {}),
-        num_chips=0 if placement.virtual else placement.num_chips,
-    )
+    chips = 0 if placement.virtual else placement.num_chips
+    if draft.telemetry is None:
+        return ()
+    match draft.samples:
+        case RequestSamples():
+            return doubts_of_telemetry(
+                draft.telemetry,
+                draft.samples,
+                expects_prefix_hits=shares_prefixes(draft.open_run.spec.get("traffic") or {}),
+                num_chips=chips,
+            )
+        case StepSamples():
+            return doubts_of_step_telemetry(draft.telemetry, kept(draft.samples), chips)
+        case _:
+            return ()
 
 
 def _usd_per_chip_hour(draft: Draft, pool_name: str) -> float | None:

@@ -29,6 +29,7 @@ from harness.pools import Inventory
 from harness.settings import secret
 from harness.startup import before_the_job
 from harness.telemetry.beside import LocalWatch
+from harness.telemetry.sampling import DEFAULT_INTERVAL_S
 from harness.telemetry.sources import of_endpoint
 from results.clock import Clock, SystemClock
 from results.record import Placement
@@ -50,6 +51,7 @@ class RayDeployer:
     """A ``Deployer`` on the Ray cluster that this process is connected to.
 
     ``read_secret`` gives the value of the environment variable that an endpoint names for its key.
+    ``telemetry_interval_s``: between two looks of a training's ranks at their devices; 0: none.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class RayDeployer:
         *,
         clock: Clock | None = None,
         read_secret: Callable[[str], str | None] = secret,
+        telemetry_interval_s: float = DEFAULT_INTERVAL_S,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._telemetry_interval_s = telemetry_interval_s
         self._read_secret = read_secret
 
     def inventory(self) -> Inventory:
@@ -74,6 +78,7 @@ class RayDeployer:
             announce=announce,
             asked_s=self._clock.monotonic_s(),
             clock=self._clock,
+            telemetry_interval_s=self._telemetry_interval_s,
         )
         role = role_of(plan.spec.workload)
         with ExitStack() as stack:
@@ -164,7 +169,11 @@ def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
             deadline_s=ask.plan.spec.deadlines.startup_s,
             announce=ask.announce,
             asked_at_s=ask.asked_s,
-            care=Care(restarts=ask.plan.spec.restarts, faults=ask.plan.spec.faults),
+            care=Care(
+                restarts=ask.plan.spec.restarts,
+                faults=ask.plan.spec.faults,
+                telemetry_interval_s=ask.telemetry_interval_s,
+            ),
         )
     )
     before = before_the_job(placed_s, prepared_s, describe(placed))
@@ -180,4 +189,5 @@ def train(stack: ExitStack, ask: Ask, placed: Placed) -> Deployment:
         log_tail=run.log_tail,
         goodput=run.goodput,
         attempts=run.attempts,
+        telemetry=run.telemetry,
     )

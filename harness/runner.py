@@ -182,7 +182,9 @@ def _driven(
     )
     client = getattr(deployment.running.load, "last_report", None)
     telemetry = (
-        on_load_axis(watched, samples, client) if isinstance(samples, RequestSamples) else None
+        on_load_axis(watched, samples, client)
+        if isinstance(samples, RequestSamples)
+        else deployment.telemetry()
     )
     traffic = traffic_of_repeat(plan.spec.traffic, index)
     return replace(draft, samples=samples, traffic=traffic, client=client, telemetry=telemetry)

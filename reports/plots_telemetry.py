@@ -17,11 +17,11 @@ from reports.plots import MUTED, SERIES, finish, plain_axis, rows_of, summary
 from reports.thinning import even_with_extremes
 from results.samples import FloatColumn, IntColumn, RequestSamples
 from results.telemetry import Series, Telemetry
+from results.telemetry_energy import DEVICE_POWER
 from results.telemetry_measure import (
     CPU_BUSY,
     CPU_STEAL,
     DEVICE_MEMORY,
-    DEVICE_POWER,
     DEVICE_UTILISATION,
     ENGINE_CPU,
     KV_USAGE,

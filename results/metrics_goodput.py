@@ -1,4 +1,5 @@
-"""The metrics of goodput under failure, as rows of the registry in ``results.metrics``.
+"""The metrics of a training as a whole, its scaling, energy and goodput under failure, as rows of
+the registry in ``results.metrics``.
 
 ``results.goodput`` says what the parts mean; together they are the wall time of the run.
 """
@@ -15,6 +16,12 @@ GOODPUT_METRICS: Final = (
         "ratio",
         "higher",
         "throughput per chip at n chips / throughput per chip at n₀; the record says which n₀",
+    ),
+    Row(
+        "energy_per_token_j",
+        "J/token",
+        "lower",
+        "device_energy_j / tokens of a training's measured steps; idle power included",
     ),
     Row(
         "training_goodput",

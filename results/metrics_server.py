@@ -98,7 +98,8 @@ SERVER_METRICS: Final = (
         "device_energy_j",
         "J",
         "lower",
-        "energy of all devices in the window: their own counters, else the integral of their power",
+        "energy of all devices in the window (of a training: its measured steps, each rank's own): "
+        "their own counters, else the integral of their power",
     ),
     ServerMetric(
         "energy_per_output_token_j",

@@ -6,8 +6,8 @@ there, or stops answering, is a row with its reason and never a run that fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +91,25 @@ class Telemetry:
             label=text("label"),
             value=np.array([row.value for row in ordered], dtype=np.float64),
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Telemetry]) -> Telemetry:
+        """All rows of all of them, in order of time."""
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        if not parts:
+            return cls.of(())
+        whole = {name: np.concatenate(found) for name, found in columns.items()}
+        order = np.argsort(whole["t_s"], kind="stable")
+        return cls(**{name: values[order] for name, values in whole.items()})
+
+    def of_replica(self, replica: str) -> Telemetry:
+        """The rows of one replica alone."""
+        mine = self.replica == replica
+        return Telemetry(**{f.name: getattr(self, f.name)[mine] for f in fields(self)})
+
+    def as_replica(self, replica: str) -> Telemetry:
+        """The same readings, all said to be of ``replica``."""
+        return replace(self, replica=np.full(self.num_rows, replica, dtype=object))
 
     def moved(self, by_s: float) -> Telemetry:
         """The same readings on another axis: every time plus ``by_s``."""

@@ -6,7 +6,7 @@ measured requests, a few one-token probes that are no rows, and whatever anybody
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,9 @@ def doubts_of_telemetry(
     found += _preemptions(telemetry)
     if not expects_prefix_hits:
         found += _prefix_hits(telemetry)
-    found += _throttled(telemetry, samples)
-    found += _gaps(telemetry, num_chips)
+    window = window_of(samples)
+    found += throttled([s.within(*window) for s in telemetry.series(DEVICE_THROTTLED).values()])
+    found += gaps(telemetry, num_chips)
     return tuple(found)
 
 
@@ -202,9 +203,8 @@ def _prefix_hits(telemetry: Telemetry) -> Iterable[Doubt]:
         )
 
 
-def _throttled(telemetry: Telemetry, samples: RequestSamples) -> Iterable[Doubt]:
-    window = window_of(samples)
-    readings = [s.within(*window) for s in telemetry.series(DEVICE_THROTTLED).values()]
+def throttled(readings: Sequence[FloatColumn]) -> Iterable[Doubt]:
+    """``readings``: of each device, 1 where it was slowed down."""
     slowed = sum(bool(r.any()) for r in readings)
     if slowed:
         share = float(np.mean(np.concatenate(readings)))
@@ -215,7 +215,7 @@ def _throttled(telemetry: Telemetry, samples: RequestSamples) -> Iterable[Doubt]
         )
 
 
-def _gaps(telemetry: Telemetry, num_chips: int) -> Iterable[Doubt]:
+def gaps(telemetry: Telemetry, num_chips: int) -> Iterable[Doubt]:
     notes = telemetry.sources()
     for note in notes:
         total = note.num_reads + note.num_gaps

@@ -15,6 +15,7 @@ from results.errors import InvalidMeasurement
 from results.measurement import Measurement
 from results.samples import FloatColumn, RequestSamples
 from results.telemetry import Series, Telemetry
+from results.telemetry_energy import DEVICE_POWER, Energy, Window, energy_in, grown_in
 
 # vLLM's own names (0.32); older ones are brought to these when they are read.
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
@@ -29,17 +30,16 @@ E2E = "vllm:e2e_request_latency_seconds"
 # Ours, of whatever library told them.
 DEVICE_UTILISATION = "device_utilisation"
 DEVICE_MEMORY = "device_memory_used_bytes"
-DEVICE_POWER = "device_power_w"
-DEVICE_ENERGY = "device_energy_j"
 DEVICE_THROTTLED = "device_throttled"
 CPU_BUSY, CPU_STEAL = "cpu_busy", "cpu_steal"
 ENGINE_CPU = "engine_cpu_s"
 
+NO_ENERGY = "no device told its power or energy in the window"
 # A mean of a single look is no mean.
 MIN_READINGS = 2
 
 
-def window_of(samples: RequestSamples) -> tuple[float, float]:
+def window_of(samples: RequestSamples) -> Window:
     """From the load's zero to the last answer or failure of a measured request."""
     done = samples.done_s[~samples.is_warmup]
     known = done[~np.isnan(done)]
@@ -53,15 +53,15 @@ def measure_telemetry(
     readings are."""
     window = window_of(samples)
     out = [
-        _gauge("server_running_mean", telemetry.total(RUNNING), window, np.mean),
-        _gauge("server_running_max", telemetry.total(RUNNING), window, np.max),
-        _gauge("server_waiting_mean", telemetry.total(WAITING), window, np.mean),
-        _gauge("server_waiting_max", telemetry.total(WAITING), window, np.max),
-        _gauge("kv_cache_usage_mean", telemetry.mean(KV_USAGE), window, np.mean),
-        _gauge("kv_cache_usage_max", _largest(telemetry, KV_USAGE), window, np.max),
+        gauge("server_running_mean", telemetry.total(RUNNING), window, np.mean),
+        gauge("server_running_max", telemetry.total(RUNNING), window, np.max),
+        gauge("server_waiting_mean", telemetry.total(WAITING), window, np.mean),
+        gauge("server_waiting_max", telemetry.total(WAITING), window, np.max),
+        gauge("kv_cache_usage_mean", telemetry.mean(KV_USAGE), window, np.mean),
+        gauge("kv_cache_usage_max", _largest(telemetry, KV_USAGE), window, np.max),
         _hit_ratio(telemetry, window),
         _preemptions(telemetry, window),
-        _gauge("host_cpu_busy_mean", _whole_host(telemetry), window, np.mean),
+        gauge("host_cpu_busy_mean", _whole_host(telemetry), window, np.mean),
         _engine_cpus(telemetry, window),
     ]
     if num_chips or telemetry.series(DEVICE_UTILISATION) or telemetry.series(DEVICE_POWER):
@@ -69,34 +69,54 @@ def measure_telemetry(
     return tuple(out)
 
 
-def _devices(
-    telemetry: Telemetry, samples: RequestSamples, window: tuple[float, float]
-) -> list[Measurement]:
+def _devices(telemetry: Telemetry, samples: RequestSamples, window: Window) -> list[Measurement]:
     power = telemetry.total(DEVICE_POWER)
-    energy_j = energy_of(telemetry, window)
     tokens = samples.output_tokens[~samples.is_warmup & (samples.error == "")]
     num_tokens = int(tokens[tokens > 0].sum())
+    energy = energy_in(telemetry, window)
     n = 0 if power is None else len(power.within(*window))
-    no_energy = "" if energy_j is not None else "no device told its power or energy in the window"
-    per_token = energy_j / num_tokens if energy_j is not None and num_tokens else None
-    no_tokens = no_energy or ("" if num_tokens else "no output token is known")
     return [
-        _gauge("device_utilisation_mean", telemetry.mean(DEVICE_UTILISATION), window, np.mean),
-        _gauge("device_memory_max_bytes", telemetry.total(DEVICE_MEMORY), window, np.max),
-        _gauge("device_power_mean_w", power, window, np.mean),
-        single("device_energy_j", energy_j, n, no_energy),
-        single("energy_per_output_token_j", per_token, num_tokens, no_tokens),
+        gauge("device_utilisation_mean", telemetry.mean(DEVICE_UTILISATION), window, np.mean),
+        gauge("device_memory_max_bytes", telemetry.total(DEVICE_MEMORY), window, np.max),
+        gauge("device_power_mean_w", power, window, np.mean),
+        energy_measured("device_energy_j", energy, n, 1, NO_ENERGY),
+        energy_measured(
+            "energy_per_output_token_j",
+            energy,
+            num_tokens,
+            num_tokens,
+            NO_ENERGY if energy is None else "no output token is known",
+        ),
     ]
 
 
-def _gauge(
+def energy_measured(
+    metric: str, energy: Energy | None, n: int, per: int, why_none: str
+) -> Measurement:
+    """``energy`` divided by ``per``; ``why_none`` where there is no energy or nothing to divide
+    by."""
+    if energy is None or not per:
+        return single(metric, None, n, why_none)
+    return Measurement(
+        metric=metric,
+        statistic="value",
+        value=energy.joules / per,
+        n=n,
+        low=None if energy.low is None else energy.low / per,
+        high=None if energy.high is None else energy.high / per,
+        method=energy.method,
+    )
+
+
+def gauge(
     metric: str,
     series: Series | None,
-    window: tuple[float, float],
+    window: Window,
     reduce: Callable[[FloatColumn], np.floating],
+    why_none: str = "nothing on the server's side told it",
 ) -> Measurement:
     if series is None:
-        return single(metric, None, 0, "nothing on the server's side told it")
+        return single(metric, None, 0, why_none)
     values = series.within(*window)
     if len(values) < MIN_READINGS:
         why = f"{len(values)} readings in the measured window; needs at least {MIN_READINGS}"
@@ -130,38 +150,7 @@ def _whole_host(telemetry: Telemetry) -> Series | None:
     return None
 
 
-def grown_in(series: Series | None, window: tuple[float, float]) -> float | None:
-    """How much a counter grew in the window, interpolated at both ends; None where the readings do
-    not cover it or the counter went back."""
-    if series is None or len(series.t_s) < 2 or np.any(np.diff(series.value) < 0):
-        return None
-    start, end = window
-    if end <= start or series.t_s[0] > start or series.t_s[-1] < end:
-        return None
-    at = np.interp([start, end], series.t_s, series.value)
-    return float(at[1] - at[0])
-
-
-def energy_of(telemetry: Telemetry, window: tuple[float, float]) -> float | None:
-    """Joules of all devices in the window: from their own energy counters where every device has
-    one, else the trapezoidal integral of their power."""
-    power = telemetry.series(DEVICE_POWER)
-    counters = telemetry.series(DEVICE_ENERGY)
-    if counters and len(counters) >= len(power):
-        grown = [grown_in(series, window) for series in counters.values()]
-        known = [more for more in grown if more is not None]
-        if len(known) == len(grown):
-            return sum(known)
-    total = telemetry.total(DEVICE_POWER)
-    start, end = window
-    if total is None or end <= start or total.t_s[0] > start or total.t_s[-1] < end:
-        return None
-    inside = (total.t_s > start) & (total.t_s < end)
-    times = np.concatenate([[start], total.t_s[inside], [end]])
-    return float(np.trapezoid(np.interp(times, total.t_s, total.value), times))
-
-
-def _hit_ratio(telemetry: Telemetry, window: tuple[float, float]) -> Measurement:
+def _hit_ratio(telemetry: Telemetry, window: Window) -> Measurement:
     queries = grown_in(telemetry.total(PREFIX_QUERIES), window)
     hits = grown_in(telemetry.total(PREFIX_HITS), window)
     if queries is None or hits is None:
@@ -172,7 +161,7 @@ def _hit_ratio(telemetry: Telemetry, window: tuple[float, float]) -> Measurement
     return single("prefix_hit_ratio", min(hits / queries, 1.0), round(queries))
 
 
-def _preemptions(telemetry: Telemetry, window: tuple[float, float]) -> Measurement:
+def _preemptions(telemetry: Telemetry, window: Window) -> Measurement:
     grown = grown_in(telemetry.total(PREEMPTIONS), window)
     if grown is None:
         why = "the server told no preemption counter that covers the window"
@@ -180,7 +169,7 @@ def _preemptions(telemetry: Telemetry, window: tuple[float, float]) -> Measureme
     return single("server_preemptions", grown, 1)
 
 
-def _engine_cpus(telemetry: Telemetry, window: tuple[float, float]) -> Measurement:
+def _engine_cpus(telemetry: Telemetry, window: Window) -> Measurement:
     grown = grown_in(telemetry.total(ENGINE_CPU), window)
     if grown is None:
         return single("engine_cpus_mean", None, 0, "the engine's processes were not watched by us")

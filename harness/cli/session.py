@@ -41,7 +41,8 @@ def deployer(ray: str, pools: Path | None, clock: Clock, shown: Progress) -> Ite
     # there the result alone belongs, which is printed when the cluster is gone.
     with redirect_stdout(sys.stderr), ray_cluster(ray, virtual):
         interrupt_on_sigterm()  # Ray has put a handler of its own in its place
-        yield RayDeployer(clock=clock)
+        telemetry_s = read_settings().telemetry_interval_s
+        yield RayDeployer(clock=clock, telemetry_interval_s=telemetry_s)
 
 
 def inventory_of(ray: str, pools: Path | None, console: Console, quiet: bool) -> Inventory:

@@ -30,6 +30,7 @@ class Ask:
     announce: Announce
     asked_s: float
     clock: Clock
+    telemetry_interval_s: float = 0.0  # of a training's ranks
 
     def since_s(self) -> float:
         return self.clock.monotonic_s() - self.asked_s

@@ -38,6 +38,7 @@ from results.clock import Clock
 from results.goodput import Goodput
 from results.samples import StepSamples
 from results.startup import PhaseSource, StartupPhase
+from results.telemetry import Telemetry
 from workloads.base import TrainLaunch
 
 _KINDS: Mapping[str, type[DeploymentError]] = {
@@ -121,6 +122,10 @@ class RayTrainingRun:
     def goodput(self) -> Goodput | None:
         """Of a job that has ended well, from the ask to its end; None before."""
         return None if math.isnan(self._wall_s) else self._log.goodput(self._wall_s)
+
+    def telemetry(self) -> Telemetry | None:
+        """What the ranks read of their own devices; None where none did."""
+        return self._log.telemetry()
 
     def attempts(self) -> list[dict[str, Any]]:
         """Each start of the job as JSON-like data: when it began, how it ended, what struck it."""

@@ -13,6 +13,7 @@ from typing import Any
 from harness.on_ray.train_news import RankNews
 from results.goodput import Attempt, StepSpan
 from results.startup import PhaseSource, StartupPhase
+from results.telemetry import Telemetry
 from workloads.base import TrainFacts, TrainPhase, TrainStep
 
 RESTORE_FACT = "checkpoint_restore_s"
@@ -32,6 +33,7 @@ class AttemptLog:
         self.restored_s: dict[int, float] = {}  # before its first step; later ones are trials
         self.who: dict[int, str] = {}
         self.waited_s = 0.0  # for room, before it began
+        self.telemetry: dict[int, Telemetry] = {}  # of each rank that returned, on its own clock
         self.struck_s: float | None = None
         self.struck_by: list[str] = []
         self.ended_s = math.inf
@@ -42,6 +44,8 @@ class AttemptLog:
         self.who[rank] = f"rank {rank} (pid {news.pid} on node {news.node_id[:8]})"
         self.entered_s[rank] = min(self.entered_s.get(rank, math.inf), at_s - news.sent_s)
         self.round_trip_s = max(self.round_trip_s, news.round_trip_s)
+        if news.telemetry is not None:
+            self.telemetry[rank] = news.telemetry
         for event in news.events:
             match event:
                 case TrainPhase():

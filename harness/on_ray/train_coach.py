@@ -39,10 +39,12 @@ STOP_S = 10.0
 
 
 class Care(NamedTuple):
-    """What is done to the job, and for it, while it trains."""
+    """What is done to the job, and for it, while it trains. ``telemetry_interval_s``: between two
+    looks of a rank at its own devices; 0: it takes none."""
 
     restarts: Restarts = Restarts()
     faults: tuple[Fault, ...] = ()
+    telemetry_interval_s: float = 0.0
 
 
 class TrainCoach:
@@ -82,6 +84,7 @@ class TrainCoach:
             **loop,
             "coach": ray.get_runtime_context().current_actor,
             "urgent_steps": urgent,
+            "telemetry_interval_s": care.telemetry_interval_s,
         }
         self._watchdog = Watchdog(loop["watchdog_s"])
         threading.Thread(

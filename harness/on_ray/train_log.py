@@ -20,6 +20,7 @@ from harness.on_ray.train_news import AttemptBegan, AttemptEnded, News, RankNews
 from results.goodput import Goodput, goodput_of
 from results.samples import StepSamples
 from results.startup import PhaseSource, StartupPhase
+from results.telemetry import Telemetry
 from workloads.base import TrainStep
 
 # A step's fields are the columns of StepSamples, less the rank.
@@ -129,6 +130,16 @@ class TrainLog:
         told = [self.facts.get(rank, {}).get("comm_s_per_step", np.nan) for _, rank, _ in rows]
         columns["comm_s"] = np.where(np.isnan(columns["comm_s"]), told, columns["comm_s"])
         return StepSamples(rank=np.array([rank for _, rank, _ in rows], dtype=np.int64), **columns)
+
+    def telemetry(self) -> Telemetry | None:
+        """What the ranks read of their own devices, each under its number, on the axis of its
+        steps; None where none read any."""
+        parts = [
+            told.moved(attempt.entered_after_s(self._attempts[0], rank)).as_replica(str(rank))
+            for attempt in self._attempts
+            for rank, told in attempt.telemetry.items()
+        ]
+        return Telemetry.joined(parts) if parts else None
 
     def goodput(self, wall_s: float) -> Goodput:
         return goodput_of([attempt.told() for attempt in self._attempts], wall_s)

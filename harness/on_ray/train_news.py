@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from workloads.base import JOB_FIRST_STEP, TrainEvent, TrainFacts
+from workloads.base import TrainEvent
 from workloads.host_memory import MemorySeen
+
+if TYPE_CHECKING:  # it brings Arrow, which a rank may not need
+    from results.telemetry import Telemetry
 
 
 class RankNews(NamedTuple):
@@ -24,6 +27,7 @@ class RankNews(NamedTuple):
     error: str = ""  # what the loop calls it: nan_loss, out_of_memory, …; "": just an exception
     attempt: int = -1  # −1: a rank's first message, which asks the coach which attempt it is
     memory: MemorySeen | None = None  # of its process and its cgroup, when it was sent
+    telemetry: Telemetry | None = None  # of the rank's own devices, on its clock; its last words
 
 
 class Answer(NamedTuple):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -20,6 +20,10 @@ from results.clock import Clock, SystemClock
 from workloads.base import TrainEvent, TrainRank, TrainStep
 from workloads.errors import OutOfDeviceMemory, TrainingFailed
 from workloads.host_memory import memory_seen
+
+if TYPE_CHECKING:
+    from harness.telemetry.sampling import Sampling
+    from results.telemetry import Telemetry
 
 SEND_EVERY_S = 0.5
 
@@ -69,16 +73,21 @@ class Outbox:
         strike at this step waits for it."""
         return step.step == 0 or step.checkpoint_s > 0 or step.step in self._urgent_steps
 
-    def close(self, raised: tuple[str, ...] = (), error: str = "") -> None:
+    def close(
+        self, raised: tuple[str, ...] = (), error: str = "", telemetry: Telemetry | None = None
+    ) -> None:
         """Send what is left, and return when all of it has arrived."""
-        self._flush(raised, error)
+        self._flush(raised, error, telemetry)
         self._settle(self._in_flight)
         self._in_flight = []
 
-    def _flush(self, raised: tuple[str, ...] = (), error: str = "") -> None:
+    def _flush(
+        self, raised: tuple[str, ...] = (), error: str = "", telemetry: Telemetry | None = None
+    ) -> None:
         self._sent_at_s = self._now_s()
+        news = self._news(raised, error)._replace(telemetry=telemetry)
         # Kept until the end, so that a job's last words cannot be lost with its process.
-        self._in_flight = [*self._in_flight[-64:], self._send(self._news(raised, error))]
+        self._in_flight = [*self._in_flight[-64:], self._send(news)]
         self._waiting = []
 
     def _news(self, raised: tuple[str, ...], error: str = "") -> RankNews:
@@ -97,8 +106,8 @@ class Outbox:
 
 
 def rank_main(config: dict[str, Any]) -> None:
-    """Called by Ray Train in each worker. ``config``: ``loop``, ``config`` and ``coach``; and
-    ``backend``, ``chip``, ``num_slices`` and ``env`` of the launch.
+    """Called by Ray Train in each worker. ``config``: ``loop``, ``config`` and ``coach``;
+    ``backend``, ``chip``, ``num_slices`` and ``env`` of the launch; and ``telemetry_interval_s``.
 
     An error of the loop is sent with its traceback, then raised for Ray Train to see.
     """
@@ -143,6 +152,9 @@ def rank_main(config: dict[str, Any]) -> None:
             now_s=lambda: clock.monotonic_s() - entered_s,
         ),
     )
+    watch = None
+    if config["chip"] == "GPU" and config["telemetry_interval_s"] > 0:
+        watch = begin_watch(ray.get_gpu_ids(), rank.now_s, config["telemetry_interval_s"])
     try:
         _set_environment(config, rank)
         module, _, function = config["loop"].partition(":")
@@ -151,7 +163,21 @@ def rank_main(config: dict[str, Any]) -> None:
         lines = tuple("".join(traceback.format_exception(error)).splitlines())
         outbox.close(lines, _kind_of(error))
         raise
-    outbox.close()
+    outbox.close(telemetry=watch.stop() if watch is not None else None)
+
+
+def begin_watch(
+    gpus: Sequence[int | str], now_s: Callable[[], float], interval_s: float
+) -> Sampling:
+    """Reads the rank's own GPUs in a thread beside its loop. Nobody waits for the first reading: it
+    is over long before the first step."""
+    # Only ranks that have GPUs pay for these imports.
+    from harness.telemetry.sampling import Sampling
+    from harness.telemetry.sources import of_gpus
+
+    sampling = Sampling(of_gpus([str(gpu) for gpu in gpus]), now_s, interval_s)
+    sampling.start(deadline_s=0.0)
+    return sampling
 
 
 def _kind_of(error: BaseException) -> str:

@@ -27,6 +27,11 @@ def beside_server(
     return tuple(sources)
 
 
+def of_gpus(gpus: Sequence[str]) -> tuple[Source, ...]:
+    """For a training rank that reads its own devices: their numbers on its node, or UUIDs."""
+    return (Source(name=NVML, open=lambda: NvmlSampler(",".join(gpus))),)
+
+
 def of_endpoint(base_url: str, metrics_url: Sequence[str] = ()) -> tuple[Source, ...]:
     """For a reader anywhere. ``metrics_url`` are the engine's pages where its metrics are not at
     ``base_url``/metrics. Host and devices are read only where the address is this host's own;

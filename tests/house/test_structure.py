@@ -24,7 +24,7 @@ ONLY_HERE = {
     "pynvml": (
         "harness/on_ray/node_facts.py",
         "harness/cli/doctor.py",
-        "harness/telemetry/nvml.py",
+        "harness/telemetry/nvml",  # and its fake
     ),
     "prometheus_client": ("harness/telemetry/prometheus.py",),
     "fsspec": ("results/", "harness/on_ray/train_group.py"),

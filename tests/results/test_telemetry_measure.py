@@ -12,7 +12,8 @@ from results.measurement import Measurement
 from results.metrics import REGISTRY, Area
 from results.samples import RequestSamples
 from results.telemetry import READ_S, Row, Telemetry
-from results.telemetry_measure import energy_of, grown_in, measure_telemetry, window_of
+from results.telemetry_energy import energy_in, grown_in
+from results.telemetry_measure import measure_telemetry, window_of
 from results.testing import make_requests
 
 SAMPLES = make_requests(10)  # the last answer comes a little after 9 s
@@ -128,7 +129,26 @@ def test_a_devices_own_counter_is_believed_first() -> None:
     # One device without a counter: then the power of all of them.
     rows += every_second("device_power_w", lambda t: 50.0, "nvml", "", "gpu=1")
     by_hand = 100 * END + 5 * END**2 + 50 * END
-    assert energy_of(Telemetry.of(rows), (0.0, END)) == pytest.approx(by_hand)
+    found = energy_in(Telemetry.of(rows), (0.0, END))
+    assert found is not None
+    assert found.joules == pytest.approx(by_hand)
+    assert (found.low, found.high) == (None, None)
+
+
+def test_a_counter_bounds_the_energy_of_a_window() -> None:
+    """Read each second, 100 W but for one second of 900 W: what was drawn between 0.5 s and 9.5 s
+    is at least what the counter grew from 1 s to 9 s, and at most what it grew from 0 to 10 s."""
+    at = {t: 100.0 * t + (800.0 if t >= 10 else 0.0) for t in range(12)}
+    rows = [
+        Row(float(t), "nvml", "device_energy_j", joules, "", "gpu=0") for t, joules in at.items()
+    ]
+    found = energy_in(Telemetry.of(rows), (0.5, 9.5))
+    assert found is not None
+    assert (found.low, found.high) == (800.0, 1800.0)
+    assert found.joules == pytest.approx(850.0 + 0.5 * 900.0)  # the line between two readings
+    between = energy_in(Telemetry.of(rows), (3.2, 3.8))
+    assert between is not None
+    assert (between.low, between.high) == (0.0, 100.0)
 
 
 def test_readings_that_do_not_cover_the_window_make_no_energy() -> None:
