@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from workloads.packing import pack
-from workloads.params import TokenFiles, TorchWorkload
+from workloads.params import JaxWorkload, TokenFiles, TorchWorkload
 from workloads.torch_data import TokenStream
 
 Batch = npt.NDArray[np.int64]
+Params = TorchWorkload | JaxWorkload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Batches(Protocol):
 
 
 def batches_of(
-    params: TorchWorkload, vocab_size: int, feed: Feed, first_step: int, num_steps: int
+    params: Params, vocab_size: int, feed: Feed, first_step: int, num_steps: int
 ) -> Batches:
     """From the seed or from files, ahead of the steps where there are loader workers.
 
@@ -68,7 +69,7 @@ def batches_of(
 
 
 def batches_of_files(
-    params: TorchWorkload, files: TokenFiles, vocab_size: int, feed: Feed
+    params: Params, files: TokenFiles, vocab_size: int, feed: Feed
 ) -> Iterator[Batch]:
     """Documents are read again from the first when the last was read, in another order."""
     from workloads.token_files import documents  # Ray Data takes a second to import

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -11,31 +10,45 @@ import numpy.typing as npt
 from jax import Array
 from jax.sharding import NamedSharding
 
+from workloads.batches import Feed, batches_of
 from workloads.jax_layout import MeshLayout
 from workloads.params import JaxWorkload
-from workloads.torch_data import TokenStream
 from workloads.torch_shape import shape_of
 
-Batches = dict[int, npt.NDArray[np.int32]]  # by feed: (G, micro_batch_size, T + 1)
+
+def tokens_shape(params: JaxWorkload, layout: MeshLayout) -> tuple[int, int, int]:
+    """(G, B, T + 1): a step's tokens over all processes."""
+    return (
+        params.gradient_accumulation_steps,
+        layout.num_feeds * params.micro_batch_size,
+        params.sequence_length + 1,
+    )
 
 
-class Feed:
-    """``size`` is (G, B, T + 1), over all processes. Threads that make batches ahead
-    (``loader_workers``) are started with the first step and end with ``close``."""
+class MeshFeed:
+    """The tokens of the steps from ``first_step`` on, in order. Each feed of the layout is what a
+    data-parallel rank of the torch workload has; only this process's are made here.
 
-    def __init__(self, params: JaxWorkload, layout: MeshLayout, sharding: NamedSharding) -> None:
-        self._params, self._sharding = params, sharding
-        self._stream = TokenStream.make(shape_of(params.preset).vocab_size, params.seed)
-        self.size = (
-            params.gradient_accumulation_steps,
-            layout.num_feeds * params.micro_batch_size,
-            params.sequence_length + 1,
-        )
+    ``close`` ends what makes batches ahead. Raises TrainingDataUnusable, ``next`` too.
+    """
+
+    def __init__(
+        self, params: JaxWorkload, layout: MeshLayout, sharding: NamedSharding, first_step: int = 0
+    ) -> None:
+        self.size = tokens_shape(params, layout)
+        self._rows, self._sharding = params.micro_batch_size, sharding
+        vocab_size = shape_of(params.preset).vocab_size
         here = sharding.addressable_devices_indices_map(self.size).values()
-        self._feeds = sorted({self._feed_of(index) for index in here})
-        self._ahead: dict[int, Future[Batches]] = {}
-        workers = params.loader_workers
-        self._pool = ThreadPoolExecutor(workers) if workers else None
+        self._batches = {
+            index: batches_of(
+                params,
+                vocab_size,
+                Feed(index=index, num=layout.num_feeds),
+                first_step,
+                params.num_steps,
+            )
+            for index in sorted({self._feed_of(part) for part in here})
+        }
 
     def num_tokens_of(self, rank: int, world_size: int) -> int:
         """The rank's share of a step's tokens; the last position of a sequence is a target only."""
@@ -43,48 +56,25 @@ class Feed:
         share, rest = divmod(batches * rows * (length - 1), world_size)
         return share + (rank < rest)
 
-    def tokens(self, step: int) -> Array:
-        """The tokens of a step, on the devices; only this process's rows are made here."""
-        made = self._made(step)
+    def next(self) -> Array:
+        """The tokens of the next step, on the devices."""
+        made = {index: batches.next() for index, batches in self._batches.items()}
 
         def part(index: Any) -> npt.NDArray[np.int32]:
             first, last, _ = index[1].indices(self.size[1])
-            start = first % self._params.micro_batch_size
-            return made[self._feed_of(index)][:, start : start + last - first]
+            start = first % self._rows
+            rows = made[self._feed_of(index)][:, start : start + last - first]
+            return rows.astype(np.int32)
 
         put = jax.make_array_from_callback(self.size, self._sharding, part)
         put.block_until_ready()
         return put
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for batches in self._batches.values():
+            batches.close()
 
     def _feed_of(self, index: Any) -> int:
         """A shard is within one feed's rows."""
         first: int = index[1].indices(self.size[1])[0]
-        return first // self._params.micro_batch_size
-
-    def _made(self, step: int) -> Batches:
-        if self._pool is None:
-            return self._make(step)
-        last = min(step + self._params.prefetch_batches, self._params.num_steps - 1)
-        for coming in range(step, last + 1):
-            if coming not in self._ahead:
-                self._ahead[coming] = self._pool.submit(self._make, coming)
-        return self._ahead.pop(step).result() if step in self._ahead else self._make(step)
-
-    def _make(self, step: int) -> Batches:
-        """Micro-batch g of feed f is the stream's batch of step · G + g and rank f."""
-        params, num_micro = self._params, self.size[0]
-        return {
-            feed: np.stack(
-                [
-                    self._stream.batch(
-                        step * num_micro + g, feed, params.micro_batch_size, params.sequence_length
-                    )
-                    for g in range(num_micro)
-                ]
-            ).astype(np.int32)
-            for feed in self._feeds
-        }
+        return first // self._rows

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from workloads.errors import LaunchRefused
 from workloads.params import JaxWorkload
+from workloads.torch_shape import shape_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +83,21 @@ def layout_of(params: JaxWorkload, num_local: int, num_slices: int) -> MeshLayou
         num_local=num_local,
         num_slices=num_slices,
     )
+
+
+def refuse_uneven(params: JaxWorkload, layout: MeshLayout) -> None:
+    """XLA splits arrays into equal parts only. Raises LaunchRefused."""
+    shape = shape_of(params.preset)
+    parts = (
+        ("micro_batch_size", params.micro_batch_size, layout.shards_per_feed, "data shards"),
+        ("num_kv_heads of the preset", shape.num_kv_heads, layout.tensor, "tensor-parallel parts"),
+        ("vocab_size of the preset", shape.vocab_size, layout.tensor, "tensor-parallel parts"),
+        ("hidden_dim of the preset", shape.hidden_dim, layout.tensor, "tensor-parallel parts"),
+        ("dim of the preset", shape.dim, layout.fsdp, "fsdp parts"),
+    )
+    for what, number, into, of in parts:
+        if number % into:
+            raise LaunchRefused(
+                f"workload: {what} is {number}, which does not split into {into} {of} "
+                f"({layout.describe()})"
+            )

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-import statistics
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,13 @@ import optax
 from workloads.base import TrainFacts, TrainPhase, TrainRank, TrainStep
 from workloads.errors import CheckpointUnusable, LossNotFinite, OutOfDeviceMemory
 from workloads.jax_checkpoint import Checkpoints, job_folder
-from workloads.jax_feed import Feed
+from workloads.jax_comm import Trained, communication, is_out_of_memory
+from workloads.jax_feed import MeshFeed, tokens_shape
 from workloads.jax_group import choose_devices, join, leave, peak_memory_bytes
-from workloads.jax_layout import MeshLayout, layout_of
+from workloads.jax_layout import MeshLayout, layout_of, refuse_uneven
 from workloads.jax_step import Program, TrainState, first_state, make_program
 from workloads.params import JaxWorkload
 from workloads.torch_shape import FLOPS_RULE, shape_of
-
-TWIN_STEPS = 8  # the first of them compiles and is not counted
 
 
 def run(
@@ -37,9 +36,10 @@ def run(
 ) -> None:
     """Train ``params.num_steps`` steps and report each; the group is left at the end.
 
-    ``device``: cpu, gpu or tpu. Raises LossNotFinite and OutOfDeviceMemory. After an error the
-    group is left as it is: leaving waits for peers that may be gone, and the process is about to be
-    ended anyway.
+    ``device``: cpu, gpu or tpu. Raises LossNotFinite, OutOfDeviceMemory, CheckpointUnusable and
+    TrainingDataUnusable; LaunchRefused where a job that was started again with fewer workers cannot
+    be laid out over them. After an error the group is left as it is: leaving waits for peers that
+    may be gone, and the process is about to be ended anyway.
     """
     choose_devices(device, num_local_devices)
     if params.precision == "float32":
@@ -47,25 +47,31 @@ def run(
         jax.config.update("jax_default_matmul_precision", "highest")
     with rank.phase("process group"):
         join(rank, device)
+    params = replace(params, num_workers=rank.world_size)
     layout = layout_of(params, num_local_devices, num_slices)
+    refuse_uneven(params, layout)
     with _memory_errors():
         with rank.phase("model build"):
             program = make_program(params, layout)
             state = first_state(program, shape_of(params.preset), params.seed)
-            feed = Feed(params, layout, program.tokens)
-        compiled = _compile(rank, program, state, feed)
+        compiled = _compile(rank, program, state, tokens_shape(params, layout))
         rank.report(TrainFacts(_what_runs(params, layout, program)))
-        state, busy_s = _train(params, rank, compiled, state, feed)
-        feed.close()
-        norm = float(optax.global_norm(state.params))
+        checkpoints, state, first = _where_to_begin(params, rank, state)
+        with rank.phase("data"):
+            feed = MeshFeed(params, layout, program.tokens, first)
+        with closing(feed):
+            done = _train(params, rank, compiled, state, feed, checkpoints, first)
+        norm = float(optax.global_norm(done.state.params))
         rank.report(TrainFacts({"parameter_norm": norm}))
-    rank.report(TrainFacts(_communication(params, rank, layout, program, state, feed, busy_s)))
+    rank.report(TrainFacts(communication(params, rank, layout, program, compiled, done)))
     leave(rank)
 
 
-def _compile(rank: TrainRank, program: Program, state: TrainState, feed: Feed) -> Any:
+def _compile(
+    rank: TrainRank, program: Program, state: TrainState, size: tuple[int, int, int]
+) -> Any:
     """The step, compiled before it is first made: tracing and XLA have phases of their own."""
-    tokens = jax.ShapeDtypeStruct(feed.size, jnp.int32, sharding=program.tokens)
+    tokens = jax.ShapeDtypeStruct(size, jnp.int32, sharding=program.tokens)
     with rank.phase("trace"):
         traced = program.step.trace(state, tokens)
     with rank.phase("lower"):
@@ -75,14 +81,34 @@ def _compile(rank: TrainRank, program: Program, state: TrainState, feed: Feed) -
 
 
 def _train(
-    params: JaxWorkload, rank: TrainRank, compiled: Any, state: TrainState, feed: Feed
-) -> tuple[TrainState, list[float]]:
-    """All steps; the last state, and how long each measured step was busy, less its data."""
-    checkpoints, state, first = _where_to_begin(params, rank, state)
+    params: JaxWorkload,
+    rank: TrainRank,
+    compiled: Any,
+    state: TrainState,
+    feed: MeshFeed,
+    checkpoints: Checkpoints | None,
+    first: int,
+) -> Trained:
+    """All steps from ``first`` on."""
     every = params.checkpoint_every_steps
     busy_s = []
     for step in range(first, params.num_steps):
-        state, seen = _one_step(params, rank, compiled, state, feed, step)
+        start_s = rank.now_s()
+        tokens = feed.next()
+        data_wait_s = rank.now_s() - start_s
+        state, loss = jax.block_until_ready(compiled(state, tokens))
+        seen = TrainStep(
+            step=step,
+            start_s=start_s,
+            duration_s=rank.now_s() - start_s,
+            data_wait_s=data_wait_s,
+            num_tokens=feed.num_tokens_of(rank.rank, rank.world_size),
+            loss=_mean_here(loss),
+            memory_bytes=peak_memory_bytes(),
+            is_warmup=step - first < params.num_warmup_steps,
+            checkpoint_s=0.0,
+            attempt=rank.attempt,
+        )
         if not math.isfinite(seen.loss):
             rank.report(seen)
             raise LossNotFinite(
@@ -98,7 +124,7 @@ def _train(
         rank.report(seen)
         if not seen.is_warmup:
             busy_s.append(seen.duration_s - seen.data_wait_s)
-    return state, busy_s
+    return Trained(state, tokens, busy_s)
 
 
 def _where_to_begin(
@@ -127,78 +153,9 @@ def _where_to_begin(
     return checkpoints, state, newest
 
 
-def _one_step(
-    params: JaxWorkload, rank: TrainRank, compiled: Any, state: TrainState, feed: Feed, step: int
-) -> tuple[TrainState, TrainStep]:
-    """One optimizer step, timed from asking for its batch until the device has nothing to do."""
-    start_s = rank.now_s()
-    tokens = feed.tokens(step)
-    data_wait_s = rank.now_s() - start_s
-    state, loss = jax.block_until_ready(compiled(state, tokens))
-    duration_s = rank.now_s() - start_s
-    return state, TrainStep(
-        step=step,
-        start_s=start_s,
-        duration_s=duration_s,
-        data_wait_s=data_wait_s,
-        num_tokens=feed.num_tokens_of(rank.rank, rank.world_size),
-        loss=_mean_here(loss),
-        memory_bytes=peak_memory_bytes(),
-        is_warmup=step < params.num_warmup_steps,
-        checkpoint_s=0.0,
-        attempt=rank.attempt,
-    )
-
-
 def _mean_here(loss: jax.Array) -> float:
     """Of all ranks, where the program takes the mean over the mesh; else of this one's devices."""
     return float(numpy.mean([numpy.asarray(part.data) for part in loss.addressable_shards]))
-
-
-def _communication(
-    params: JaxWorkload,
-    rank: TrainRank,
-    layout: MeshLayout,
-    program: Program,
-    state: TrainState,
-    feed: Feed,
-    busy_s: list[float],
-) -> dict[str, Any]:
-    """``comm_s_per_step`` with its method, or why it is not known. Consumes ``state``."""
-    if layout.num_devices == 1:
-        return {"comm_s_per_step": 0.0, "comm_method": "one device: there is nobody to talk to"}
-    if params.communication == "none":
-        return {"comm_s_per_step": 0.0, "comm_method": "each device trains by itself, as asked"}
-    if not layout.whole_model:
-        return {
-            "comm_method": "not known: a twin without communication would need the whole model on "
-            "each device, and here it is split"
-        }
-    tokens = feed.tokens(0)
-    twin_s = []
-    try:
-        for _ in range(TWIN_STEPS):
-            start_s = rank.now_s()
-            state, _ = jax.block_until_ready(program.twin(state, tokens))
-            twin_s.append(rank.now_s() - start_s)
-    except jax.errors.JaxRuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        return {"comm_method": "not known: the twin without communication ran out of memory"}
-    step_s, compute_s = statistics.median(busy_s), statistics.median(twin_s[1:])
-    if compute_s >= step_s:
-        return {
-            "compute_only_step_s": compute_s,
-            "comm_method": f"not known: a step's median is {step_s:.4g} s, and that of its twin "
-            f"without communication {compute_s:.4g} s: it is less than can be told apart here",
-        }
-    return {
-        "comm_s_per_step": step_s - compute_s,
-        "compute_only_step_s": compute_s,
-        "comm_method": "compute-only twin: the rank's median step less its wait for data, less the "
-        f"median of {len(twin_s) - 1} steps that compute the same on the same devices at the same "
-        "time and send nothing; one value for all steps of a rank",
-    }
 
 
 @contextmanager
@@ -206,17 +163,13 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         first = str(error).splitlines()[0]
         raise OutOfDeviceMemory(
             f"{first}; the peak until then was {peak_memory_bytes()} bytes; ask for a smaller "
             "micro_batch_size, for activation_checkpointing, or for fsdp over more devices"
         ) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _what_runs(params: JaxWorkload, layout: MeshLayout, program: Program) -> dict[str, Any]:

@@ -38,6 +38,12 @@ def _of_collectives(params: CollectivesWorkload) -> Iterator[Fault]:
     if unknown or not params.collectives:
         found = ", ".join(unknown) or "none"
         yield ("collectives",), f"found {found}; accepted: {', '.join(COLLECTIVES)}"
+    if params.backend == "xla" and "broadcast" in params.collectives:
+        yield (
+            ("collectives",),
+            "found broadcast; XLA has none on every kind of device: leave it out, or use gloo or "
+            "nccl",
+        )
     if not params.sizes_bytes or min(params.sizes_bytes) < 1:
         yield ("sizes_bytes",), "accepted: at least one size, each 1 byte or more"
 

@@ -114,6 +114,8 @@ class CollectivesWorkload:
 
     ``sizes_bytes`` are S as nccl-tests count it, rounded down to whole elements for each rank. A
     round visits every collective and size once and calls it ``calls_per_round`` times.
+    ``backend: usual`` is gloo on CPUs, nccl on GPUs and xla on TPUs. Of xla a worker has all chips
+    of its bundle, and each of them is a rank.
     """
 
     kind: Literal["collectives"] = "collectives"
@@ -127,6 +129,7 @@ class CollectivesWorkload:
     seed: int = 0
     cpus_per_worker: float = 1.0
     threads_per_worker: int = 1
+    backend: Literal["usual", "gloo", "nccl", "xla"] = field(default="usual", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +167,7 @@ class JaxWorkload:
     devices share them; where tensor-parallel groups span workers, each group has the batch of one.
 
     Knobs that the torch workload has too mean what they mean there; ``fsdp2`` splits parameters and
-    optimizer over the devices of a slice. Data is the synthetic token stream.
+    optimizer over the devices of a slice.
     """
 
     kind: Literal["jax"] = "jax"
@@ -185,7 +188,7 @@ class JaxWorkload:
     tensor_parallel_size: int = 1
     gradient_accumulation_steps: int = 1
     activation_checkpointing: Literal["none", "full", "selective"] = "none"
-    data: Literal["synthetic"] = "synthetic"
+    data: Literal["synthetic"] | TokenFiles = "synthetic"
     loader_workers: int = 0
     prefetch_batches: int = 2
     communication: Literal["all", "none"] = field(default="all", metadata=LATER)

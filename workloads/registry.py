@@ -76,6 +76,7 @@ BUILT_IN: dict[str, WorkloadKind] = {
         params=CollectivesWorkload,
         workload="workloads.collectives:Collectives",
         role=Role.TRAINING,
+        trains_on_tpus=True,
     ),
     "command": WorkloadKind(
         params=CommandWorkload, workload="workloads.command:Command", role=Role.TRAINING

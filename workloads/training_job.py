@@ -23,6 +23,14 @@ class Grouped(Protocol):
     def cpus_per_worker(self) -> float: ...
 
 
+class MeshGrouped(Grouped, Protocol):
+    @property
+    def threads_per_worker(self) -> int: ...
+
+
+_CHIP = {"gpu": "GPU", "tpu": "TPU", "cpu": ""}  # Ray's names of what a worker takes
+
+
 def group_launch(
     train_loop: str,
     config: Mapping[str, Any],
@@ -57,6 +65,46 @@ def group_launch(
         num_reporting=num_reporting,
         chip="GPU" if on_gpus else "",
         chips_per_worker=1 if on_gpus else 0,
+    )
+
+
+def mesh_launch(
+    train_loop: str,
+    config: Mapping[str, Any],
+    params: MeshGrouped,
+    device: Device,
+    *,
+    cpu_devices_per_worker: int = 1,
+    watchdog_s: float = 0.0,
+) -> TrainLaunch:
+    """XLA: one process per worker, with all chips of its bundle. On a virtual pool each has as many
+    CPU devices as chips are pretended, so that the mesh is that of the real pool.
+
+    ``config`` is given ``num_local_devices`` and ``num_slices``. Raises LaunchRefused.
+    """
+    chips, rest = divmod(device.num_chips, params.num_workers)
+    if rest:
+        raise LaunchRefused(
+            f"each worker has the same number of chips: workload.num_workers is "
+            f"{params.num_workers}, the plan gives {device.num_chips} x {device.accelerator}"
+        )
+    on_chips = device.kind != "cpu"
+    mesh = {
+        "num_local_devices": chips or cpu_devices_per_worker,
+        "num_slices": device.num_slices,
+    }
+    return TrainLaunch(
+        train_loop=train_loop,
+        config={**config, **mesh},
+        num_workers=params.num_workers,
+        cpus_per_worker=params.cpus_per_worker,
+        backend="xla",
+        watchdog_s=watchdog_s,
+        chip=_CHIP[device.kind],
+        chips_per_worker=chips if on_chips else 0,
+        num_slices=device.num_slices,
+        # The size of XLA's thread pool on a CPU; there is no option for it.
+        env={} if on_chips else {"PJRT_NPROC": str(params.threads_per_worker)},
     )
 
 

@@ -42,7 +42,7 @@ _FACTOR = 4  # between the sizes of a range
 
 
 Workers = Annotated[
-    str, _Opt("--workers", metavar="N,N…", help="Numbers of ranks, each a run of its own.")
+    str, _Opt("--workers", metavar="N,N…", help="Numbers of workers, each a run of its own.")
 ]
 Sizes = Annotated[
     str, _Opt("--sizes", metavar="A-B|A,B…", help="Bytes; a range goes by factors of four.")
@@ -50,8 +50,15 @@ Sizes = Annotated[
 Names = Annotated[
     str, _Opt("--collectives", metavar="NAME,…", help=f"Of: {', '.join(COLLECTIVES)}.")
 ]
+Backend = Annotated[
+    Literal["usual", "gloo", "nccl", "xla"],
+    _Opt("--backend", help="usual: gloo on CPUs, nccl on GPUs, xla on TPUs; xla runs on all."),
+]
 Accelerator = Annotated[
-    str, _Opt("--accelerator", metavar="NAME", help="cpu: gloo. A GPU by Ray's name: NCCL.")
+    str, _Opt("--accelerator", metavar="NAME", help="cpu, or a GPU or TPU by Ray's name.")
+]
+Topology = Annotated[
+    str, _Opt("--topology", metavar="AxB", help="Of a TPU slice; --workers are then its hosts.")
 ]
 Dtype = Annotated[Literal["float32", "bfloat16"], _Opt("--dtype", help="Of the elements.")]
 Rounds = Annotated[
@@ -72,7 +79,9 @@ def collectives(
     workers: Workers = "2",
     sizes: Sizes = "1KiB-64MiB",
     names: Names = "all_reduce,all_gather,reduce_scatter,all_to_all",
+    backend: Backend = "usual",
     accelerator: Accelerator = CPU,
+    topology: Topology = "",
     dtype: Dtype = "float32",
     rounds: Rounds = 20,
     calls: Calls = 5,
@@ -89,10 +98,11 @@ def collectives(
     """Time collectives over sizes and ranks, placed as a training would be.
 
     algbw and busbw are those of nccl-tests; every result is checked; α and β are fitted for each
-    collective and number of ranks. Every number of ranks is a record.
+    collective and number of ranks. Every number of workers is a record.
 
     Examples: `windtunnel collectives --workers 2,4`,
-    `windtunnel collectives --accelerator H100 --workers 8 --sizes 1MiB-1GiB --out nccl.json`
+    `windtunnel collectives --accelerator H100 --workers 8 --sizes 1MiB-1GiB --out nccl.json`,
+    `windtunnel collectives --backend xla --accelerator TPU-V6E --topology 4x4 --workers 4`
     """
     with told(as_json):
         check_writable("--out", out)
@@ -105,10 +115,11 @@ def collectives(
                 num_rounds=rounds,
                 calls_per_round=calls,
                 cpus_per_worker=cpus,
+                backend=backend,
             )
             for n in _counts(workers)
         ]
-        specs = [_spec(workload, accelerator) for workload in workloads]
+        specs = [_spec(workload, accelerator, topology) for workload in workloads]
         records = _made(specs, ray, pools, prices, store, quiet)
         kept = store_of(store)
         page = write_report(records, kept, command=_command()) if report else None
@@ -125,12 +136,12 @@ def collectives(
     raise typer.Exit(exit_code(records))
 
 
-def _spec(workload: CollectivesWorkload, accelerator: str) -> RunSpec:
+def _spec(workload: CollectivesWorkload, accelerator: str, topology: str) -> RunSpec:
     """Raises SpecError for what cannot be meant."""
     spec = RunSpec(
         name=f"collectives-{workload.num_workers}",
         workload=workload,
-        hardware=(Hardware(accelerator=accelerator),),
+        hardware=(Hardware(accelerator=accelerator, topology=topology),),
     )
     require_valid(spec)
     return spec

@@ -47,6 +47,7 @@ def test_each_number_of_ranks_is_a_run(asked: list[RunSpec], tmp_path: Path) -> 
     assert workload.sizes_bytes == (1024, 4096, 16384, 32768)
     assert workload.collectives == ("all_reduce", "broadcast")
     assert (workload.dtype, workload.calls_per_round) == ("bfloat16", 7)
+    assert workload.backend == "usual"
     document = json.loads(done.stdout)
     assert document == json.loads(out.read_text())
     assert document["schema"] == "windtunnel.collectives/1"
@@ -57,6 +58,11 @@ def test_each_number_of_ranks_is_a_run(asked: list[RunSpec], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("--backend", "mpi"), "'mpi' is not one of 'usual'"),
+        (
+            ("--backend", "xla", "--collectives", "broadcast"),
+            "found broadcast; XLA has none on every kind of device",
+        ),
         (("--workers", "0"), "--workers 0: accepted: whole numbers from 1"),
         (("--workers", "two"), "--workers two: accepted"),
         (("--sizes", "1KB"), "'1KB' is no size; accepted: 65536, 64KiB"),
@@ -71,3 +77,14 @@ def test_what_cannot_be_meant_ends_with_2(words: tuple[str, ...], says: str) -> 
     done = CliRunner().invoke(app, ["collectives", *words])
     assert done.exit_code == 2
     assert says in " ".join(done.stderr.split())
+
+
+def test_a_slice_is_asked_for_by_its_topology(asked: list[RunSpec], tmp_path: Path) -> None:
+    words = ["collectives", "--backend", "xla", "--accelerator", "TPU-V6E", "--topology", "2x4"]
+    words += ["--workers", "2", "--no-report", "--store", str(tmp_path / "store")]
+    done = CliRunner().invoke(app, words)
+    (spec,) = asked
+    (ask,) = spec.hardware
+    assert (ask.accelerator, ask.topology) == ("TPU-V6E", "2x4")
+    assert getattr(spec.workload, "backend", "") == "xla"
+    assert done.exit_code == 3  # there is no such slice here

@@ -60,6 +60,8 @@ def test_the_examples_are_all_there() -> None:
         "serving-poisson.yaml",
         "training-ddp.yaml",
         "training-jax.yaml",
+        "scaling.yaml",
+        "scaling-jax.yaml",
         "endpoint.yaml",
         "gpu-fallback.yaml",
     }

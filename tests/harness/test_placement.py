@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet
 import pytest
 import ray
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
@@ -29,8 +30,9 @@ from harness.spec import Deadlines, Hardware, RunSpec
 from results.clock import SystemClock
 from results.samples import StepSamples
 from workloads.base import Device
-from workloads.params import EndpointWorkload, JaxWorkload
+from workloads.params import EndpointWorkload, JaxWorkload, TokenFiles
 from workloads.registry import workload_for
+from workloads.torch_data import TokenStream
 
 CLOCK = SystemClock()
 
@@ -231,8 +233,14 @@ def test_a_slice_is_taken_whole_and_given_back(cluster: ClusterHandle, announce:
 def test_jax_trains_on_a_whole_slice(
     cluster: ClusterHandle, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    """Two real processes, one per pretended host, each with four devices for its four chips."""
+    """Two real processes, one per pretended host, each with four devices for its four chips. Their
+    tokens are in Parquet files, which Ray Data reads: one file for each."""
     require(importlib.util.find_spec("jax") is not None, "jax is not installed")
+    stream = TokenStream.make(1024, 0)
+    for index in range(2):
+        documents = stream.batch(0, index, 200, 40).tolist()
+        table = pyarrow.table({"tokens": documents})
+        pyarrow.parquet.write_table(table, tmp_path / f"part-{index}.parquet")
     workload = JaxWorkload(
         num_workers=2,
         num_steps=6,
@@ -241,6 +249,7 @@ def test_jax_trains_on_a_whole_slice(
         learning_rate=1e-3,
         checkpoint_every_steps=3,
         checkpoint_dir=str(tmp_path),
+        data=TokenFiles(path=str(tmp_path)),
     )
     spec = RunSpec(
         name="on-a-slice",
@@ -276,7 +285,7 @@ def test_jax_trains_on_a_whole_slice(
     assert np.isnan(samples.comm_s).all() == ("comm_s_per_step" not in late)
     assert deployed.startup is not None
     names = [phase.name for phase in deployed.startup.phases]
-    assert names[-4:] == ["trace", "lower", "compile", "first step"]
+    assert names[-5:] == ["trace", "lower", "compile", "data", "first step"]
 
 
 @pytest.mark.ray

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,44 @@ def test_collectives_over_gloo(made: Any) -> None:
     assert "busbw up to" in report.sentence
     assert "collectives" in [section.key for section in report.sections]
     assert [t.row_count for t in collective_tables(record.measurements)] == [20, 5]
+
+
+def test_collectives_over_xla(made: Any, require: Callable[[bool, str], None]) -> None:
+    """Two processes with a device each, over the gloo that XLA itself has."""
+    require(importlib.util.find_spec("jax") is not None, "jax is not installed")
+    sizes, names = (1024, 65536, 262144), ("all_reduce", "all_gather", "reduce_scatter")
+    names += ("all_to_all",)
+    record, store = made(
+        CollectivesWorkload(
+            collectives=names,
+            sizes_bytes=sizes,
+            num_rounds=10,
+            calls_per_round=2,
+            cpus_per_worker=0.5,
+            backend="xla",
+        )
+    )
+    assert isinstance(record.outcome, Succeeded), record.outcome
+    table = store.table(record, "collectives")
+    assert table is not None
+    samples = CollectiveSamples.from_table(table)
+    assert samples.num_rows == 2 * 10 * len(names) * len(sizes)
+    looked_at = samples.num_wrong[samples.round % 9 == 0]
+    assert len(looked_at) == 2 * 2 * len(names) * len(sizes)
+    assert not looked_at.any()  # every result that was looked at is right
+    assert (samples.num_ranks == 2).all()
+    rows = rows_of(record.measurements)
+    assert [(r.collective, r.size_bytes) for r in rows if r.size_bytes] == [
+        (name, size) for name in names for size in sizes
+    ]
+    for row in (row for row in rows if row.size_bytes):
+        time_s = row.by["collective_time_s", "mean"].value
+        share = 1.0 if row.collective == "all_reduce" else 0.5
+        assert time_s is not None and 1e-6 < time_s < 10.0
+        assert row.by["busbw", "value"].value == pytest.approx(share * row.size_bytes / time_s)
+    assert record.resolved["backend"] == "xla:cpu"
+    assert 0 < record.resolved["observed"]["dispatch_s"] < 1.0
+    assert set(record.environment.software.packages) >= {"jax", "jaxlib", "ray"}
 
 
 def test_a_script_of_two_ranks(made: Any, tmp_path: Path) -> None:

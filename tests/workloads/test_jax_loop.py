@@ -8,135 +8,42 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from workloads.batches import Feed, batches_of
 from workloads.init_weights import array_shapes, first_weights
+from workloads.params import TokenFiles, TorchWorkload
 from workloads.torch_shape import ModelShape, shape_of
 
+pytestmark = pytest.mark.timeout(600)  # the first test of each waits for one process, and for two
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 NUM_STEPS = 20
 # Relative. Both sides round float32 in another order, and AdamW's first steps, as long for
 # a small gradient as for a large one, carry it on: 3e-5 was seen within twenty steps.
 TOLERANCE = 2e-4
 
-IN_JAX = """
-import json, math, sys, tempfile, time
-from dataclasses import asdict, replace
-from pathlib import Path
-
-import jax
-import numpy as np
-
-from workloads import jax_group, jax_loop, jax_step
-from workloads.jax_feed import Feed
-from workloads.base import TrainFacts, TrainPhase, TrainRank, TrainStep
-from workloads.errors import CheckpointUnusable, LossNotFinite, OutOfDeviceMemory
-from workloads.jax_checkpoint import Checkpoints, job_folder
-from workloads.jax_layout import layout_of
-from workloads.params import JaxWorkload
-from workloads.torch_shape import shape_of
-
-jax_group.choose_devices("cpu", 4)
-told = {"devices": len(jax.devices())}
-shape = shape_of("tiny")
-
-# 1. Twenty steps on four data-parallel devices, each step saved after the last.
-plain = JaxWorkload(num_workers=1, num_steps=20, micro_batch_size=4, learning_rate=1e-3)
-layout = layout_of(plain, 4, 1)
-program = jax_step.make_program(plain, layout)
-state = jax_step.first_state(program, shape, plain.seed)
-feed = Feed(plain, layout, program.tokens)
-ahead = Feed(replace(plain, loader_workers=2), layout, program.tokens)
-told["ahead"] = all(bool((ahead.tokens(s) == feed.tokens(s)).all()) for s in (0, 1, 2, 5, 19))
-ahead.close()
-losses = []
-for step in range(20):
-    state, loss = program.step(state, feed.tokens(step))
-    losses.append(float(loss))
-told["ddp"] = losses
-told["norm"] = math.sqrt(sum(float((np.asarray(x, np.float64) ** 2).sum())
-                             for x in jax.tree.leaves(state.params)))
-
-# 2. The same tokens over a mesh of two fsdp by two tensor devices, as two micro-batches, with every
-# block computed again in the backward pass.
-other = replace(plain, strategy="fsdp2", tensor_parallel_size=2, activation_checkpointing="full",
-                gradient_accumulation_steps=2, micro_batch_size=2)
-layout = layout_of(other, 4, 1)
-split = jax_step.make_program(other, layout)
-told["mesh"] = dict(split.mesh.shape)
-state = jax_step.first_state(split, shape, plain.seed)
-told["parts"] = [list(x.addressable_shards[0].data.shape) for x in
-                 (state.params["blocks"]["up"], state.params["embedding"],
-                  state.optimizer[0].mu["blocks"]["down"])]
-losses = []
-for step in range(6):
-    tokens = np.asarray(feed.tokens(step)).reshape(2, 2, -1)
-    state, loss = split.step(state, jax.device_put(tokens, split.tokens))
-    losses.append(float(loss))
-told["split"] = losses
-
-# 3. Saved and read back, to the bit.
-folder = Path(tempfile.mkdtemp(dir=sys.argv[1]))
-saved = Checkpoints(folder, 0, 1)
-for num_steps in (2, 4, 6):
-    saved.save(num_steps, state)
-told["kept"] = saved.steps()
-back = saved.restore(6, state)
-told["restored"] = all(
-    bool((np.asarray(a) == np.asarray(b)).all()) and a.sharding == b.sharding
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True)
-)
-(folder / "step-8").mkdir()
-told["half"] = saved.steps()
-try:
-    saved.restore(6, jax_step.first_state(program, shape, plain.seed))
-except CheckpointUnusable as error:
-    told["other_mesh"] = str(error)
-
-# 4. The loop itself: its events, and a loss that is no number.
-events = []
-began = time.monotonic()
-rank = TrainRank(rank=0, world_size=1, backend="xla", address="127.0.0.1",
-                 now_s=lambda: time.monotonic() - began, report=events.append,
-                 from_rank_zero=lambda value: value, device=lambda: "cpu")
-# It goes on where another job ended, after six steps.
-home = Path(sys.argv[1]) / "home"
-name = job_folder(home / "jax", goes_on=False)
-told["anew"] = name != job_folder(home / "jax", goes_on=False)
-name = job_folder(home / "jax", goes_on=True)
-Checkpoints(home / "jax" / name, 0, 1).save(6, jax_step.first_state(program, shape, plain.seed))
-wild = replace(plain, learning_rate=1e38, checkpoint_dir=str(home), resume=True)
-try:
-    jax_loop.run(wild, rank, device="cpu", num_local_devices=4, num_slices=1)
-except LossNotFinite as error:
-    told["nan"] = str(error)
-told["phases"] = [e.name for e in events if isinstance(e, TrainPhase)]
-told["steps"] = [e.step for e in events if isinstance(e, TrainStep)]
-told["last_is_finite"] = math.isfinite([e for e in events if isinstance(e, TrainStep)][-1].loss)
-told["facts"] = {k: v for e in events if isinstance(e, TrainFacts) for k, v in e.values.items()}
-
-# 5. Memory that is not there.
-try:
-    with jax_loop._memory_errors():
-        jax.numpy.zeros((1 << 45,)).block_until_ready()
-except OutOfDeviceMemory as error:
-    told["oom"] = str(error)
-print(json.dumps(told))
-"""
+ONE, PAIR = HERE / "jax_in_one_process.py", HERE / "jax_in_two.py"
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Any:
     require(importlib.util.find_spec("jax") is not None, "jax is not installed")
     done = subprocess.run(
-        [sys.executable, "-c", IN_JAX, str(tmp_path_factory.mktemp("jax"))],
-        cwd=Path(__file__).resolve().parents[2],
+        [sys.executable, str(ONE), str(tmp_path_factory.mktemp("jax"))],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=280,
@@ -205,7 +112,14 @@ def test_a_checkpoint_is_read_back_to_the_bit(told: Any) -> None:
     assert told["kept"] == [4, 6]
     assert told["restored"]
     assert told["half"] == [4, 6]  # a folder without its files is no checkpoint
-    assert "was saved by another model or on another mesh" in told["other_mesh"]
+    assert len(told["other_model"]) == 2
+    assert "step-6 was saved by another model: .params['blocks']" in told["other_model"][0]
+    assert "it has not all of an array of (3,)" in told["other_model"][1]
+
+
+def test_a_checkpoint_is_read_back_on_another_mesh(told: Any) -> None:
+    """Saved by two fsdp times two tensor devices, read by four that each have the whole model."""
+    assert told["went_on"] == pytest.approx(told["ddp"][6:9], rel=TOLERANCE)
 
 
 def test_the_loop_says_what_it_does(told: Any) -> None:
@@ -215,6 +129,7 @@ def test_the_loop_says_what_it_does(told: Any) -> None:
         "trace",
         "lower",
         "compile",
+        "data",
         "first step",
     ]
     facts = told["facts"]
@@ -245,8 +160,76 @@ def test_memory_that_is_not_there_is_said_with_the_peak(told: Any) -> None:
 
 def test_batches_made_ahead_are_the_same(told: Any) -> None:
     assert told["ahead"]
+    assert told["later"]  # of a job that goes on there
 
 
 def test_four_devices_of_one_process(told: Any) -> None:
     assert told["devices"] == 4
     assert np.isfinite(told["ddp"]).all()
+
+
+# ---- two processes ----
+
+LATE_S = 0.3
+
+
+@pytest.fixture(scope="module")
+def pair(told: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What each of two processes told; they go on from what the one process had saved."""
+    folder = tmp_path_factory.mktemp("pair")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    seen = Path(told["saved_in"]).parent / "seen.npy"
+    words = [str(port), str(LATE_S), told["saved_in"], str(seen), str(folder / "told")]
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(PAIR), str(rank), *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PJRT_NPROC": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=280)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in started] == [0, 0], "\n".join(said)[-4000:]
+    return [json.loads((folder / f"told.{rank}").read_text()) for rank in range(2)]
+
+
+def test_losses_go_on_with_another_number_of_workers(told: Any, pair: list[Any]) -> None:
+    """Saved by one process of four devices, read by two processes that each have a half of every
+    matrix's rows; saved by these, read by two that have a half of its columns."""
+    for rank in pair:
+        assert rank["fsdp2"]["losses"] == pytest.approx(told["ddp"][6:8], rel=TOLERANCE)
+        assert rank["tensor"]["losses"] == pytest.approx(told["ddp"][8:10], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("layout", ["fsdp2", "tensor"])
+def test_a_late_peer_is_waited_for_and_that_is_communication(pair: list[Any], layout: str) -> None:
+    """Rank 1 sleeps before each step. Rank 0 has nothing else to do meanwhile, so that its exposed
+    communication is at least that long; the late one's is not."""
+    first, late = (rank[layout]["exposed_s"] for rank in pair)
+    assert late > 0.0
+    assert 0.8 * LATE_S < first < pair[0][layout]["step_s"]
+    assert first - late > 0.5 * LATE_S
+
+
+def test_both_engines_see_the_same_tokens_of_files(
+    pair: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def documents(files: Any, vocab_size: int, feed: Feed, num_read_tasks: int) -> Any:
+        return ([feed.index * 100 + i] * (i % 4 + 1) for i in range(20))
+
+    monkeypatch.setattr("workloads.token_files.documents", documents)
+    params = TorchWorkload(micro_batch_size=2, sequence_length=8, data=TokenFiles(path="somewhere"))
+    for index, rank in enumerate(pair):
+        with closing(batches_of(params, 1024, Feed(index=index, num=2), 0, 3)) as made:
+            assert [made.next().tolist() for _ in range(3)] == rank["tokens"]
+    assert pair[0]["tokens"] != pair[1]["tokens"]
