@@ -42,18 +42,21 @@ MIN_POINTS = 20
 # Of what was stolen by other guests, less than this is no line of its own.
 MIN_STEAL = 0.005
 SINCE_LOAD = "seconds since the load began"
+SINCE_START = "seconds since the rank's loop or the load began"
 
 Lines = Mapping[str, Series]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Frame:
-    """What all plots share: the axis' ends, the measured window, and the points each may have."""
+    """What all plots share: the axis' ends, the measured window, the points each may have, and what
+    the axis counts from."""
 
     start_s: float
     end_s: float
     window: tuple[float, float]
     points: int
+    zero: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,7 @@ def telemetry_plots(
         end_s=end,
         window=window_of(samples) if samples is not None else (start, end),
         points=max(points // len(drawn), MIN_POINTS),
+        zero=SINCE_LOAD if samples is not None else SINCE_START,
     )
     return tuple(
         _plot(f"{prefix}telemetry-{key}", title, kind, lines, frame)
@@ -235,7 +239,7 @@ def _plot(key: str, title: str, kind: _Kind, lines: Lines, frame: _Frame) -> Plo
         x=alt.X(
             "t:Q",
             scale=alt.Scale(domain=[frame.start_s, frame.end_s], nice=False),
-            axis=plain_axis(SINCE_LOAD, tickCount=6),
+            axis=plain_axis(frame.zero, tickCount=6),
         ),
         y=alt.Y(
             "value:Q",

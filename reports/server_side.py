@@ -14,6 +14,9 @@ from results.units import NOT_AVAILABLE, format_value
 MAX_WORKERS = 12
 
 
+_OF_RANKS = {"nvml"}  # all that the ranks of a training read
+
+
 def server_section(
     telemetry: Telemetry | None, samples: RequestSamples | None, prefix: str, points: int
 ) -> Section | None:
@@ -25,7 +28,9 @@ def server_section(
     notes = telemetry.sources()
     if notes:
         blocks.append(_sources(notes, telemetry.resolution_s))
-    return Section(key=f"{prefix}server", heading="The server's side", blocks=tuple(blocks))
+    of_ranks = {note.source for note in notes} <= _OF_RANKS
+    heading = "The devices of the training" if of_ranks else "The server's side"
+    return Section(key=f"{prefix}server", heading=heading, blocks=tuple(blocks))
 
 
 def _sources(notes: tuple[SourceNote, ...], resolution_s: float) -> Table:

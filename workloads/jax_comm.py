@@ -99,6 +99,8 @@ def _by_profiler(compiled: Any, done: Trained) -> dict[str, Any]:
         state, _ = jax.block_until_ready(compiled(state, done.tokens))
 
     traced = trace_steps(step)
+    if not traced.steps:
+        return {"comm_method": "not known: jax.profiler wrote no trace"}
     step_s, busy_s = traced.mean_step_s, statistics.median(done.busy_s)
     if step_s > MOST_SLOWED * busy_s:
         return {
@@ -143,9 +145,14 @@ def trace_steps(step: Callable[[], None]) -> Traced:
                     step()
         finally:
             jax.profiler.stop_trace()
-        (path,) = Path(folder).rglob("*.xplane.pb")
-        profile = ProfileData.from_file(str(path))
-    events = [(plane.name, event) for plane in profile.planes for event in _events(plane)]
+        files = [str(path) for path in Path(folder).rglob("*.xplane.pb")]
+        profiles = [ProfileData.from_file(file) for file in files]
+    events = [
+        (plane.name, event)
+        for profile in profiles
+        for plane in profile.planes
+        for event in _events(plane)
+    ]
     return Traced(
         [op for plane, event in events if (op := _op(plane, event)) is not None],
         sorted(_span(event) for _, event in events if event.name == _STEP),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,8 +16,8 @@ from workloads.base import Device, Running
 from workloads.errors import LaunchRefused, UnknownPreset
 from workloads.init_weights import array_shapes, first_weights
 from workloads.jax_layout import layout_of
-from workloads.jax_train import JaxTraining
-from workloads.params import JaxWorkload
+from workloads.jax_train import JaxTraining, params_of
+from workloads.params import JaxWorkload, TokenFiles
 from workloads.torch_shape import PRESETS
 
 CPU = Device(kind="cpu", accelerator="cpu", num_chips=0)
@@ -32,6 +33,12 @@ def test_the_launch_on_cpus() -> None:
     assert launch.env == {"PJRT_NPROC": "3"}
     assert JaxWorkload(**launch.config["params"]).threads_per_worker == 3
     assert launch.config["num_local_devices"] == 1
+
+
+def test_token_files_reach_the_ranks() -> None:
+    params = replace(FOUR, data=TokenFiles(path="tokens", kind="arrow"))
+    config = JaxTraining(params).launch(CPU, "").config
+    assert params_of(json.loads(json.dumps(config["params"]))) == params
 
 
 def test_one_workload_on_gpus_on_a_slice_and_on_a_pretended_slice() -> None:
