@@ -158,6 +158,15 @@ def test_memory_that_is_not_there_is_said_with_the_peak(told: Any) -> None:
     assert 50 << 20 < peak < 1 << 40
 
 
+def test_a_profiled_step_gives_its_share_and_not_its_length(told: Any) -> None:
+    """0.9 of a measured step of 0.2 s; and nothing where the profiler made it much longer."""
+    carried, slowed = told["profiled"]
+    assert carried["comm_s_per_step"] == pytest.approx(0.9 * 0.2)
+    assert carried["profiled_step_s"] == pytest.approx(0.3)
+    assert "comm_s_per_step" not in slowed
+    assert "0.1 s, and under the profiler it took 0.3 s" in slowed["comm_method"]
+
+
 def test_batches_made_ahead_are_the_same(told: Any) -> None:
     assert told["ahead"]
     assert told["later"]  # of a job that goes on there
