@@ -5,9 +5,12 @@ ResultsError
 ├── InvalidMeasurement   a value outside its metric's legal range, or an interval that excludes it
 ├── InvalidSlo           a text that is no service level objective
 ├── InvalidStopRule      a text that is no rule for stopping
+├── InvalidQuestion      a question to the recommendations that cannot be meant
 ├── RecordFormatError    a record's text is not a record, or of a schema newer than this program
 ├── ForeignFormatError   another tool's file is not a result that ``results.interop`` knows
 ├── NotExportable        a record has not what the other format must have, or may not be passed on
+├── LookupUnreadable     the table of recommendations is not there, or not one
+├── NotDeployable        a profile from which no manifest can be made
 └── StoreError           the store cannot do what was asked
     ├── DuplicateRecord  a run id that is already sealed
     ├── RecordNotFound   no record of that id (or prefix)
@@ -37,6 +40,10 @@ class InvalidStopRule(ResultsError):
     pass
 
 
+class InvalidQuestion(ResultsError):
+    pass
+
+
 class RecordFormatError(ResultsError):
     pass
 
@@ -46,6 +53,14 @@ class ForeignFormatError(ResultsError):
 
 
 class NotExportable(ResultsError):
+    pass
+
+
+class LookupUnreadable(ResultsError):
+    pass
+
+
+class NotDeployable(ResultsError):
     pass
 
 
