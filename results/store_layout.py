@@ -8,7 +8,9 @@
     runs/dt=YYYY-MM-DD/<run id>/<table>.parquet
     compacted/dt=YYYY-MM-DD/records-<hash>.parquet
     compacted/dt=YYYY-MM-DD/manifest-NNNNNN.json   the highest number counts; written last
+    events/<time>-<random>.json                 what was said of runs afterwards
     index.sqlite                                a cache, local stores only
+    lookup/                                     a cache, local stores only: the recommendations
 
 A run's folder follows from its id alone, never from a clock: two processes that seal the same run
 meet at the same name, and one of them loses.
@@ -31,6 +33,8 @@ OPEN: Final = "open"
 COMPACTED: Final = "compacted"
 RECORD: Final = "record.json"
 INDEX: Final = "index.sqlite"
+EVENTS: Final = "events"
+LOOKUP: Final = "lookup"
 TEMPORARY: Final = "_tmp"  # no name that begins so is ever looked into
 
 _MOST_CANDIDATES: Final = 50  # of a prefix; more are ambiguous without asking which are sealed

@@ -19,12 +19,10 @@ import numpy.typing as npt
 from scipy import stats
 
 from results.metrics import Direction, metric
+from results.predictive import MIN_SPREAD, at_most_one, together
 from tuners.goals import Bound, Reading, Wish
 from tuners.space import Config
 
-# Runs of one deployment that agree to the last digit are no proof that the next will: a floor for
-# the standard deviation of a metric's logarithm.
-MIN_SPREAD = 0.005
 MIN_RUNS = 3
 TIE = 0.01  # a difference nobody would deploy for
 TIE_CONFIDENCE = 0.9
@@ -72,33 +70,30 @@ def judge(candidate: Candidate, wish: Wish, probability: float, max_runs: int) -
         verdict = Verdict.REJECTED if hopeless else Verdict.MEASURE
         return Judged(verdict=verdict, probability=math.nan, by_bound={})
     by_bound = {b.name: keeps_next(b, [r.bounds[b.name] for r in runs]) for b in wish.bounds}
-    # At least 1 − Σ(1 − p): the bounds' misses may never fall together (Bonferroni's inequality).
-    together = max(0.0, 1.0 - sum(1.0 - p for p in by_bound.values()))
-    if together >= probability:
+    all_kept = together(list(by_bound.values()))
+    if all_kept >= probability:
         verdict = Verdict.PASSED
-    elif len(runs) >= max_runs or together < 0.5:
+    elif len(runs) >= max_runs or all_kept < 0.5:
         verdict = Verdict.REJECTED
     else:
         verdict = Verdict.MEASURE
-    return Judged(verdict=verdict, probability=together, by_bound=by_bound)
+    return Judged(verdict=verdict, probability=all_kept, by_bound=by_bound)
 
 
 def keeps_next(bound: Bound, values: Sequence[float]) -> float:
-    """The probability that the next run keeps ``bound`` itself, without its margin.
-
-    The predictive distribution of a normal sample with unknown mean and variance, on logarithms:
-    Student's t with n − 1 degrees of freedom, scaled by s·√(1 + 1/n) (Gelman et al., Bayesian Data
-    Analysis, 3rd ed., section 3.2). One value says only on which side it lies.
-    """
-    n = len(values)
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    room = math.log(bound.limit) - float(logs.mean())
-    if metric(bound.metric).direction is Direction.HIGHER:
-        room = -room
-    if n < 2:
+    """The probability that the next run keeps ``bound`` itself, without its margin (see
+    ``results.predictive``). One value says only on which side it lies."""
+    if len(values) < 2:
         return 0.5
-    spread = max(float(logs.std(ddof=1)), MIN_SPREAD)
-    return float(stats.t.cdf(room / (spread * math.sqrt(1.0 + 1.0 / n)), df=n - 1))
+    logs = np.log(np.asarray(values, dtype=np.float64))
+    # At least L is what −log at most −log L is.
+    side = -1.0 if metric(bound.metric).direction is Direction.HIGHER else 1.0
+    return at_most_one(
+        side * math.log(bound.limit),
+        side * float(logs.mean()),
+        float(logs.std(ddof=1)),
+        len(values),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

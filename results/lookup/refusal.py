@@ -1,0 +1,325 @@
+"""Why there is no answer, what comes nearest, and what to measure so that there is one. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from results.cost import capacity_to_price
+from results.lookup.answering import Asked, recommendation
+from results.lookup.choose import Indices
+from results.lookup.columns import Ints
+from results.lookup.filters import MOST_SHORTER, Filtered
+from results.lookup.sheet import Constraint, Sheet
+from results.lookup.snapshot import Snapshot
+from results.metrics import Unit
+from results.recommendation.answer import MeasureNext, NearMiss, NoAnswer, WhyNot
+from results.recommendation.profile import Price, Profile
+from results.recommendation.question import Question
+from results.units import format_value
+
+NUM_NEAREST = 3
+NUM_RUNS = 3  # of a measurement that is proposed: the least that has a probability worth the name
+# Startup and load of a run where the evidence does not say how long its own took.
+ASSUMED_RUN_S = 900.0
+
+_NAMED = 6
+
+
+def unknown_model(snapshot: Snapshot, question: Question) -> NoAnswer:
+    names = snapshot.about.names.model
+    by_end = {n.rpartition("/")[2].casefold(): n for n in names}
+    wanted = question.model.rpartition("/")[2].casefold()
+    near = [by_end[n] for n in difflib.get_close_matches(wanted, by_end, n=3)]
+    if names:
+        words = f"nothing is known of {question.model}; {_listed('models', names)}"
+    else:
+        words = "there is no profile at all; measure something, or `windtunnel import` results"
+    return NoAnswer(
+        binding="model",
+        words=words,
+        did_you_mean=tuple(near),
+        measure_next=_something_new(question),
+    )
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    found = sorted(filter(None, names))
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"there are {what} {', '.join(found[:_NAMED])}{more}" if found else f"no {what} at all"
+
+
+def nothing_fits(snapshot: Snapshot, question: Question, found: Filtered) -> NoAnswer:
+    """A filter left nothing; the last of the narrowing is to blame."""
+    binding = found.narrowing[-1].filter
+    before = found.narrowing[-2].num_left if len(found.narrowing) > 1 else 0
+    first, end = snapshot.rows_of_model(question.model)
+    rows = np.arange(first, end)
+    words, relax_to = _filter_words(snapshot, question, binding, rows)
+    of = f" of {question.model}" if question.model else ""
+    return NoAnswer(
+        binding=binding,
+        words=f"{before} profiles{of} were left, and none of them {words}",
+        relax_to=relax_to,
+        measure_next=_something_new(question),
+    )
+
+
+def _filter_words(
+    snapshot: Snapshot, question: Question, binding: str, rows: Indices
+) -> tuple[str, float | None]:
+    about = snapshot.about
+    match binding:
+        case "not_simulated":
+            return "is anything but simulated; --with-simulated takes those", None
+        case "hardware":
+            used = np.unique(snapshot.ints("hardware")[rows])
+            names = {about.hardware[i].accelerator for i in used}
+            known = _listed("accelerators", names)
+            return f"ran on the hardware asked for; {known}", None
+        case "model_server" | "model_server_version":
+            column = binding.removeprefix("model_")
+            column = "version" if column == "server_version" else column
+            names = {
+                getattr(about.names, column)[i] for i in np.unique(snapshot.ints(column)[rows])
+            }
+            asked = getattr(question, binding)
+            return f"ran {asked}; {_listed(column + 's', names)}", None
+        case "input_tokens" | "output_tokens":
+            return _length_words(snapshot, question, binding, rows)
+        case "max_age_days":
+            newest = int(snapshot.ints("last_measured")[rows].max())
+            return f"is that young; the newest was measured at {_day(newest)}", None
+        case "min_repeats":
+            most = int(snapshot.ints("repeats")[rows].max())
+            return f"has so many repeats; the most are {most}", float(most)
+        case "not_superseded":
+            return "is anything but superseded", None
+    return f"passes {binding.replace('_', ' ')}", None
+
+
+def _day(seconds: int) -> str:
+    return str(np.datetime64(seconds, "s").astype("datetime64[D]"))
+
+
+def _length_words(
+    snapshot: Snapshot, question: Question, binding: str, rows: Indices
+) -> tuple[str, float | None]:
+    column = snapshot.floats(binding)
+    known = column[rows] if column is not None else np.zeros(0, np.float32)
+    known = known[np.isfinite(known)]
+    asked = question.lengths[0 if binding == "input_tokens" else 1]
+    assert asked is not None  # or it would not have been filtered by
+    what = binding.replace("_", " ")
+    if not len(known):
+        return f"says how many {what} its requests have", None
+    lengths = sorted({round(float(v)) for v in known}, key=lambda v: abs(math.log(v / asked)))
+    near = ", ".join(str(v) for v in lengths[:_NAMED])
+    return (
+        f"was measured at {what} that answer {asked:g} (from {asked:g} to {MOST_SHORTER:g} times "
+        f"as many); measured are {near}",
+        float(lengths[0]),
+    )
+
+
+def nothing_feasible(
+    asked: Asked,
+    snapshot: Snapshot,
+    one: Sheet,
+    limits: Sequence[Constraint],
+    configurations: Ints,
+) -> NoAnswer:
+    """Rows fit the filters, and none keeps every limit."""
+    excess = np.column_stack([c.excess for c in limits])
+    nearest = _nearest(excess, configurations)
+    misses = []
+    for rank, index in enumerate(nearest, start=1):
+        profile = snapshot.profile(int(one.rows[index]))
+        why = tuple(_why_not(limits, excess[index], index))
+        made = recommendation(asked, profile, one, int(index), rank, 0)
+        misses.append(NearMiss(recommendation=made, why_not=why))
+    binding, relax_to = _binding(limits, excess, int(nearest[0]))
+    constraint = next(c for c in limits if c.name == binding)
+    return NoAnswer(
+        binding=binding,
+        words=_binding_words(constraint, relax_to, len(one.rows)),
+        relax_to=relax_to,
+        nearest=tuple(misses),
+        measure_next=tuple(_measure_next(asked, misses)),
+    )
+
+
+def _nearest(
+    excess: np.ndarray[tuple[int, int], np.dtype[np.float64]], configurations: Ints
+) -> Indices:
+    """The rows that are nearest to being feasible, one of a configuration: fewest unknowns, then
+    the smallest sum of logarithms by which limits are broken."""
+    unknown = np.isinf(excess).sum(axis=1)
+    over = np.log1p(np.where(np.isinf(excess), 0.0, excess)).sum(axis=1)
+    ranked = np.lexsort((over, unknown))
+    _, first = np.unique(configurations[ranked], return_index=True)
+    return np.asarray(ranked[np.sort(first)[:NUM_NEAREST]])
+
+
+def _why_not(limits: Sequence[Constraint], excess: Iterable[float], index: int) -> list[WhyNot]:
+    broken = []
+    for constraint, over in zip(limits, excess, strict=True):
+        if over <= 0:
+            continue
+        found = float(constraint.found[index])
+        known = math.isfinite(found)
+        broken.append(
+            WhyNot(
+                constraint=constraint.name,
+                asked=constraint.limit,
+                found=found if known else None,
+                excess=float(over) if math.isfinite(over) else None,
+                words=_broken_words(constraint, found if known else None),
+            )
+        )
+    return sorted(broken, key=lambda w: -(w.excess if w.excess is not None else math.inf))
+
+
+def _broken_words(constraint: Constraint, found: float | None) -> str:
+    limit = said(constraint.name, constraint.limit)
+    side = "at least" if constraint.at_least else "at most"
+    name = constraint.name.replace("_", " ")
+    if constraint.name == "load_known":
+        return "its request rate is not known, so no replicas can be counted"
+    if found is None:
+        return f"{name}: {side} {limit} is asked, and its evidence does not state it"
+    return f"{name} is {said(constraint.name, found)}; {side} {limit} is asked"
+
+
+def _binding(
+    limits: Sequence[Constraint],
+    excess: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    nearest: int,
+) -> tuple[str, float | None]:
+    """The limit that, relaxed alone, gives an answer soonest; where none does alone, the one that
+    the nearest miss breaks most."""
+    num_broken = (excess > 0).sum(axis=1)
+    best, binding, relax_to = math.inf, "", None
+    for k, constraint in enumerate(limits):
+        only = (num_broken == 1) & (excess[:, k] > 0) & np.isfinite(excess[:, k])
+        if only.any():
+            row = int(np.flatnonzero(only)[np.argmin(excess[only, k])])
+            if excess[row, k] < best:
+                best, binding = float(excess[row, k]), constraint.name
+                relax_to = float(constraint.found[row])
+    if binding:
+        return binding, relax_to
+    # A probability that is missed because a target is missed says nothing of its own.
+    grave = [0.0 if c.name == "probability" else 1.0 for c in limits]
+    broken = np.where(excess[nearest] > 0, excess[nearest], -1.0) + np.array(grave) * _FIRST
+    return limits[int(np.argmax(np.where(excess[nearest] > 0, broken, -1.0)))].name, None
+
+
+_FIRST = 1e9
+
+
+def _binding_words(constraint: Constraint, relax_to: float | None, num_rows: int) -> str:
+    name = constraint.name.replace("_", " ")
+    known = constraint.found[np.isfinite(constraint.found)]
+    if not len(known):
+        return f"none of {num_rows} profiles states {name}"
+    best = float(known.max() if constraint.at_least else known.min())
+    side = "at least" if constraint.at_least else "at most"
+    words = f"{name}: {side} {said(constraint.name, constraint.limit)} is asked"
+    if constraint.kept.any():
+        words += "; some profiles keep it, and break another limit"
+    else:
+        words += f"; the best of {num_rows} profiles is {said(constraint.name, best)}"
+    if relax_to is not None:
+        words += f"; {said(constraint.name, relax_to)} alone would give an answer"
+    return words
+
+
+def said(name: str, value: float) -> str:
+    """A constraint's number with its unit."""
+    if name.startswith(("ttft_s", "itl_s", "tpot_s", "ntpot_s", "e2e_s")):
+        return format_value(value, Unit.SECONDS)
+    if name.startswith("max_cost"):
+        per = "hour" if name.endswith("hour") else "million output tokens"
+        return f"${value:.4g} per {per}"
+    units = {"max_accelerators": "chips", "min_throughput": "output tokens/s"}
+    return f"{value:.4g} {units[name]}" if name in units else f"{value:.3g}"
+
+
+def _measure_next(asked: Asked, misses: Sequence[NearMiss]) -> Iterator[MeasureNext]:
+    """For each near miss the measurement that could turn it into an answer."""
+    for miss in misses:
+        profile = miss.recommendation.profile
+        names = {w.constraint for w in miss.why_not}
+        latencies = [w for w in miss.why_not if w.constraint.startswith(_LATENCIES)]
+        rate = profile.load.rate_rps
+        if any(w.found is None for w in miss.why_not) or "probability" in names:
+            unstated = [w.constraint for w in miss.why_not if w.found is None]
+            why = f"states {', '.join(unstated)}" if unstated else "makes a probability sure"
+            yield _repeat(asked, profile, rate, "at the same load", why)
+        elif latencies and names <= {w.constraint for w in latencies} and rate is not None:
+            # Latency falls with load; more replicas at less load each may keep the limit.
+            over = max(w.excess or 0.0 for w in latencies)
+            lower = rate / (1.0 + over) / 2.0
+            yield _repeat(asked, profile, lower, "at less load", "its latencies may be kept there")
+
+
+_LATENCIES = ("ttft_s", "itl_s", "tpot_s", "ntpot_s", "e2e_s")
+
+
+def _repeat(asked: Asked, profile: Profile, rate: float | None, how: str, why: str) -> MeasureNext:
+    seconds = profile.evidence.seconds_per_run
+    basis = "its own runs" if seconds else f"assumed: {ASSUMED_RUN_S / 60:g} min a run"
+    hours = (seconds or ASSUMED_RUN_S) * NUM_RUNS / 3600.0
+    machine = profile.machine
+    capacity = capacity_to_price(machine.capacity, asked.question.capacity)
+    price = asked.prices.find(machine, capacity, asked.question.region)
+    at = f" at {rate:.3g} requests/s" if rate is not None else ""
+    return MeasureNext(
+        what=f"{profile.configuration.model} on {machine.num_chips} x {machine.accelerator} {how}"
+        f"{at}, {NUM_RUNS} runs",
+        why=why,
+        profile_id=profile.profile_id,
+        rate_rps=rate,
+        runs=NUM_RUNS,
+        chip_hours=machine.num_chips * hours,
+        usd=price.usd_per_hour * hours if isinstance(price, Price) else None,
+        basis=basis,
+    )
+
+
+def _something_new(question: Question) -> tuple[MeasureNext, ...]:
+    """What no profile comes near to: how many chips it takes is not known, so nothing is priced."""
+    if not question.model:
+        return ()
+    where = f" on {', '.join(question.accelerators)}" if question.accelerators else ""
+    lengths = [f"{v:g}" for v in question.lengths if v is not None]
+    shape = f" with {'/'.join(lengths)} tokens" if lengths else ""
+    return (
+        MeasureNext(
+            what=f"{question.model}{where}{shape}: `windtunnel tune` finds its configuration",
+            why="nothing comparable has been measured",
+            profile_id="",
+            rate_rps=question.rate_rps,
+            runs=NUM_RUNS,
+            chip_hours=0.0,
+            usd=None,
+            basis="not known: it depends on the chips that the model takes",
+        ),
+    )
+
+
+def failures_of(snapshot: Snapshot, question: Question) -> Mapping[str, int]:
+    """Runs that never gave a profile, of what fits model and hardware, by error."""
+    found: dict[str, int] = {}
+    wanted = {a.casefold().replace("_", "-") for a in question.accelerators}
+    for one in snapshot.about.fruitless:
+        if question.model and one.model != question.model:
+            continue
+        if wanted and one.accelerator.casefold().replace("_", "-") not in wanted:
+            continue
+        found[one.error] = found.get(one.error, 0) + one.num_runs
+    return found

@@ -1,0 +1,162 @@
+"""A snapshot, opened: columns and encoded profiles as mapped files, names as lists.
+
+Opening reads a few kilobytes; a page of a column is read when a question first looks at it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from results.errors import LookupUnreadable
+from results.lookup.columns import Floats, Ints
+from results.lookup.writing import ABOUT, CURRENT, FORMAT, Place
+from results.recommendation.build import Fruitless
+from results.recommendation.lookup import AcceleratorSummary, ModelSummary
+from results.recommendation.profile import Machine, Profile
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    models: tuple[ModelSummary, ...]
+    accelerators: tuple[AcceleratorSummary, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    model: tuple[str, ...]
+    server: tuple[str, ...]
+    version: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """``about.json``. ``about``: what the writer noted beside it."""
+
+    format: int
+    snapshot_id: str
+    num_profiles: int
+    names: Names
+    hardware: tuple[Machine, ...]
+    fruitless: tuple[Fruitless, ...]
+    catalogue: Catalogue
+    about: dict[str, Any]
+
+
+class _Blobs:
+    """Encoded values, decoded one at a time."""
+
+    def __init__(self, folder: Path, name: str, kind: type[Any]) -> None:
+        self._starts = np.load(folder / f"{name}.starts.npy", mmap_mode="r")
+        with (folder / f"{name}.bin").open("rb") as file:
+            size = file.seek(0, 2)
+            self._data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if size else b""
+        if size:
+            # One answer lies here and the next one far away: what is around is not wanted.
+            self._data.madvise(mmap.MADV_RANDOM)  # type: ignore[union-attr]
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+
+    def __getitem__(self, index: int) -> Any:
+        return self._decode(self._data[int(self._starts[index]) : int(self._starts[index + 1])])
+
+
+class Snapshot:
+    """Columns by name; one that no profile has is None. Raises LookupUnreadable."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
+            if self.about.format != FORMAT:
+                raise LookupUnreadable(
+                    f"{folder}: a lookup table of format {self.about.format}; this program reads "
+                    f"{FORMAT}: rebuild it with `windtunnel store reindex`"
+                )
+            self._columns: Mapping[str, npt.NDArray[Any]] = {
+                path.stem: np.load(path, mmap_mode="r")
+                for path in folder.glob("*.npy")
+                if path.stem.partition(".")[0] not in ("profiles", "configurations")
+            }
+            self._profiles = _Blobs(folder, "profiles", Profile)
+            self._places = _Blobs(folder, "configurations", Place)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise LookupUnreadable(
+                f"{folder}: no lookup table that can be read ({error}); rebuild it with "
+                "`windtunnel store reindex`"
+            ) from error
+
+    @property
+    def snapshot_id(self) -> str:
+        return self.about.snapshot_id
+
+    @property
+    def num_profiles(self) -> int:
+        return self.about.num_profiles
+
+    def ints(self, name: str) -> Ints:
+        return self._columns[name]
+
+    def floats(self, name: str) -> Floats | None:
+        return self._columns.get(name)
+
+    def rows_of_model(self, model: str) -> tuple[int, int]:
+        """[first, behind the last) of a model that is known; all rows for ""."""
+        if not model:
+            return 0, self.num_profiles
+        number = self.about.names.model.index(model)
+        starts = self._columns["model_starts"]
+        return int(starts[number]), int(starts[number + 1])
+
+    def row_of(self, profile_id: str) -> int | None:
+        try:
+            wanted = np.uint64(int(profile_id, 16))
+        except (ValueError, OverflowError):
+            return None
+        ids = self._columns["profile_ids"]
+        at = int(np.searchsorted(ids, wanted))
+        if at == len(ids) or ids[at] != wanted:
+            return None
+        return int(self._columns["profile_rows"][at])
+
+    def profile(self, row: int) -> Profile:
+        place: Place = self._places[int(self._columns["configuration"][row])]
+        slim: Profile = self._profiles[row]
+        return replace(slim, configuration=place.configuration, machine=place.machine)
+
+
+def open_current(folder: Path) -> Snapshot:
+    """The snapshot that counts now. Raises LookupUnreadable where there is none."""
+    for _ in range(_MOST_SWAPS):
+        try:
+            name = (folder / CURRENT).read_text().strip()
+        except OSError as error:
+            raise LookupUnreadable(
+                f"{folder}: no lookup table yet; make it with `windtunnel store reindex`"
+            ) from error
+        try:
+            return Snapshot(folder / name)
+        except LookupUnreadable:
+            # Swapped and cleared away between our two reads: the next one is there.
+            if current_id(folder) == name:
+                raise
+    raise LookupUnreadable(f"{folder}: replaced {_MOST_SWAPS} times while it was being opened")
+
+
+_MOST_SWAPS: Final = 10
+
+
+def current_id(folder: Path) -> str:
+    """ "" where there is no snapshot yet."""
+    try:
+        return (folder / CURRENT).read_text().strip()
+    except OSError:
+        return ""

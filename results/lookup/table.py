@@ -1,0 +1,226 @@
+"""The database as somebody asks it: a snapshot with prices. Implements ``Lookup``."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from results.cost import DEFAULT_RATIO, cost_of, tokens_per_s
+from results.lookup.answering import Asked, Priced, recommendation
+from results.lookup.choose import choose
+from results.lookup.columns import SIMULATED, SUPERSEDED, Bools
+from results.lookup.filters import Filtered, filtered
+from results.lookup.refusal import failures_of, nothing_feasible, nothing_fits, unknown_model
+from results.lookup.sheet import Doubles, constraints, sheet
+from results.lookup.snapshot import Snapshot, open_current
+from results.lookup.writing import write_snapshot
+from results.prices import PriceBook, plain_name
+from results.recommendation.answer import Answer
+from results.recommendation.build import Fruitless
+from results.recommendation.lookup import (
+    AcceleratorSummary,
+    ModelSummary,
+    ProfileFilter,
+    ProfilePage,
+)
+from results.recommendation.profile import Cost, Profile
+from results.recommendation.question import Question
+
+_MOST_PROFILES = 4096  # kept decoded; most questions are about the same few
+_MOST_PRICED = 64
+
+
+class TableLookup:
+    """One snapshot and one price book. Threads may share it: nothing changes but caches."""
+
+    def __init__(self, snapshot: Snapshot, prices: PriceBook | None = None) -> None:
+        book = prices or PriceBook()
+        self.snapshot = snapshot
+        self._prices = Priced(book)
+        self._snapshot_id = _with_prices(snapshot.snapshot_id, book)
+        self._profile = lru_cache(_MOST_PROFILES)(snapshot.profile)
+        self._usd_per_hour = lru_cache(_MOST_PRICED)(self._priced)
+
+    @property
+    def snapshot_id(self) -> str:
+        return self._snapshot_id
+
+    @property
+    def num_profiles(self) -> int:
+        return self.snapshot.num_profiles
+
+    def answer(self, question: Question, now: datetime) -> Answer:
+        snapshot, asked = self.snapshot, Asked(question=question, prices=self._prices, now=now)
+        blank = Answer(question=question, answered_at=now, snapshot_id=self.snapshot_id)
+        if not snapshot.num_profiles or (
+            question.model and question.model not in snapshot.about.names.model
+        ):
+            return replace(blank, no_answer=unknown_model(snapshot, question))
+        found = filtered(snapshot, question, now)
+        blank = replace(blank, narrowing=found.narrowing, failures=failures_of(snapshot, question))
+        if not len(found.rows):
+            return replace(blank, no_answer=nothing_fits(snapshot, question, found))
+        return self._of_rows(asked, found, blank)
+
+    def _of_rows(self, asked: Asked, found: Filtered, blank: Answer) -> Answer:
+        snapshot, question = self.snapshot, asked.question
+        usd = self._usd_per_hour(question.capacity, question.region)
+        one = sheet(snapshot, found.rows, question, usd)
+        limits = constraints(snapshot, one, question)
+        configurations = snapshot.ints("configuration")[found.rows]
+        blank = replace(blank, num_considered=_num_different(configurations))
+        feasible: Bools = np.ones(len(found.rows), dtype=bool)
+        for constraint in limits:
+            feasible &= constraint.kept
+        if not feasible.any():
+            none = nothing_feasible(asked, snapshot, one, limits, configurations)
+            return replace(blank, no_answer=none)
+        chosen = choose(one, feasible, configurations, question)
+        return replace(
+            blank,
+            num_feasible=_num_different(configurations[feasible]),
+            recommendations=tuple(
+                recommendation(
+                    asked, self._profile(int(one.rows[i])), one, int(i), rank, int(better)
+                )
+                for rank, (i, better) in enumerate(
+                    zip(chosen.best, chosen.num_better, strict=True), start=1
+                )
+            ),
+            comments=tuple(_comments(usd, question)),
+        )
+
+    def profile(self, profile_id: str) -> Profile | None:
+        row = self.snapshot.row_of(profile_id)
+        return None if row is None else self._profile(row)
+
+    def profiles(self, wanted: ProfileFilter, offset: int = 0, limit: int = 100) -> ProfilePage:
+        names = self.snapshot.about.names
+        if wanted.model and wanted.model not in names.model:
+            return ProfilePage(profiles=(), offset=offset, total=0)
+        rows = self._rows(wanted)
+        if wanted.configuration_id:
+            rows = rows[self._of_configuration(rows, wanted.configuration_id)]
+        chosen = rows[max(offset, 0) : max(offset, 0) + max(limit, 0)]
+        return ProfilePage(
+            profiles=tuple(self._profile(int(row)) for row in chosen),
+            offset=offset,
+            total=len(rows),
+        )
+
+    def _rows(self, wanted: ProfileFilter) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        snapshot, names = self.snapshot, self.snapshot.about.names
+        first, end = snapshot.rows_of_model(wanted.model)
+        part = slice(first, end)
+        bits = snapshot.ints("bits")[part]
+        keep = np.ones(end - first, dtype=bool)
+        if not wanted.with_simulated:
+            keep &= (bits & SIMULATED) == 0
+        if not wanted.with_superseded:
+            keep &= (bits & SUPERSEDED) == 0
+        for column, listed, name in (
+            ("server", names.server, wanted.model_server),
+            ("version", names.version, wanted.model_server_version),
+        ):
+            if name:
+                number = listed.index(name) if name in listed else -1
+                keep &= snapshot.ints(column)[part] == number
+        if wanted.accelerators or wanted.machine_types:
+            plain = {plain_name(a) for a in wanted.accelerators}
+            fits = np.array(
+                [
+                    (not plain or plain_name(m.accelerator) in plain)
+                    and (not wanted.machine_types or m.machine_type in wanted.machine_types)
+                    for m in snapshot.about.hardware
+                ],
+                dtype=bool,
+            )
+            keep &= fits[snapshot.ints("hardware")[part]]
+        return np.flatnonzero(keep) + first
+
+    def _of_configuration(
+        self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], configuration_id: str
+    ) -> Bools:
+        """By the first row of each configuration among ``rows``: the rest are the same."""
+        numbers = self.snapshot.ints("configuration")[rows]
+        found, first = np.unique(numbers, return_index=True)
+        for number, at in zip(found, first, strict=True):
+            if self._profile(int(rows[at])).configuration_id == configuration_id:
+                return np.asarray(numbers == number)
+        return np.zeros(len(rows), dtype=bool)
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        return self.snapshot.about.catalogue.models
+
+    def accelerators(self) -> tuple[AcceleratorSummary, ...]:
+        return self.snapshot.about.catalogue.accelerators
+
+    def cost(
+        self,
+        profile: Profile,
+        *,
+        capacity: str = "",
+        region: str = "",
+        output_input_cost_ratio: float = DEFAULT_RATIO,
+    ) -> Cost:
+        startup = profile.statistic("startup_s")
+        return cost_of(
+            self._prices.find(profile.machine, capacity, region),
+            tokens_per_s=tokens_per_s(profile),
+            startup_s=startup.value if startup else None,
+            ratio=output_input_cost_ratio,
+        )
+
+    def _priced(self, capacity: str, region: str) -> Doubles:
+        """$ per hour of one replica, by the snapshot's hardware; NaN where there is no price."""
+        found = [
+            self._prices.find(machine, capacity, region) for machine in self.snapshot.about.hardware
+        ]
+        usd = [np.nan if isinstance(price, str) else price.usd_per_hour for price in found]
+        return np.array(usd or [np.nan], dtype=np.float64)
+
+
+def _num_different(ascending: np.ndarray[tuple[int], np.dtype[np.int32]]) -> int:
+    return int(np.count_nonzero(np.diff(ascending))) + 1 if len(ascending) else 0
+
+
+def _comments(usd: Doubles, question: Question) -> Iterable[str]:
+    if np.isnan(usd).all():
+        yield (
+            "no price is known: nothing is ranked by cost; give your prices with --prices, and the "
+            "same profiles are ranked anew"
+        )
+    if question.rate_rps is None and question.concurrency is None:
+        yield "no load was asked: each deployment is shown at the load point that serves it best"
+
+
+def _with_prices(snapshot_id: str, book: PriceBook) -> str:
+    if not book.tables:
+        return snapshot_id
+    said = msgspec.json.encode([asdict(table) for table in book.tables])
+    return f"{snapshot_id}-{hashlib.blake2b(said, digest_size=4).hexdigest()}"
+
+
+def open_lookup(folder: Path, prices: PriceBook | None = None) -> TableLookup:
+    """The snapshot that counts now. Raises LookupUnreadable."""
+    return TableLookup(open_current(folder), prices)
+
+
+def lookup_of(
+    profiles: Sequence[Profile],
+    prices: PriceBook | None = None,
+    fruitless: Sequence[Fruitless] = (),
+) -> TableLookup:
+    """A table of these profiles (in the order of ``build``), in a folder that is gone at once: its
+    files stay mapped. For tests, and for what is looked at once."""
+    with tempfile.TemporaryDirectory(prefix="windtunnel-lookup-") as folder:
+        write_snapshot(Path(folder), profiles, fruitless)
+        return open_lookup(Path(folder), prices)
