@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from harness.plan import Rung, RunPlan
 from harness.pools import Inventory
 from harness.traffic_words import traffic_sentence
-from results.prices import PriceTable
+from results.prices import PriceTable, region_of
 from workloads.registry import Role, role_of
 from workloads.traffic.expect import expected_requests
 from workloads.traffic.spec import (
@@ -69,7 +69,12 @@ def priced(inventory: Inventory, prices: PriceTable) -> Inventory:
     are never priced."""
     return Inventory(
         pools=tuple(
-            replace(pool, usd_per_chip_hour=prices.price(pool.accelerator, pool.capacity))
+            replace(
+                pool,
+                usd_per_chip_hour=prices.price(
+                    pool.accelerator, pool.capacity, region_of(pool.zone)
+                ),
+            )
             if pool.usd_per_chip_hour is None and not pool.virtual and pool.num_chips
             else pool
             for pool in inventory.pools

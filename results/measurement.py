@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from results.errors import InvalidMeasurement
 from results.metrics import REGISTRY, metric
 
-_STATISTIC = re.compile(r"value|mean|p\d{1,2}(\.\d+)?")
+_STATISTIC = re.compile(r"value|mean|unstated|p\d{1,2}(\.\d+)?")
 _NAME = re.compile(r"(?P<metric>[a-z][a-z0-9_]*?)(?:_(?P<statistic>p\d{1,2}(?:\.\d+)?|mean))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """``statistic`` is ``value`` (the run has one such number), ``mean`` or ``p50``…``p99.9``.
+    """``statistic`` is ``value`` (the run has one such number), ``mean`` or ``p50``…``p99.9``;
+    ``unstated`` for a figure of another tool that says neither.
 
     ``n`` counts the samples behind it. ``low``/``high`` bound the interval at ``confidence``;
     both are None when no honest interval exists. ``method`` names how value and interval were made.
@@ -43,7 +44,7 @@ class Measurement:
         declared = metric(self.metric)
         label = f"{self.metric} {self.statistic}{f' of {self.group}' if self.group else ''}"
         if not _STATISTIC.fullmatch(self.statistic):
-            raise InvalidMeasurement(f"{label}: a statistic is value, mean or pNN")
+            raise InvalidMeasurement(f"{label}: a statistic is value, mean, pNN or unstated")
         if self.n < 0:
             raise InvalidMeasurement(f"{label}: n = {self.n}")
         if self.value is None:

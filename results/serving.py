@@ -15,13 +15,16 @@ SERVING: Final = "serving"  # the key in the record's spec
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """``setting``: the tool's own name of the configuration, where it has one: two of different
-    names are never taken for repeats. ``concurrency``: requests in flight, held by the load."""
+    names are never taken for repeats. ``resolved``: what is known of how it ran (precision).
+    ``concurrency``: requests in flight, held by the load.
+    """
 
     model_server: str = ""
     version: str = ""
     image: str = ""
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     parallelism: Mapping[str, int] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     arrivals: str = ""
     input_tokens: float | None = None
     output_tokens: float | None = None

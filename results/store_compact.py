@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from results.clock import Clock
-from results.codec import loads_record
+from results.codec import dumps_record, loads_record
 from results.errors import RecordFormatError, StoreError
 from results.record import RunRecord
 from results.store import Torn
@@ -162,18 +162,66 @@ def compact(store: FileStore, clock: Clock, *, delete: bool = False) -> CompactR
     )
 
 
+def adopt(store: FileStore, records: Sequence[RunRecord], clock: Clock) -> tuple[RunRecord, ...]:
+    """Seal many records that have no tables, a file for each of their days instead of one for each
+    record, and return those that were new: a run that is sealed already stays as it is.
+
+    A day is acknowledged when its manifest is there. Raises StoreUnwritable, and RecordFormatError
+    for what cannot be written; days before the one that failed are kept, and asking again goes on.
+    """
+    store.prepare()
+    by_day: dict[str, dict[str, RunRecord]] = {}
+    for record in records:
+        if record.artifacts:
+            raise RecordFormatError(f"{record.run_id} has tables; seal it by itself")
+        by_day.setdefault(day_of(record.run_id), {})[record.run_id] = record
+    new: list[RunRecord] = []
+    for day, wanted in sorted(by_day.items()):
+        new += _adopt_day(store.objects, day, wanted, clock.now_utc())
+    return tuple(new)
+
+
+_MOST_RACES: Final = 20
+
+
+def _adopt_day(
+    objects: Objects, day: str, wanted: Mapping[str, RunRecord], now: datetime
+) -> list[RunRecord]:
+    texts = {run_id: dumps_record(record, TOKEN) for run_id, record in wanted.items()}
+    for _ in range(_MOST_RACES):
+        number = _next_number(objects, day)
+        torn: list[Torn] = []
+        held = read_compacted(objects, day, (), torn)
+        if any(run_id not in held.texts for run_id in held.run_ids):
+            raise StoreError(
+                f"{COMPACTED}/{day} is damaged ({'; '.join(t.reason for t in torn)}); see "
+                "`windtunnel store check`"
+            )
+        sealed = {*held.texts, *(i for i in wanted if objects.exists(record_path(i)))}
+        new = {i: text for i, text in texts.items() if i not in sealed}
+        if not new:
+            return []
+        both = {**held.texts, **new}
+        records = [loads_record(both[run_id]) for run_id in sorted(both)]
+        if _write(objects, day, number, now, records, both) is not None:
+            return [wanted[run_id] for run_id in sorted(new)]
+    raise StoreError(f"{COMPACTED}/{day}: others compacted it {_MOST_RACES} times meanwhile")
+
+
+# The write token of adopted records: the same run gives the same bytes.
+TOKEN: Final = "adopted"
+
+
+def _next_number(objects: Objects, day: str) -> int:
+    """Taken before anything is read: whoever compacts meanwhile takes it, and we give way."""
+    taken = map(_MANIFEST.fullmatch, objects.names(f"{COMPACTED}/{day}"))
+    return 1 + max((int(match[1]) for match in taken if match), default=0)
+
+
 def _compact_day(
     objects: Objects, day: str, now: datetime, delete: bool, torn: list[Torn]
 ) -> CompactedDay:
-    # Taken before anything is read: whoever compacts meanwhile takes this number, and we give way.
-    number = 1 + max(
-        (
-            int(match[1])
-            for match in map(_MANIFEST.fullmatch, objects.names(f"{COMPACTED}/{day}"))
-            if match
-        ),
-        default=0,
-    )
+    number = _next_number(objects, day)
     manifest = read_manifest(objects, day)
     held = read_compacted(objects, day, (), torn)
     texts = dict(held.texts)

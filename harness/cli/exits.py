@@ -15,7 +15,14 @@ import typer
 
 from harness.cli.output import print_json
 from harness.errors import ClientTooSlow, DeploymentError, HarnessError, SpecError
-from results.errors import ForeignFormatError, NotExportable, RecordNotFound, ResultsError
+from results.errors import (
+    ForeignFormatError,
+    InvalidQuestion,
+    NotDeployable,
+    NotExportable,
+    RecordNotFound,
+    ResultsError,
+)
 from results.record import Failed, Invalid, RunRecord
 from workloads.errors import WorkloadError
 
@@ -50,7 +57,14 @@ class Afterwards(Exception):
 
 
 _OURS = (HarnessError, ResultsError, WorkloadError)
-_USAGE = (SpecError, RecordNotFound, ForeignFormatError, NotExportable)
+_USAGE = (
+    SpecError,
+    RecordNotFound,
+    ForeignFormatError,
+    NotExportable,
+    NotDeployable,
+    InvalidQuestion,
+)
 _WHAT_TO_DO = {
     Exit.USAGE: "Correct what was asked; `windtunnel COMMAND --help` shows what is accepted.",
     Exit.INFRASTRUCTURE: "Put right what the message names, then ask again; `windtunnel doctor` "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from harness.cli.exits import told
 from harness.cli.options import Json, Store, store_of
 from harness.cli.output import check_writable, print_json, stdout
 from harness.errors import HarnessError
+from results.clock import SystemClock
 from results.errors import DuplicateRecord, NotExportable
 from results.interop.assemble import Imported
 from results.interop.importing import import_path
@@ -24,6 +26,8 @@ from results.interop.source import Format
 from results.record import Invalid, RunRecord
 from results.samples import RequestSamples
 from results.store import RecordStore
+from results.store_compact import adopt
+from results.store_files import FileStore
 
 
 class In(StrEnum):
@@ -34,6 +38,7 @@ class In(StrEnum):
     GUIDELLM = Format.GUIDELLM.value
     AIPERF = Format.AIPERF.value
     INFERENCE_PERF = Format.INFERENCE_PERF.value
+    AICONFIGURATOR = Format.AICONFIGURATOR.value
 
 
 class Out(StrEnum):
@@ -52,7 +57,8 @@ def import_(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Take over what vllm bench serve, GuideLLM, AIPerf or inference-perf measured.
+    """Take over what vllm bench serve, GuideLLM, AIPerf or inference-perf measured, or
+    AIConfigurator's table of measured points.
 
     The records are marked `imported`, carry what to doubt about them, and are never counted as
     measured here. What is in the store already is left as it is. Nothing is imported unless every
@@ -65,15 +71,17 @@ def import_(
     wanted = None if format_ is In.AUTO else Format(format_.value)
     with told(as_json):
         found = [(path, i) for path in files for i in import_path(path, wanted, name)]
-        kept = store_of(store)
-        sealed = [(path, *_seal(imported, kept)) for path, imported in found]
+        sealed = _seal_all(found, store_of(store))
     if as_json:
         print_json(
             "windtunnel.import/1",
             {"runs": [_told(path, record, known) for path, record, known in sealed]},
         )
         return
-    stdout().print(_table(sealed))
+    if len(sealed) > _MOST_LISTED:
+        stdout().print(_summary(sealed))
+    else:
+        stdout().print(_table(sealed))
     for _, record, _ in sealed:
         for doubt in record.doubts:
             if doubt.invalidates:
@@ -81,6 +89,46 @@ def import_(
                     f"{record.run_id} is invalid, {doubt.code}: {doubt.message}", soft_wrap=True
                 )
     stdout().print("each with its doubts: windtunnel runs show RUN")
+
+
+_MOST_LISTED = 40
+_MANY = 50  # from here on, a file for each day is written instead of one for each record
+
+Sealed = tuple[Path, RunRecord, bool]
+
+
+def _seal_all(found: Sequence[tuple[Path, Imported]], store: FileStore) -> list[Sealed]:
+    """Each record as kept, and whether it was there before."""
+    bare = [imported.record for _, imported in found if not imported.tables]
+    if len(bare) < _MANY:
+        return [(path, *_seal(imported, store)) for path, imported in found]
+    new = {record.run_id for record in adopt(store, bare, SystemClock())}
+    return [
+        (path, *_seal(imported, store))
+        if imported.tables
+        else (path, imported.record, imported.record.run_id not in new)
+        for path, imported in found
+    ]
+
+
+def _summary(sealed: Sequence[Sealed]) -> Table:
+    """A line for each file of many runs."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("file", "from"):
+        table.add_column(column)
+    for column in ("runs", "imported", "there already", "invalid"):
+        table.add_column(column, justify="right")
+    for path in dict.fromkeys(path for path, _, _ in sealed):
+        of_file = [(record, known) for p, record, known in sealed if p == path]
+        table.add_row(
+            str(path),
+            of_file[0][0].spec["imported"]["tool"],
+            str(len(of_file)),
+            str(sum(not known for _, known in of_file)),
+            str(sum(known for _, known in of_file)),
+            str(sum(isinstance(record.outcome, Invalid) for record, _ in of_file)),
+        )
+    return table
 
 
 def _seal(imported: Imported, store: RecordStore) -> tuple[RunRecord, bool]:

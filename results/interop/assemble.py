@@ -9,7 +9,7 @@ and where the two disagree the record doubts itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from results.request_checks import (
     MAX_DISPATCH_LAG_SHARE_OF_TTFT,
     MAX_ERROR_SHARE,
 )
+from results.serving import SERVING
 from results.units import format_value, metric_label
 
 # The tool's figure and ours, of the same requests, may differ by this much before it is said.
@@ -72,6 +73,7 @@ def assemble(run: ForeignRun, origin: Origin, name: str = "") -> Imported:
     asked = {"model": run.model, "asked": plain(run.asked)}
     if run.slo:
         asked["slo"] = dict(run.slo)
+    serving = {SERVING: plain(asdict(run.serving))} if run.serving is not None else {}
     source = {
         "tool": run.tool,
         "version": run.version or "not stated",
@@ -93,9 +95,10 @@ def assemble(run: ForeignRun, origin: Origin, name: str = "") -> Imported:
         ended_at=started_at + timedelta(seconds=duration_s),
         duration_s=duration_s,
         outcome=Invalid(reasons=grave) if grave else Succeeded(),
-        spec={"imported": source, **asked},
+        spec={"imported": source, **asked, **serving},
         resolved={"reported": dict(run.figures), "unmapped": list(run.unmapped)},
         seeds=dict(run.seeds),
+        placement=run.placement,
         measurements=measurements,
         doubts=doubts,
     )
@@ -186,9 +189,10 @@ def _doubts(run: ForeignRun, ours: tuple[Measurement, ...]) -> Iterator[Doubt]:
     yield Doubt(
         code="imported",
         message=f"taken over from {run.label}: windtunnel drove nothing and saw neither client nor "
-        "server; hardware, engine and startup are not known",
+        f"server; {_not_known(run)} are not known",
     )
-    yield Doubt(code="timer_starts_at_send", message=_timer(run))
+    if not run.is_table_row:
+        yield Doubt(code="timer_starts_at_send", message=_timer(run))
     if run.definitions:
         yield Doubt(
             code="imported_definitions",
@@ -211,6 +215,12 @@ def _doubts(run: ForeignRun, ours: tuple[Measurement, ...]) -> Iterator[Doubt]:
     yield from _disagreements(run, ours)
     yield from run.doubts
     yield from _gate(run)
+
+
+def _not_known(run: ForeignRun) -> str:
+    if run.placement is None or run.serving is None:
+        return "hardware, engine and startup"
+    return "the engine's own settings and its startup"
 
 
 def _timer(run: ForeignRun) -> str:
@@ -246,6 +256,8 @@ def _disagreements(run: ForeignRun, ours: tuple[Measurement, ...]) -> Iterator[D
 
 def _gate(run: ForeignRun) -> Iterator[Doubt]:
     """The same gate as for a run of ours, as far as the result lets it be applied."""
+    if run.is_table_row:
+        return
     if run.samples is not None:
         for doubt in doubts_of(run.samples, None, None):
             if doubt.code not in _NOT_FOR_IMPORTS:

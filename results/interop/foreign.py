@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from results.record import Doubt
+from results.record import Doubt, Placement
 from results.samples import RequestSamples
+from results.serving import Serving
 
 MS = 1e-3
 
@@ -59,6 +60,10 @@ class ForeignRun:
     seeds: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)  # what somebody noted in the result
     doubts: tuple[Doubt, ...] = ()
+    # A line of a table of results: neither its requests nor its timer are told of.
+    is_table_row: bool = False
+    serving: Serving | None = None
+    placement: Placement | None = None
 
     @property
     def label(self) -> str:

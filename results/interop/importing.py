@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from results.errors import ForeignFormatError, InvalidMeasurement
-from results.interop import aiperf, guidellm, inference_perf, vllm_bench
+from results.interop import aiconfigurator, aiperf, guidellm, inference_perf, vllm_bench
 from results.interop.assemble import Imported, Origin, assemble
 from results.interop.foreign import ForeignRun, part
 from results.interop.source import (
@@ -71,6 +71,8 @@ def foreign_runs(source: Source) -> tuple[ForeignRun, ...]:
             return (aiperf.read(source.main, source.documents.get(AIPERF_REQUESTS)),)
         case Format.INFERENCE_PERF:
             return _inference_perf(source)
+        case Format.AICONFIGURATOR:
+            return aiconfigurator.read(source.many)
 
 
 def _inference_perf(source: Source) -> tuple[ForeignRun, ...]:

@@ -5,7 +5,9 @@ Nothing is guessed from a file's name but which files of a folder belong togethe
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 import yaml
 
 from results.errors import ForeignFormatError
+from results.interop import aiconfigurator
 from results.interop.foreign import part
 
 # A JSON text becomes some eight times as many bytes of Python objects.
@@ -30,13 +33,15 @@ class Format(StrEnum):
     GUIDELLM = "guidellm"
     AIPERF = "aiperf"
     INFERENCE_PERF = "inference-perf"
+    AICONFIGURATOR = "aiconfigurator"
 
 
 ACCEPTED = """accepted are
   vllm            what `vllm bench serve --save-result [--save-detailed]` writes
   guidellm        GuideLLM's JSON output (benchmarks.json)
   aiperf          profile_export_aiperf.json, or the folder with profile_export.jsonl beside it
-  inference-perf  a summary_ or stage_N_lifecycle_metrics.json, or the folder of all"""
+  inference-perf  a summary_ or stage_N_lifecycle_metrics.json, or the folder of all
+  aiconfigurator  its table of measured points, silicon_sample.csv"""
 
 AIPERF_SUMMARY = "profile_export_aiperf.json"
 AIPERF_REQUESTS = "profile_export.jsonl"
@@ -137,6 +142,8 @@ def _parse(path: Path, data: bytes) -> Any:
         ) from None
     if path.suffix == ".jsonl":
         return _lines(path, words)
+    if path.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(words)))
     try:
         return _yaml(path, words) if path.suffix in (".yaml", ".yml") else _json(words)
     except RecursionError:
@@ -189,6 +196,8 @@ def _recognise(path: Path, many: Sequence[Any]) -> Format:
 def _format_of(document: Any) -> Format | None:
     if not isinstance(document, Mapping):
         return None
+    if set(document) >= aiconfigurator.COLUMNS:
+        return Format.AICONFIGURATOR
     if {"model_id", "tokenizer_id", "request_throughput", "total_output_tokens"} <= set(document):
         return Format.VLLM
     benchmarks = document.get("benchmarks")

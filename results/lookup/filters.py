@@ -88,6 +88,8 @@ def _machine_fits(machine: Machine, question: Question) -> bool:
     """A deployment on hardware that is not known cannot be recommended."""
     if not machine.accelerator or machine.virtual:
         return False
+    if not machine.num_chips and machine.accelerator != "cpu":
+        return False
     if question.accelerators and plain_name(machine.accelerator) not in {
         plain_name(name) for name in question.accelerators
     }:

@@ -211,7 +211,10 @@ def _imported(record: RunRecord) -> tuple[Configuration, Machine, str, str] | No
         engine_args=told.engine_args,
         image=told.image or labels.get("image", ""),
         parallelism=told.parallelism,
+        resolved=told.resolved,
     )
+    if told.resolved:
+        model_key = f"{model_key} {stable_hash(dict(told.resolved))}"
     machine = Machine(
         accelerator=placed.accelerator if placed else labels.get("accelerator", ""),
         num_chips=placed.num_chips if placed else int(chips or 0),

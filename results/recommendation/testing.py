@@ -74,7 +74,10 @@ def a_profile(
             concurrency=None,
             arrivals="poisson",
         ),
-        statistics=tuple(summarised(*key.split(" "), list(runs)) for key, runs in numbers.items()),
+        statistics=tuple(
+            summarised(key.partition(" ")[0], key.partition(" ")[2], runs)
+            for key, runs in numbers.items()
+        ),
         evidence=Evidence(
             kind=kind,
             run_ids=ids,

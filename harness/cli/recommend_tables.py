@@ -1,0 +1,182 @@
+"""An answer of the recommendations as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from results.metrics import Unit
+from results.recommendation.answer import FLAG_WORDS, Answer, NoAnswer, Recommendation
+from results.recommendation.profile import Cost, Machine, Profile
+from results.units import format_value
+
+_MOST_ARGS = 3
+
+
+def answer_tables(answer: Answer) -> RenderableType:
+    parts: list[RenderableType] = [Text(f"\n{_asked(answer)}", style="bold")]
+    if answer.no_answer is not None:
+        parts += _no_answer(answer.no_answer)
+    else:
+        parts.append(_ranked(answer))
+        parts += _footnotes(answer)
+    parts += [Text(comment, style="dim") for comment in answer.comments]
+    if answer.failures:
+        failed = ", ".join(f"{n} × {error}" for error, n in sorted(answer.failures.items()))
+        parts.append(Text(f"never worked, and so not in the list: {failed}", style="dim"))
+    return Group(*parts)
+
+
+def _asked(answer: Answer) -> str:
+    question = answer.question
+    lengths = [f"{v:g}" for v in question.lengths if v is not None]
+    said = [
+        question.model or "any model",
+        f"{'/'.join(lengths)} tokens" if lengths else "",
+        f"{question.rate_rps:g} requests/s" if question.rate_rps else "",
+        f"{question.concurrency:g} in flight" if question.concurrency else "",
+        *(
+            f"{t.name.replace('_s', '', 1).replace('_', ' ')} ≤ "
+            f"{format_value(t.limit_s, Unit.SECONDS)}"
+            for t in question.targets
+        ),
+        str(question.objective),
+    ]
+    counts = (
+        f"{answer.num_feasible} of {answer.num_considered} deployments will do"
+        if answer.num_considered
+        else ""
+    )
+    return "  ".join(filter(None, [", ".join(filter(None, said)), counts]))
+
+
+def _ranked(answer: Answer) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("#", justify="right")
+    table.add_column("deployment", no_wrap=True)
+    table.add_column("engine")
+    for name in ("req/s", "used", "latency", "P", "out tok/s/chip", "$/h", "$/M out", "Pareto"):
+        table.add_column(name, justify="right", no_wrap=name != "latency")
+    table.add_column("evidence", no_wrap=True)
+    table.add_column("profile", no_wrap=True)
+    numbers = _flag_numbers(answer)
+    for one in answer.recommendations:
+        marks = ",".join(str(numbers[flag]) for flag in one.flags)
+        table.add_row(
+            str(one.rank),
+            deployment_words(one.profile.machine, one.replicas),
+            _engine(one.profile),
+            _plain(one.rate_rps),
+            "" if one.utilisation is None else f"{one.utilisation:.0%}",
+            _latency(one),
+            "" if not one.targets or one.probability is None else f"{one.probability:.3f}",
+            _plain(one.output_tokens_per_s_per_chip),
+            _money(one.cost.usd_per_hour),
+            _money(cost_per_million(one.cost)),
+            str(one.pareto_rank),
+            _evidence(one.profile) + (f" [{marks}]" if marks else ""),
+            one.profile.profile_id,
+        )
+    return table
+
+
+def deployment_words(machine: Machine, replicas: int) -> str:
+    """``3 × (2 x H100)``."""
+    chips = (
+        f"{machine.num_chips} x {machine.accelerator}"
+        if machine.num_chips
+        else (machine.accelerator or "hardware not known")
+    )
+    return f"{replicas} × ({chips})" if replicas > 1 else chips
+
+
+def cost_per_million(cost: Cost) -> float | None:
+    """At the asked load where one was asked."""
+    asked = cost.usd_per_million_output_tokens_asked
+    return cost.usd_per_million_output_tokens if asked is None else asked
+
+
+def _engine(profile: Profile) -> str:
+    c = profile.configuration
+    parallel = [f"{name[0]}p{n}" for name, n in c.parallelism.items() if n > 1]
+    args = [f"{k}={v}" for k, v in c.engine_args.items()]
+    more = [f"+{len(args) - _MOST_ARGS}"] if len(args) > _MOST_ARGS else []
+    return " ".join([c.model_server, c.model_server_version, *parallel, *args[:_MOST_ARGS], *more])
+
+
+def _latency(one: Recommendation) -> str:
+    if one.targets:
+        return " ".join(
+            f"{t.target.partition('_')[0]} {'≤' if t.is_bound else ''}"
+            f"{format_value(t.value_s, Unit.SECONDS)}"
+            for t in one.targets
+        )
+    return "" if one.e2e_s is None else f"e2e {format_value(one.e2e_s, Unit.SECONDS)}"
+
+
+def _plain(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"
+
+
+def _money(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"
+
+
+def _evidence(profile: Profile) -> str:
+    e = profile.evidence
+    runs = f"{e.repeats} run{'s' if e.repeats > 1 else ''}"
+    return f"{e.kind}, {runs}, {e.last_measured:%Y-%m-%d}"
+
+
+def _flag_numbers(answer: Answer) -> dict[str, int]:
+    flags = dict.fromkeys(flag for one in answer.recommendations for flag in one.flags)
+    return {flag: number for number, flag in enumerate(flags, start=1)}
+
+
+def _footnotes(answer: Answer) -> Iterator[RenderableType]:
+    yield from (
+        Text(f"[{number}] {FLAG_WORDS[flag]}", style="yellow")  # type: ignore[index]
+        for flag, number in _flag_numbers(answer).items()
+    )
+    for one in answer.recommendations:
+        for note in one.notes:
+            yield Text(f"#{one.rank}: {note}", style="dim")
+    first = answer.recommendations[0]
+    price = first.cost.price
+    if price is not None:
+        where = f" in {price.region}" if price.region else ""
+        yield Text(
+            f"prices of {price.as_of} ({price.source}), {price.capacity}{where}", style="dim"
+        )
+    elif first.cost.reason:
+        yield Text(f"no cost of #1: {first.cost.reason}", style="dim")
+    yield Text(
+        f"to deploy it: windtunnel manifest {first.profile.profile_id}"
+        + (f" --replicas {first.replicas}" if first.replicas > 1 else ""),
+        style="dim",
+    )
+
+
+def _no_answer(none: NoAnswer) -> Iterator[RenderableType]:
+    yield Text(f"no deployment will do: {none.words}", style="red")
+    if none.did_you_mean:
+        yield Text(f"did you mean {', '.join(none.did_you_mean)}?")
+    for number, miss in enumerate(none.nearest, start=1):
+        profile = miss.recommendation.profile
+        yield Text(
+            f"near miss {number}: "
+            f"{deployment_words(profile.machine, miss.recommendation.replicas)}, "
+            f"{_engine(profile)} (profile {profile.profile_id}, {_evidence(profile)})"
+        )
+        yield from (Text(f"  {why.words}", style="yellow") for why in miss.why_not)
+    for next_ in none.measure_next:
+        usd = "no price known" if next_.usd is None else f"${next_.usd:.2f}"
+        cost = (
+            f" ({next_.chip_hours:.3g} chip-hours, {usd}; {next_.basis})"
+            if next_.profile_id
+            else ""
+        )
+        yield Text(f"measure next: {next_.what}{cost}: {next_.why}")
