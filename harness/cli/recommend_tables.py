@@ -13,15 +13,13 @@ from results.recommendation.answer import FLAG_WORDS, Answer, NoAnswer, Recommen
 from results.recommendation.profile import Cost, Machine, Profile
 from results.units import format_value
 
-_MOST_ARGS = 3
-
 
 def answer_tables(answer: Answer) -> RenderableType:
     parts: list[RenderableType] = [Text(f"\n{_asked(answer)}", style="bold")]
     if answer.no_answer is not None:
         parts += _no_answer(answer.no_answer)
     else:
-        parts.append(_ranked(answer))
+        parts += [_ranked(answer), _engines(answer)]
         parts += _footnotes(answer)
     parts += [Text(comment, style="dim") for comment in answer.comments]
     if answer.failures:
@@ -38,11 +36,7 @@ def _asked(answer: Answer) -> str:
         f"{'/'.join(lengths)} tokens" if lengths else "",
         f"{question.rate_rps:g} requests/s" if question.rate_rps else "",
         f"{question.concurrency:g} in flight" if question.concurrency else "",
-        *(
-            f"{t.name.replace('_s', '', 1).replace('_', ' ')} ≤ "
-            f"{format_value(t.limit_s, Unit.SECONDS)}"
-            for t in question.targets
-        ),
+        *(f"{_short(t.name)} ≤ {format_value(t.limit_s, Unit.SECONDS)}" for t in question.targets),
         str(question.objective),
     ]
     counts = (
@@ -57,9 +51,11 @@ def _ranked(answer: Answer) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("#", justify="right")
     table.add_column("deployment", no_wrap=True)
-    table.add_column("engine")
-    for name in ("req/s", "used", "latency", "P", "out tok/s/chip", "$/h", "$/M out", "Pareto"):
-        table.add_column(name, justify="right", no_wrap=name != "latency")
+    targets = [t.target for t in answer.recommendations[0].targets]
+    names = ["req/s", "used", *(map(_short, targets) if targets else ["end to end"])]
+    names += ["P", *_LAST] if targets else list(_LAST)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("evidence", no_wrap=True)
     table.add_column("profile", no_wrap=True)
     numbers = _flag_numbers(answer)
@@ -68,18 +64,42 @@ def _ranked(answer: Answer) -> Table:
         table.add_row(
             str(one.rank),
             deployment_words(one.profile.machine, one.replicas),
-            _engine(one.profile),
             _plain(one.rate_rps),
             "" if one.utilisation is None else f"{one.utilisation:.0%}",
-            _latency(one),
-            "" if not one.targets or one.probability is None else f"{one.probability:.3f}",
+            *_latencies(one),
             _plain(one.output_tokens_per_s_per_chip),
-            _money(one.cost.usd_per_hour),
-            _money(cost_per_million(one.cost)),
+            _plain(one.cost.usd_per_hour),
+            _plain(cost_per_million(one.cost)),
             str(one.pareto_rank),
             _evidence(one.profile) + (f" [{marks}]" if marks else ""),
             one.profile.profile_id,
         )
+    return table
+
+
+_LAST = ("tok/s/chip", "$/h", "$/M out", "Pareto")
+
+
+def _short(target: str) -> str:
+    return target.replace("_s", "", 1).replace("_", " ")
+
+
+def _latencies(one: Recommendation) -> list[str]:
+    if not one.targets:
+        return ["n/a" if one.e2e_s is None else format_value(one.e2e_s, Unit.SECONDS)]
+    values = [
+        f"{'≤ ' if t.is_bound else ''}{format_value(t.value_s, Unit.SECONDS)}" for t in one.targets
+    ]
+    return [*values, "n/a" if one.probability is None else f"{one.probability:.3f}"]
+
+
+def _engines(answer: Answer) -> Table:
+    """What runs on each, in a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("#", justify="right")
+    table.add_column("engine")
+    for one in answer.recommendations:
+        table.add_row(f"#{one.rank}", _engine(one.profile))
     return table
 
 
@@ -101,34 +121,20 @@ def cost_per_million(cost: Cost) -> float | None:
 
 def _engine(profile: Profile) -> str:
     c = profile.configuration
-    parallel = [f"{name[0]}p{n}" for name, n in c.parallelism.items() if n > 1]
+    parallel = [f"{name}={n}" for name, n in c.parallelism.items() if n > 1]
     args = [f"{k}={v}" for k, v in c.engine_args.items()]
-    more = [f"+{len(args) - _MOST_ARGS}"] if len(args) > _MOST_ARGS else []
-    return " ".join([c.model_server, c.model_server_version, *parallel, *args[:_MOST_ARGS], *more])
-
-
-def _latency(one: Recommendation) -> str:
-    if one.targets:
-        return " ".join(
-            f"{t.target.partition('_')[0]} {'≤' if t.is_bound else ''}"
-            f"{format_value(t.value_s, Unit.SECONDS)}"
-            for t in one.targets
-        )
-    return "" if one.e2e_s is None else f"e2e {format_value(one.e2e_s, Unit.SECONDS)}"
+    precision = [str(c.resolved["precision"])] if c.resolved.get("precision") else []
+    words = [c.model_server, c.model_server_version, *precision, *parallel, *args]
+    return " ".join(filter(None, words))
 
 
 def _plain(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4g}"
 
 
-def _money(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4g}"
-
-
 def _evidence(profile: Profile) -> str:
     e = profile.evidence
-    runs = f"{e.repeats} run{'s' if e.repeats > 1 else ''}"
-    return f"{e.kind}, {runs}, {e.last_measured:%Y-%m-%d}"
+    return f"{e.repeats} × {e.kind} {e.last_measured:%Y-%m-%d}"
 
 
 def _flag_numbers(answer: Answer) -> dict[str, int]:
@@ -141,9 +147,12 @@ def _footnotes(answer: Answer) -> Iterator[RenderableType]:
         Text(f"[{number}] {FLAG_WORDS[flag]}", style="yellow")  # type: ignore[index]
         for flag, number in _flag_numbers(answer).items()
     )
+    notes: dict[str, list[str]] = {}
     for one in answer.recommendations:
         for note in one.notes:
-            yield Text(f"#{one.rank}: {note}", style="dim")
+            notes.setdefault(note, []).append(f"#{one.rank}")
+    for note, ranks in notes.items():
+        yield Text(f"{', '.join(ranks)}: {note}", style="dim")
     first = answer.recommendations[0]
     price = first.cost.price
     if price is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from harness.cli.exits import Exit, told
+from harness.cli.lookups import refreshed
 from harness.cli.options import Json, Store, index_of, store_of
 from harness.cli.output import print_json, stdout
 from harness.cli.tables import facts
 from results.clock import SystemClock
+from results.recommendation.flags import EvidenceFlag, FlagKind, append_flag
 from results.store_check import check as check_store
 from results.store_compact import Action
 from results.store_compact import compact as compact_store
@@ -51,19 +54,57 @@ def check(store: Store = None, as_json: Json = False) -> None:
 
 @app.command()
 def reindex(store: Store = None, as_json: Json = False) -> None:
-    """Rebuild the index from the records. Never needed for correctness, never harmful.
+    """Rebuild the index and the recommendations from the records. Never harmful.
 
     Example: `windtunnel store reindex`
     """
     with told(as_json):
-        report = index_of(store_of(store)).reindex()
+        kept = store_of(store)
+        report = index_of(kept).reindex()
+        table = refreshed(kept, anew=True)
     if as_json:
         print_json(
             "windtunnel.store-reindex/1",
-            {"num_records": report.num_records, "num_torn": report.num_torn},
+            {
+                "num_records": report.num_records,
+                "num_torn": report.num_torn,
+                "num_profiles": table.num_profiles,
+                "left_out": table.left_out,
+                "snapshot_id": table.snapshot_id,
+            },
         )
+        return
+    console = stdout()
+    console.print(f"{report.num_records} records indexed, {report.num_torn} unreadable")
+    console.print(f"{table.num_profiles} profiles to recommend from")
+    for reason, number in sorted(table.left_out.items()):
+        console.print(f"  left out: {number} records: {reason}", markup=False)
+
+
+@app.command()
+def flag(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Run ids, or beginnings.")],
+    reason: Annotated[str, typer.Option(help="Why; shown with every answer that it touches.")],
+    kind: Annotated[
+        FlagKind,
+        typer.Option(help="drift: stale. retracted: counts for nothing. cleared: takes it back."),
+    ] = FlagKind.DRIFT,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Say something about runs afterwards; nothing is edited, the word is appended.
+
+    Example: `windtunnel store flag 20261124T101500Z --reason "slower since the driver's update"`
+    """
+    with told(as_json):
+        kept = store_of(store)
+        run_ids = tuple(kept.get(run).run_id for run in runs)
+        said = EvidenceFlag(kind=kind, run_ids=run_ids, message=reason, at=SystemClock().now_utc())
+        name = append_flag(kept.objects, said)
+    if as_json:
+        print_json("windtunnel.store-flag/1", {"event": name, "run_ids": list(run_ids)})
     else:
-        stdout().print(f"{report.num_records} records indexed, {report.num_torn} unreadable")
+        stdout().print(f"{kind}: {', '.join(run_ids)}", markup=False)
 
 
 @app.command()

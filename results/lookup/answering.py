@@ -172,7 +172,7 @@ def _flags(
         Flag.SUPERSEDED: bool(profile.superseded_by),
         Flag.NO_PRICE: isinstance(price, str),
         Flag.PRICED_FOR_OTHER_CAPACITY: isinstance(price, Price)
-        and price.capacity != profile.machine.capacity,
+        and profile.machine.capacity not in ("", price.capacity),
         Flag.RUNS_FAILED: bool(evidence.failures),
     }
     return tuple(flag for flag, is_so in told.items() if is_so)
@@ -204,6 +204,4 @@ def _notes(asked: Asked, profile: Profile) -> tuple[str, ...]:
         notes.append(f"stale: {evidence.why_stale}")
     elif _is_old(asked, profile):
         notes.append(f"stale: last measured {evidence.age_days(asked.now):.0f} days ago")
-    if profile.load.derived:
-        notes.append(profile.load.derived)
     return tuple(notes)

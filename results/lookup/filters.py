@@ -54,11 +54,10 @@ def _masks(
     bits = ints("bits")[part]
     if not question.with_simulated:
         yield "not_simulated", lambda: (bits & SIMULATED) == 0
-    hardware = np.array(
-        [_machine_fits(m, question) for m in snapshot.about.hardware] or [False], dtype=bool
-    )
-    if not hardware.all():
-        yield "hardware", lambda: hardware[ints("hardware")[part]]
+    for name, fits in (("hardware_known", _is_known), ("hardware", _is_asked)):
+        machines = [fits(m, question) for m in snapshot.about.hardware]
+        if not all(machines):
+            yield name, _of_hardware(ints("hardware")[part], np.array(machines, dtype=bool))
     if question.model_server:
         server = _index(snapshot.about.names.server, question.model_server)
         yield "model_server", lambda: ints("server")[part] == server
@@ -84,12 +83,18 @@ def _index(names: tuple[str, ...], wanted: str) -> int:
     return names.index(wanted) if wanted in names else -1
 
 
-def _machine_fits(machine: Machine, question: Question) -> bool:
-    """A deployment on hardware that is not known cannot be recommended."""
-    if not machine.accelerator or machine.virtual:
-        return False
-    if not machine.num_chips and machine.accelerator != "cpu":
-        return False
+def _of_hardware(hardware: Ints, fits: Bools) -> Callable[[], Bools]:
+    return lambda: fits[hardware]
+
+
+def _is_known(machine: Machine, question: Question) -> bool:
+    """A deployment on hardware that is not known cannot be recommended, nor one on a pool that is
+    pretended."""
+    known = bool(machine.num_chips) or machine.accelerator == "cpu"
+    return known and bool(machine.accelerator) and not machine.virtual
+
+
+def _is_asked(machine: Machine, question: Question) -> bool:
     if question.accelerators and plain_name(machine.accelerator) not in {
         plain_name(name) for name in question.accelerators
     }:

@@ -75,6 +75,8 @@ def _filter_words(
     match binding:
         case "not_simulated":
             return "is anything but simulated; --with-simulated takes those", None
+        case "hardware_known":
+            return "says on what and on how many chips it ran", None
         case "hardware":
             used = np.unique(snapshot.ints("hardware")[rows])
             names = {about.hardware[i].accelerator for i in used}

@@ -1,0 +1,144 @@
+"""``windtunnel compare-pools``: the same model and traffic on other accelerators."""
+
+from __future__ import annotations
+
+import msgspec
+import typer
+from rich.table import Table
+
+from harness.cli.exits import Exit, told
+from harness.cli.lookups import fresh_lookup, price_book
+from harness.cli.options import Json, Store, store_of
+from harness.cli.output import print_json, stdout
+from harness.cli.question_options import (
+    Accelerators,
+    Capacity,
+    Case,
+    Concurrency,
+    Goal,
+    InputTokens,
+    Itl,
+    Model,
+    Ntpot,
+    OutputTokens,
+    Percentile,
+    PriceFiles,
+    Rate,
+    Region,
+    Ttft,
+    WithSimulated,
+    check_way_to_pay,
+    targets_of,
+)
+from harness.cli.recommend_tables import cost_per_million, deployment_words
+from harness.errors import SpecError
+from results.clock import SystemClock
+from results.metrics import Unit
+from results.recommendation.compare import PoolResult, accelerators_with
+from results.recommendation.compare import compare_pools as compare
+from results.recommendation.question import Objective, Question
+from results.units import format_value
+
+
+def compare_pools(
+    model: Model,
+    use_case: Case = "",
+    input_tokens: InputTokens = None,
+    output_tokens: OutputTokens = None,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    target_ttft: Ttft = None,
+    target_itl: Itl = None,
+    target_ntpot: Ntpot = None,
+    percentile: Percentile = None,
+    accelerator: Accelerators = None,
+    region: Region = "",
+    pricing_model: Capacity = "",
+    prices: PriceFiles = None,
+    objective: Goal = Objective.CHEAPEST,
+    with_simulated: WithSimulated = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Put the best deployment of each accelerator side by side: cost, latency, throughput, startup.
+
+    Each pool answers the same question; ratios are to the first that has an answer. Without
+    --accelerator all are compared on which the model was measured.
+
+    Example: `windtunnel compare-pools --model Qwen/Qwen3-32B --use-case chat --rate 20
+    --accelerator H100 --accelerator TPU-V6E --prices prices.yaml`
+    """
+    with told(as_json):
+        question = Question(
+            model=model,
+            use_case=use_case,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            rate_rps=rate,
+            concurrency=concurrency,
+            targets=targets_of(percentile, ttft=target_ttft, itl=target_itl, ntpot=target_ntpot),
+            region=region,
+            capacity=check_way_to_pay(pricing_model),
+            objective=objective,
+            with_simulated=with_simulated,
+        )
+        lookup = fresh_lookup(store_of(store), price_book(prices))
+        names = tuple(accelerator or accelerators_with(lookup, model))
+        if not names:
+            raise SpecError(f"nothing is known of {model}; `windtunnel recommend` says what is")
+        found = compare(lookup, question, names, SystemClock().now_utc())
+    if as_json:
+        print_json("windtunnel.compare-pools/1", {"pools": msgspec.to_builtins(found)})
+    else:
+        _print(found)
+    if not any(one.best for one in found):
+        raise typer.Exit(Exit.INVALID)
+
+
+def _print(found: tuple[PoolResult, ...]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    for one in found:
+        table.add_column(one.accelerator, justify="right")
+    rows = [_cells(one) for one in found]
+    for name in dict.fromkeys(name for cells in rows for name in cells):
+        table.add_row(name, *(cells.get(name, "none") for cells in rows))
+    console = stdout()
+    console.print(table)
+    for one in found:
+        if one.answer.no_answer is not None:
+            console.print(f"{one.accelerator}: {one.answer.no_answer.words}", markup=False)
+
+
+def _cells(one: PoolResult) -> dict[str, str]:
+    best, ratios = one.best, one.ratios
+    cost = best.cost if best else None
+    evidence = best.profile.evidence if best else None
+
+    def cell(value: float | None, ratio: float | None, unit: Unit | None = None) -> str:
+        if value is None:
+            return "n/a" if best else "none"
+        text = format_value(value, unit) if unit else f"{value:.4g}"
+        return text if ratio is None else f"{text} (×{ratio:.3g})"
+
+    return {
+        "deployment": deployment_words(best.profile.machine, best.replicas) if best else "none",
+        "$ per hour": cell(
+            cost.usd_per_hour if cost else None, ratios.usd_per_hour if ratios else None
+        ),
+        "$ per million output tokens": cell(
+            cost_per_million(cost) if cost else None,
+            ratios.usd_per_million_output_tokens if ratios else None,
+        ),
+        "output tokens/s/chip": cell(
+            best.output_tokens_per_s_per_chip if best else None,
+            ratios.output_tokens_per_s_per_chip if ratios else None,
+        ),
+        "end to end": cell(
+            best.e2e_s if best else None, ratios.e2e_s if ratios else None, Unit.SECONDS
+        ),
+        **{(t.target): cell(t.value_s, None, Unit.SECONDS) for t in (best.targets if best else ())},
+        "startup": cell(one.startup_s, ratios.startup_s if ratios else None, Unit.SECONDS),
+        "evidence": f"{evidence.kind}, {evidence.repeats} runs" if evidence else "",
+        "profile": best.profile.profile_id if best else "",
+    }

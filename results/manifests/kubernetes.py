@@ -1,0 +1,216 @@
+"""Kubernetes objects of a configuration: Deployment and Service, or a RayService. Pure.
+
+Names of node labels and accelerators are GKE's
+(https://docs.cloud.google.com/kubernetes-engine/docs/how-to/gpus, …/how-to/tpus); KubeRay's API is
+``ray.io/v1``. Objects are plain data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from results.errors import NotDeployable
+from results.manifests.engine import (
+    PORT,
+    engine_args,
+    image_of,
+    model_of,
+    serve_arguments,
+    visible_env,
+)
+from results.manifests.text import yaml_text
+from results.recommendation.manifest import ManifestOptions
+from results.recommendation.profile import Machine, Profile
+
+# Ray's accelerator types → the value of GKE's label on a node that has them.
+_GKE_GPUS: Final = {
+    "L4": "nvidia-l4", "T4": "nvidia-tesla-t4", "V100": "nvidia-tesla-v100",
+    "A100": "nvidia-tesla-a100", "A100-80G": "nvidia-a100-80gb", "H100": "nvidia-h100-80gb",
+    "H200": "nvidia-h200-141gb", "B200": "nvidia-b200",
+}  # fmt: skip
+_GKE_TPUS: Final = {
+    "TPU-V5LITEPOD": "tpu-v5-lite-podslice", "TPU-V5P": "tpu-v5p-slice", "TPU-V6E": "tpu-v6e-slice",
+}  # fmt: skip
+_GPU, _TPU = "nvidia.com/gpu", "google.com/tpu"
+# One Pod's chips: no machine that GKE has holds more.
+MOST_CHIPS_PER_NODE: Final = 8
+_STARTUP_PROBES = 360  # × 10 s: an hour, for a large model that is downloaded first
+
+Object = dict[str, Any]
+
+
+def deployment(profile: Profile, options: ManifestOptions, name: str) -> Object:
+    """Raises NotDeployable for a replica that no single node can hold."""
+    machine = profile.machine
+    if machine.num_chips > MOST_CHIPS_PER_NODE:
+        raise NotDeployable(
+            f"a replica takes {machine.num_chips} x {machine.accelerator}, more than one node has "
+            f"({MOST_CHIPS_PER_NODE}); a Deployment cannot span nodes. Use --platform rayservice"
+        )
+    container: Object = {
+        "name": "vllm",
+        "image": image_of(profile, options),
+        "command": ["vllm", "serve"],
+        "args": [*serve_arguments(profile, options), "--port", str(PORT)],
+        "env": _env(profile),
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "resources": _resources(machine, machine.num_chips),
+        "startupProbe": _probe(failureThreshold=_STARTUP_PROBES),
+        "readinessProbe": _probe(failureThreshold=3),
+        # Workers of one engine talk through shared memory; a container has 64 MiB of it.
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+    }
+    pod: Object = {
+        "containers": [container],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(profile, options, name),
+        "spec": {
+            "replicas": options.replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {**pod, **_placed(machine)},
+            },
+        },
+    }
+
+
+def service(profile: Profile, options: ManifestOptions, name: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(profile, options, name),
+        "spec": {
+            "selector": {"app": name},
+            "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
+        },
+    }
+
+
+def serve_config(profile: Profile, options: ManifestOptions) -> Object:
+    """Ray Serve's config, with its builder of OpenAI-compatible applications."""
+    machine = profile.machine
+    kwargs = {k.replace("-", "_"): v for k, v in engine_args(profile).items()}
+    config: Object = {
+        "model_loading_config": {
+            "model_id": profile.configuration.model,
+            "model_source": model_of(profile, options),
+        },
+        "engine_kwargs": kwargs,
+        "deployment_config": {"num_replicas": options.replicas},
+    }
+    if machine.num_chips:
+        config["accelerator_type"] = machine.accelerator
+    if env := visible_env(profile):
+        config["runtime_env"] = {"env_vars": env}
+    return {
+        "applications": [
+            {
+                "name": "llm",
+                "route_prefix": "/",
+                "import_path": "ray.serve.llm:build_openai_app",
+                "args": {"llm_configs": [config]},
+            }
+        ]
+    }
+
+
+def ray_service(profile: Profile, options: ManifestOptions, name: str) -> Object:
+    machine = profile.machine
+    per_node = min(machine.num_chips, MOST_CHIPS_PER_NODE)
+    nodes_each = -(-machine.num_chips // MOST_CHIPS_PER_NODE) if machine.num_chips else 1
+    head = _ray_pod("ray-head", profile, options, None)
+    worker = _ray_pod("ray-worker", profile, options, per_node)
+    worker["spec"] |= _placed(machine)
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": _metadata(profile, options, name),
+        "spec": {
+            "serveConfigV2": yaml_text(serve_config(profile, options)),
+            "rayClusterConfig": {
+                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+                "workerGroupSpecs": [
+                    {
+                        "groupName": "engines",
+                        "replicas": options.replicas * nodes_each,
+                        "minReplicas": options.replicas * nodes_each,
+                        "maxReplicas": options.replicas * nodes_each,
+                        "rayStartParams": {},
+                        "template": worker,
+                    }
+                ],
+            },
+        },
+    }
+
+
+def _ray_pod(
+    name: str, profile: Profile, options: ManifestOptions, num_chips: int | None
+) -> Object:
+    """``num_chips`` None: the head, which serves no model."""
+    container: Object = {"name": name, "image": ray_image_of(options)}
+    if num_chips is None:
+        container["resources"] = {"requests": {"cpu": "2", "memory": "8Gi"}}
+    else:
+        container["resources"] = _resources(profile.machine, num_chips)
+    return {"spec": {"containers": [container]}}
+
+
+def ray_image_of(options: ManifestOptions) -> str:
+    """Ray's own image with its LLM libraries, which holds a vLLM of its own choice."""
+    return options.image or "rayproject/ray-llm:latest"
+
+
+def _metadata(profile: Profile, options: ManifestOptions, name: str) -> Object:
+    evidence = profile.evidence
+    return {
+        "name": name,
+        "namespace": options.namespace,
+        "labels": {"app": name},
+        "annotations": {
+            "windtunnel/profile": profile.profile_id,
+            "windtunnel/evidence": f"{evidence.kind}, {evidence.repeats} run(s), last measured "
+            f"{evidence.last_measured:%Y-%m-%d}",
+        },
+    }
+
+
+def _env(profile: Profile) -> list[Object]:
+    return [{"name": name, "value": value} for name, value in visible_env(profile).items()]
+
+
+def _resources(machine: Machine, num_chips: int) -> Object:
+    if not num_chips:
+        return {}
+    resource = _TPU if machine.accelerator.upper().startswith("TPU") else _GPU
+    return {"limits": {resource: str(num_chips)}, "requests": {resource: str(num_chips)}}
+
+
+def _probe(**more: int) -> Object:
+    return {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 10, **more}
+
+
+def _placed(machine: Machine) -> Object:
+    """The nodes that have the hardware, by GKE's labels; nothing where no label is known."""
+    name = machine.accelerator.upper()
+    selector: dict[str, str] = {}
+    if name in _GKE_GPUS:
+        selector["cloud.google.com/gke-accelerator"] = _GKE_GPUS[name]
+    if name in _GKE_TPUS:
+        selector["cloud.google.com/gke-tpu-accelerator"] = _GKE_TPUS[name]
+        if machine.topology:
+            selector["cloud.google.com/gke-tpu-topology"] = machine.topology
+    if machine.machine_type:
+        selector["node.kubernetes.io/instance-type"] = machine.machine_type
+    if machine.capacity == "spot" and selector:
+        selector["cloud.google.com/gke-spot"] = "true"
+    return {"nodeSelector": selector} if selector else {}
+
+
+def label_is_known(machine: Machine) -> bool:
+    return machine.accelerator.upper() in (*_GKE_GPUS, *_GKE_TPUS) or not machine.num_chips

@@ -1,0 +1,89 @@
+"""Which documents a platform takes, and their text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from results.errors import NotDeployable
+from results.manifests.engine import command_line, comments, model_of, require_vllm
+from results.manifests.kubernetes import (
+    deployment,
+    label_is_known,
+    ray_image_of,
+    ray_service,
+    serve_config,
+    service,
+)
+from results.manifests.text import yaml_text
+from results.recommendation.manifest import Manifest, ManifestOptions, Manifests, Platform
+from results.recommendation.profile import Profile
+
+_MOST_NAME = 50  # of Kubernetes' 63, which Services and Pods add to
+
+
+def manifests(profile: Profile, options: ManifestOptions, platform: Platform) -> Manifests:
+    """What ``options.replicas`` of ``profile`` are deployed with. Raises NotDeployable."""
+    require_vllm(profile)
+    if options.replicas < 1:
+        raise NotDeployable(f"{options.replicas} replicas; one is the least")
+    name = options.name or name_for(model_of(profile, options))
+    if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) or len(name) > _MOST_NAME:
+        raise NotDeployable(
+            f"the name {name!r}: lower-case letters, digits and dashes, a letter first, "
+            f"{_MOST_NAME} at most"
+        )
+    documents = tuple(_documents(profile, options, platform, name))
+    return Manifests(documents=documents, comments=tuple(_comments(profile, options, platform)))
+
+
+def name_for(model: str) -> str:
+    """``Qwen/Qwen3-32B`` → ``vllm-qwen3-32b``."""
+    last = model.rstrip("/").rpartition("/")[2].casefold()
+    plain = re.sub(r"[^a-z0-9]+", "-", last).strip("-")
+    return f"vllm-{plain}"[:_MOST_NAME].rstrip("-")
+
+
+def _documents(
+    profile: Profile, options: ManifestOptions, platform: Platform, name: str
+) -> Iterator[Manifest]:
+    match platform:
+        case Platform.COMMAND:
+            text = command_line(profile, options) + "\n"
+            yield Manifest(kind="", api_version="", name=name, content=text)
+        case Platform.SERVE:
+            yield _manifest(serve_config(profile, options), name)
+        case Platform.RAYSERVICE:
+            yield _manifest(ray_service(profile, options, name), name)
+        case Platform.KUBERNETES:
+            yield _manifest(deployment(profile, options, name), name)
+            yield _manifest(service(profile, options, name), name)
+
+
+def _manifest(document: dict[str, Any], name: str) -> Manifest:
+    return Manifest(
+        kind=document.get("kind", ""),
+        api_version=document.get("apiVersion", ""),
+        name=name,
+        content=yaml_text(document),
+    )
+
+
+def _comments(profile: Profile, options: ManifestOptions, platform: Platform) -> Iterator[str]:
+    on_ray = platform in (Platform.SERVE, Platform.RAYSERVICE)
+    if not on_ray:
+        yield from comments(profile, options)
+    else:
+        version = profile.configuration.model_server_version or "a version not known"
+        yield f"measured with vllm {version}; {ray_image_of(options)} brings its own"
+        yield from (c for c in comments(profile, options) if "names no image" not in c)
+    if platform in (Platform.KUBERNETES, Platform.RAYSERVICE) and not label_is_known(
+        profile.machine
+    ):
+        yield (
+            f"no node label is known for {profile.machine.accelerator}: add a nodeSelector that "
+            "leads to it"
+        )
+    if platform is Platform.COMMAND and options.replicas > 1:
+        yield f"{options.replicas} replicas: run it that many times, behind a load balancer"
