@@ -26,9 +26,11 @@ _DAY_S = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filtered:
-    """``rows`` of the snapshot, ascending. ``narrowing``: the filters in force, in their order."""
+    """``rows`` of the snapshot, ascending. ``narrowing``: the filters in force, in their order;
+    ``rows_before``: those before the last of them."""
 
     rows: Ints
+    rows_before: Ints
     narrowing: tuple[Narrowing, ...]
 
 
@@ -37,13 +39,18 @@ def filtered(snapshot: Snapshot, question: Question, now: datetime) -> Filtered:
     first, end = snapshot.rows_of_model(question.model)
     part = slice(first, end)
     keep = np.ones(end - first, dtype=bool)
+    before = keep
     steps = [Narrowing(filter="model", num_left=end - first)]
     for name, mask in _masks(snapshot, question, part, now):
-        keep &= mask()
+        before, keep = keep, keep & mask()
         steps.append(Narrowing(filter=name, num_left=int(np.count_nonzero(keep))))
         if not steps[-1].num_left:
             break
-    return Filtered(rows=(np.flatnonzero(keep) + first).astype(np.int32), narrowing=tuple(steps))
+    return Filtered(
+        rows=(np.flatnonzero(keep) + first).astype(np.int32),
+        rows_before=(np.flatnonzero(before) + first).astype(np.int32),
+        narrowing=tuple(steps),
+    )
 
 
 def _masks(
@@ -54,8 +61,11 @@ def _masks(
     bits = ints("bits")[part]
     if not question.with_simulated:
         yield "not_simulated", lambda: (bits & SIMULATED) == 0
-    for name, fits in (("hardware_known", _is_known), ("hardware", _is_asked)):
-        machines = [fits(m, question) for m in snapshot.about.hardware]
+    all_machines = snapshot.about.hardware
+    for name, machines in (
+        ("hardware_known", [_is_known(m) for m in all_machines]),
+        ("hardware", [_is_asked(m, question) for m in all_machines]),
+    ):
         if not all(machines):
             yield name, _of_hardware(ints("hardware")[part], np.array(machines, dtype=bool))
     if question.model_server:
@@ -87,7 +97,7 @@ def _of_hardware(hardware: Ints, fits: Bools) -> Callable[[], Bools]:
     return lambda: fits[hardware]
 
 
-def _is_known(machine: Machine, question: Question) -> bool:
+def _is_known(machine: Machine) -> bool:
     """A deployment on hardware that is not known cannot be recommended, nor one on a pool that is
     pretended."""
     known = bool(machine.num_chips) or machine.accelerator == "cpu"

@@ -56,9 +56,7 @@ def nothing_fits(snapshot: Snapshot, question: Question, found: Filtered) -> NoA
     """A filter left nothing; the last of the narrowing is to blame."""
     binding = found.narrowing[-1].filter
     before = found.narrowing[-2].num_left if len(found.narrowing) > 1 else 0
-    first, end = snapshot.rows_of_model(question.model)
-    rows = np.arange(first, end)
-    words, relax_to = _filter_words(snapshot, question, binding, rows)
+    words, relax_to = _filter_words(snapshot, question, binding, found.rows_before)
     of = f" of {question.model}" if question.model else ""
     return NoAnswer(
         binding=binding,
@@ -69,7 +67,7 @@ def nothing_fits(snapshot: Snapshot, question: Question, found: Filtered) -> NoA
 
 
 def _filter_words(
-    snapshot: Snapshot, question: Question, binding: str, rows: Indices
+    snapshot: Snapshot, question: Question, binding: str, rows: Ints
 ) -> tuple[str, float | None]:
     about = snapshot.about
     match binding:
@@ -108,7 +106,7 @@ def _day(seconds: int) -> str:
 
 
 def _length_words(
-    snapshot: Snapshot, question: Question, binding: str, rows: Indices
+    snapshot: Snapshot, question: Question, binding: str, rows: Ints
 ) -> tuple[str, float | None]:
     column = snapshot.floats(binding)
     known = column[rows] if column is not None else np.zeros(0, np.float32)
