@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -23,6 +23,19 @@ LIGHT_LOAD = 0.5
 STALE_AFTER_DAYS = 90.0
 
 _MOST_PRICES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A profile with what it states, by metric and statistic: found once, asked often."""
+
+    profile: Profile
+    stated: Mapping[tuple[str, str], Statistic]
+
+
+def known(profile: Profile) -> Known:
+    stated = {(s.metric, s.statistic): s for s in profile.statistics if s.value is not None}
+    return Known(profile=profile, stated=stated)
 
 
 class Priced:
@@ -46,17 +59,17 @@ class Asked:
 
 
 def recommendation(
-    asked: Asked, profile: Profile, one: Sheet, index: int, rank: int, num_better: int
+    asked: Asked, found: Known, one: Sheet, index: int, rank: int, num_better: int
 ) -> Recommendation:
-    """Row ``index`` of the sheet; ``profile`` is what that row encodes."""
-    question = asked.question
-    known = math.isfinite(one.replicas[index])
-    replicas = int(one.replicas[index]) if known else 1
+    """Row ``index`` of the sheet; ``found`` is what that row encodes."""
+    question, profile = asked.question, found.profile
+    replicas = int(one.replicas[index]) if math.isfinite(one.replicas[index]) else 1
     utilisation = _number(one.utilisation[index])
-    targets = tuple(_targets(profile, one, index, question, utilisation))
+    targets = tuple(_targets(found, one, index, question, utilisation))
     output_each = _number(one.output_per_s_each[index])
     rate_each = _number(one.rate_each[index])
-    flags, notes = _flags(asked, profile, one, index, replicas), _notes(asked, profile)
+    startup = found.stated.get(("startup_s", "value"))
+    cost = _cost(asked, profile, one, index, replicas, startup)
     return Recommendation(
         rank=rank,
         profile=profile,
@@ -67,12 +80,12 @@ def recommendation(
         output_tokens_per_s_per_chip=_number(one.per_chip[index]),
         e2e_s=_number(one.e2e_s[index]),
         utilisation=utilisation,
-        cost=_cost(asked, profile, one, index, replicas, utilisation),
+        cost=cost,
         targets=targets,
         probability=_all_kept(targets),
         pareto_rank=num_better + 1,
-        flags=flags,
-        notes=notes,
+        flags=_flags(asked, found, one, index, replicas, cost),
+        notes=_notes(asked, profile),
     )
 
 
@@ -86,7 +99,7 @@ def _cost(
     one: Sheet,
     index: int,
     replicas: int,
-    utilisation: float | None,
+    startup: Statistic | None,
 ) -> Cost:
     question = asked.question
     each = _number(one.input_per_s_each[index]), _number(one.output_per_s_each[index])
@@ -95,25 +108,23 @@ def _cost(
         lengths = _number(one.input_tokens[index]), _number(one.output_tokens[index])
         if lengths[0] is not None and lengths[1] is not None:
             of_load = question.rate_rps * lengths[0], question.rate_rps * lengths[1]
-    startup = profile.statistic("startup_s")
     return cost_of(
         asked.prices.find(profile.machine, question.capacity, question.region),
         replicas=replicas,
         tokens_per_s=(each[0], each[1]) if each[0] is not None and each[1] is not None else None,
         asked_tokens_per_s=of_load,
-        utilisation=utilisation,
+        utilisation=_number(one.utilisation[index]),
         startup_s=startup.value if startup else None,
         ratio=question.output_input_cost_ratio,
     )
 
 
 def _targets(
-    profile: Profile, one: Sheet, index: int, question: Question, utilisation: float | None
+    known: Known, one: Sheet, index: int, question: Question, utilisation: float | None
 ) -> Iterator[TargetResult]:
-    stated = {(s.metric, s.statistic): s for s in profile.statistics if s.value is not None}
     is_light = utilisation is not None and utilisation < LIGHT_LOAD
     for target in question.targets:
-        found = statistic_of(stated, target)
+        found = statistic_of(known.stated, target)
         if found is None or found.value is None:
             continue
         factor = float(one.output_factor[index]) if target.metric == "ntpot_s" else 1.0
@@ -133,7 +144,7 @@ def _targets(
         )
 
 
-def statistic_of(stated: dict[tuple[str, str], Statistic], target: Target) -> Statistic | None:
+def statistic_of(stated: Mapping[tuple[str, str], Statistic], target: Target) -> Statistic | None:
     """The statistic of a profile that answers a target: as ``sheet.stated`` has it in columns."""
     names = TYPICAL if target.percentile is None else statistics_for(target)
     return next((s for n in names if (s := stated.get((target.metric, n))) is not None), None)
@@ -154,35 +165,36 @@ def _all_kept(targets: tuple[TargetResult, ...]) -> float | None:
 
 
 def _flags(
-    asked: Asked, profile: Profile, one: Sheet, index: int, replicas: int
+    asked: Asked, found: Known, one: Sheet, index: int, replicas: int, cost: Cost
 ) -> tuple[Flag, ...]:
-    question, evidence = asked.question, profile.evidence
+    profile, evidence = found.profile, found.profile.evidence
     load = one.utilisation[index]
-    used = _statistics_used(profile, question)
-    price = asked.prices.find(profile.machine, question.capacity, question.region)
+    price = cost.price
     told = {
         Flag.LENGTHS_BELOW_MEASURED: bool(one.shorter[index]),
         Flag.LENGTHS_UNKNOWN: profile.load.input_tokens is None,
         Flag.LOAD_BELOW_MEASURED: bool(load < LIGHT_LOAD),
         Flag.RATE_DERIVED: profile.load.derived.startswith("rate"),
         Flag.REPLICAS_ASSUMED_ALIKE: replicas > 1,
-        Flag.STATISTIC_UNSTATED: UNSTATED in used,
+        Flag.STATISTIC_UNSTATED: _is_unstated(found, asked.question),
         Flag.SINGLE_RUN: evidence.repeats < 2,
         Flag.STALE: evidence.stale or _is_old(asked, profile),
         Flag.SUPERSEDED: bool(profile.superseded_by),
-        Flag.NO_PRICE: isinstance(price, str),
-        Flag.PRICED_FOR_OTHER_CAPACITY: isinstance(price, Price)
+        Flag.NO_PRICE: price is None,
+        Flag.PRICED_FOR_OTHER_CAPACITY: price is not None
         and profile.machine.capacity not in ("", price.capacity),
         Flag.RUNS_FAILED: bool(evidence.failures),
     }
     return tuple(flag for flag, is_so in told.items() if is_so)
 
 
-def _statistics_used(profile: Profile, question: Question) -> set[str]:
-    stated = {(s.metric, s.statistic): s for s in profile.statistics if s.value is not None}
-    targets = question.targets or (Target(metric="ttft_s", limit_s=1.0),)
-    found = (statistic_of(stated, target) for target in targets)
-    return {one.statistic for one in found if one is not None}
+def _is_unstated(found: Known, question: Question) -> bool:
+    """Whether a latency that was compared (TTFT, where none was) is of no stated statistic."""
+    used = (statistic_of(found.stated, target) for target in question.targets or _SHOWN)
+    return any(one is not None and one.statistic == UNSTATED for one in used)
+
+
+_SHOWN = (Target(metric="ttft_s", limit_s=1.0),)
 
 
 def _is_old(asked: Asked, profile: Profile) -> bool:

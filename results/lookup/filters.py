@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,13 +61,15 @@ def _masks(
     bits = ints("bits")[part]
     if not question.with_simulated:
         yield "not_simulated", lambda: (bits & SIMULATED) == 0
-    all_machines = snapshot.about.hardware
-    for name, machines in (
-        ("hardware_known", [_is_known(m) for m in all_machines]),
-        ("hardware", [_is_asked(m, question) for m in all_machines]),
-    ):
-        if not all(machines):
-            yield name, _of_hardware(ints("hardware")[part], np.array(machines, dtype=bool))
+    hardware = ints("hardware")[part]
+    if not snapshot.is_known.all():
+        yield "hardware_known", lambda: snapshot.is_known[hardware]
+    if question.accelerators or question.machine_types or question.topology:
+        named = {plain_name(name) for name in question.accelerators}
+        asked = np.array(
+            [_is_asked(m, question, named) for m in snapshot.about.hardware], dtype=bool
+        )
+        yield "hardware", lambda: asked[hardware]
     if question.model_server:
         server = _index(snapshot.about.names.server, question.model_server)
         yield "model_server", lambda: ints("server")[part] == server
@@ -93,21 +95,8 @@ def _index(names: tuple[str, ...], wanted: str) -> int:
     return names.index(wanted) if wanted in names else -1
 
 
-def _of_hardware(hardware: Ints, fits: Bools) -> Callable[[], Bools]:
-    return lambda: fits[hardware]
-
-
-def _is_known(machine: Machine) -> bool:
-    """A deployment on hardware that is not known cannot be recommended, nor one on a pool that is
-    pretended."""
-    known = bool(machine.num_chips) or machine.accelerator == "cpu"
-    return known and bool(machine.accelerator) and not machine.virtual
-
-
-def _is_asked(machine: Machine, question: Question) -> bool:
-    if question.accelerators and plain_name(machine.accelerator) not in {
-        plain_name(name) for name in question.accelerators
-    }:
+def _is_asked(machine: Machine, question: Question, named: Container[str]) -> bool:
+    if question.accelerators and plain_name(machine.accelerator) not in named:
         return False
     if question.machine_types and machine.machine_type not in question.machine_types:
         return False

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from results.cost import capacity_to_price
-from results.lookup.answering import Asked, recommendation
+from results.lookup.answering import Asked, known, recommendation
 from results.lookup.choose import Indices
 from results.lookup.columns import Ints
 from results.lookup.filters import MOST_SHORTER, Filtered
@@ -137,7 +137,7 @@ def nothing_feasible(
     nearest = _nearest(excess, configurations)
     misses = []
     for rank, index in enumerate(nearest, start=1):
-        profile = snapshot.profile(int(one.rows[index]))
+        profile = known(snapshot.profile(int(one.rows[index])))
         why = tuple(_why_not(limits, excess[index], index))
         made = recommendation(asked, profile, one, int(index), rank, 0)
         misses.append(NearMiss(recommendation=made, why_not=why))
@@ -170,14 +170,14 @@ def _why_not(limits: Sequence[Constraint], excess: Iterable[float], index: int) 
         if over <= 0:
             continue
         found = float(constraint.found[index])
-        known = math.isfinite(found)
+        is_known = math.isfinite(found)
         broken.append(
             WhyNot(
                 constraint=constraint.name,
                 asked=constraint.limit,
-                found=found if known else None,
+                found=found if is_known else None,
                 excess=float(over) if math.isfinite(over) else None,
-                words=_broken_words(constraint, found if known else None),
+                words=_broken_words(constraint, found if is_known else None),
             )
         )
     return sorted(broken, key=lambda w: -(w.excess if w.excess is not None else math.inf))

@@ -81,7 +81,7 @@ def sheet(snapshot: Snapshot, rows: Ints, question: Question, usd_per_hour_each:
         input_each = np.where(shorter, rate * used[0], column("input_per_s"))
         replicas, load = _replicas(question, rate, column("concurrency"), output_each)
         hardware = snapshot.ints("hardware")[rows]
-        chips_each = np.array([m.num_chips for m in snapshot.about.hardware] or [0])[hardware]
+        chips_each = snapshot.num_chips[hardware]
         usd_each = usd_per_hour_each[hardware]
         factor = np.where(measured[1] > used[1] * SAME_LENGTH, measured[1] / used[1], 1.0)
         per_m_each = _per_million(usd_each, input_each, output_each, question)

@@ -52,11 +52,16 @@ class About:
     about: dict[str, Any]
 
 
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    """A plain array over the mapped file: numpy's own type for it is slow to slice."""
+    return np.asarray(np.load(path, mmap_mode="r").view(np.ndarray))
+
+
 class _Blobs:
     """Encoded values, decoded one at a time."""
 
     def __init__(self, folder: Path, name: str, kind: type[Any]) -> None:
-        self._starts = np.load(folder / f"{name}.starts.npy", mmap_mode="r")
+        self._starts = _mapped(folder / f"{name}.starts.npy")
         with (folder / f"{name}.bin").open("rb") as file:
             size = file.seek(0, 2)
             self._data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if size else b""
@@ -82,10 +87,14 @@ class Snapshot:
                     f"{FORMAT}: rebuild it with `windtunnel store reindex`"
                 )
             self._columns: Mapping[str, npt.NDArray[Any]] = {
-                path.stem: np.load(path, mmap_mode="r")
+                path.stem: _mapped(path)
                 for path in folder.glob("*.npy")
                 if path.stem.partition(".")[0] not in ("profiles", "configurations")
             }
+            machines = self.about.hardware or (Machine(accelerator="", num_chips=0),)
+            # By hardware: how many chips, and whether a deployment on it can be named at all.
+            self.num_chips = np.array([m.num_chips for m in machines], dtype=np.int64)
+            self.is_known = np.array([_is_known(m) for m in machines], dtype=bool)
             self._profiles = _Blobs(folder, "profiles", Profile)
             self._places = _Blobs(folder, "configurations", Place)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -131,6 +140,13 @@ class Snapshot:
         place: Place = self._places[int(self._columns["configuration"][row])]
         slim: Profile = self._profiles[row]
         return replace(slim, configuration=place.configuration, machine=place.machine)
+
+
+def _is_known(machine: Machine) -> bool:
+    """A deployment on hardware that is not known cannot be recommended, nor one on a pool that is
+    pretended."""
+    known = bool(machine.num_chips) or machine.accelerator == "cpu"
+    return known and bool(machine.accelerator) and not machine.virtual
 
 
 def open_current(folder: Path) -> Snapshot:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from results.cost import DEFAULT_RATIO, cost_of, tokens_per_s
-from results.lookup.answering import Asked, Priced, recommendation
+from results.lookup.answering import Asked, Known, Priced, known, recommendation
 from results.lookup.choose import choose
 from results.lookup.columns import SIMULATED, SUPERSEDED, Bools
 from results.lookup.filters import Filtered, filtered
@@ -46,7 +46,7 @@ class TableLookup:
         self.snapshot = snapshot
         self._prices = Priced(book)
         self._snapshot_id = _with_prices(snapshot.snapshot_id, book)
-        self._profile = lru_cache(_MOST_PROFILES)(snapshot.profile)
+        self._known = lru_cache(_MOST_PROFILES)(self._decoded)
         self._usd_per_hour = lru_cache(_MOST_PRICED)(self._priced)
 
     @property
@@ -88,15 +88,19 @@ class TableLookup:
             blank,
             num_feasible=_num_different(configurations[feasible]),
             recommendations=tuple(
-                recommendation(
-                    asked, self._profile(int(one.rows[i])), one, int(i), rank, int(better)
-                )
+                recommendation(asked, self._known(int(one.rows[i])), one, int(i), rank, int(better))
                 for rank, (i, better) in enumerate(
                     zip(chosen.best, chosen.num_better, strict=True), start=1
                 )
             ),
             comments=tuple(_comments(usd, question)),
         )
+
+    def _decoded(self, row: int) -> Known:
+        return known(self.snapshot.profile(row))
+
+    def _profile(self, row: int) -> Profile:
+        return self._known(row).profile
 
     def profile(self, profile_id: str) -> Profile | None:
         row = self.snapshot.row_of(profile_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path) -> None:
         import_path(broken)
 
 
-def test_the_public_table_answers_on_day_one(require: Callable[[bool, str], None]) -> None:
+def test_the_public_table_answers_on_day_one() -> None:
     if not SHARED.exists():
         pytest.skip("the table is not here")
     found = observed(SHARED)
