@@ -108,6 +108,8 @@ def _identified(made: Observation, model_key: str) -> Observation:
         "machine": [plain_name(m.accelerator), m.num_chips, m.topology, m.machine_type],
         "source": made.source,
         "kind": made.kind.value,
+        # Nothing tells whether two imports of unknown hardware are repeats of each other.
+        "alone": made.run_id if made.kind is EvidenceKind.IMPORTED and not m.accelerator else "",
     }
     setting = {
         "lineage": lineage,
