@@ -7,56 +7,25 @@ import typer
 from rich.table import Table
 
 from harness.cli.exits import Exit, told
+from harness.cli.load_options import with_groups
 from harness.cli.lookups import fresh_lookup, price_book
 from harness.cli.options import Json, Store, store_of
 from harness.cli.output import print_json, stdout
-from harness.cli.question_options import (
-    Accelerators,
-    Capacity,
-    Case,
-    Concurrency,
-    Goal,
-    InputTokens,
-    Itl,
-    Model,
-    Ntpot,
-    OutputTokens,
-    Percentile,
-    PriceFiles,
-    Rate,
-    Region,
-    Ttft,
-    WithSimulated,
-    check_way_to_pay,
-    targets_of,
-)
+from harness.cli.question_options import Asking, PriceFiles
 from harness.cli.recommend_tables import cost_per_million, deployment_words
 from harness.errors import SpecError
 from results.clock import SystemClock
 from results.metrics import Unit
 from results.recommendation.compare import PoolResult, accelerators_with
 from results.recommendation.compare import compare_pools as compare
-from results.recommendation.question import Objective, Question
 from results.units import format_value
 
 
+@with_groups
 def compare_pools(
-    model: Model,
-    use_case: Case = "",
-    input_tokens: InputTokens = None,
-    output_tokens: OutputTokens = None,
-    rate: Rate = None,
-    concurrency: Concurrency = None,
-    target_ttft: Ttft = None,
-    target_itl: Itl = None,
-    target_ntpot: Ntpot = None,
-    percentile: Percentile = None,
-    accelerator: Accelerators = None,
-    region: Region = "",
-    pricing_model: Capacity = "",
+    *,
+    asking: Asking,
     prices: PriceFiles = None,
-    objective: Goal = Objective.CHEAPEST,
-    with_simulated: WithSimulated = False,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -69,23 +38,12 @@ def compare_pools(
     --accelerator H100 --accelerator TPU-V6E --prices prices.yaml`
     """
     with told(as_json):
-        question = Question(
-            model=model,
-            use_case=use_case,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            rate_rps=rate,
-            concurrency=concurrency,
-            targets=targets_of(percentile, ttft=target_ttft, itl=target_itl, ntpot=target_ntpot),
-            region=region,
-            capacity=check_way_to_pay(pricing_model),
-            objective=objective,
-            with_simulated=with_simulated,
-        )
+        question = asking.question()
         lookup = fresh_lookup(store_of(store), price_book(prices))
-        names = tuple(accelerator or accelerators_with(lookup, model))
+        names = question.accelerators or accelerators_with(lookup, question.model)
         if not names:
-            raise SpecError(f"nothing is known of {model}; `windtunnel recommend` says what is")
+            what = question.model or "a model without a name: give --model"
+            raise SpecError(f"nothing is known of {what}; `windtunnel recommend` says what is")
         found = compare(lookup, question, names, SystemClock().now_utc())
     if as_json:
         print_json("windtunnel.compare-pools/1", {"pools": msgspec.to_builtins(found)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ import typer
 
 from harness.errors import SpecError
 from harness.pricefile import WAYS_TO_PAY
-from results.recommendation.question import USE_CASES, Objective, Target
+from results.recommendation.question import USE_CASES, Objective, Question, Target
 
 _CASES = ", ".join(
     f"{name} ({u.input_tokens}/{u.output_tokens} tokens)" for name, u in USE_CASES.items()
@@ -92,6 +92,9 @@ PriceFiles = Annotated[
         help="YAML or CSV of prices; may be repeated, the last one comes first.",
     ),
 ]
+CostRatio = Annotated[
+    float, typer.Option(help="How many times an output token costs an input token.")
+]
 Goal = Annotated[Objective, typer.Option("--objective", help="What the first of the list is.")]
 WithSimulated = Annotated[
     bool, typer.Option("--with-simulated", help="Simulated evidence too, marked as such.")
@@ -113,35 +116,129 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
-def targets_of(
-    percentile: float | None,
-    *,
-    ttft: float | None = None,
-    itl: float | None = None,
-    tpot: float | None = None,
-    ntpot: float | None = None,
-    e2e: float | None = None,
-) -> tuple[Target, ...]:
-    """Milliseconds in, targets out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """The model, its traffic, its targets, and how it is paid for."""
 
-    def each() -> Iterator[Target]:
-        for metric, limit_ms in (
-            ("ttft_s", ttft),
-            ("itl_s", itl),
-            ("tpot_s", tpot),
-            ("ntpot_s", ntpot),
-            ("e2e_s", e2e),
-        ):
-            if limit_ms is not None:
-                yield Target(metric=metric, limit_s=limit_ms / 1e3, percentile=percentile)
+    model: Model = ""
+    use_case: Case = ""
+    input_tokens: InputTokens = None
+    output_tokens: OutputTokens = None
+    rate: Rate = None
+    concurrency: Concurrency = None
+    target_ttft: Ttft = None
+    target_itl: Itl = None
+    target_tpot: Tpot = None
+    target_ntpot: Ntpot = None
+    target_e2e: E2e = None
+    percentile: Percentile = None
+    accelerator: Accelerators = None
+    region: Region = ""
+    pricing_model: Capacity = ""
+    output_input_cost_ratio: CostRatio = 4.0
+    objective: Goal = Objective.CHEAPEST
+    with_simulated: WithSimulated = False
 
-    targets = tuple(each())
-    if percentile is not None and not targets:
-        raise SpecError("--percentile says which statistic a target is about; name a target too")
-    return targets
+    def question(self) -> Question:
+        """Raises SpecError or InvalidQuestion."""
+        return Question(
+            model=self.model,
+            use_case=self.use_case,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            rate_rps=self.rate,
+            concurrency=self.concurrency,
+            targets=self._targets(),
+            accelerators=tuple(self.accelerator or ()),
+            region=self.region,
+            capacity=_way_to_pay(self.pricing_model),
+            output_input_cost_ratio=self.output_input_cost_ratio,
+            objective=self.objective,
+            with_simulated=self.with_simulated,
+        )
+
+    def _targets(self) -> tuple[Target, ...]:
+        limits_ms = {
+            "ttft_s": self.target_ttft,
+            "itl_s": self.target_itl,
+            "tpot_s": self.target_tpot,
+            "ntpot_s": self.target_ntpot,
+            "e2e_s": self.target_e2e,
+        }
+        targets = tuple(
+            Target(metric=metric, limit_s=limit_ms / 1e3, percentile=self.percentile)
+            for metric, limit_ms in limits_ms.items()
+            if limit_ms is not None
+        )
+        if self.percentile is not None and not targets:
+            raise SpecError("--percentile says which statistic a target is of; name a target too")
+        return targets
 
 
-def check_way_to_pay(name: str) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Narrowed:
+    """What else must hold, and which evidence is good enough."""
+
+    probability: Annotated[
+        float | None,
+        typer.Option(help="Of keeping all targets in the next run, at least, such as 0.95."),
+    ] = None
+    max_error_share: Annotated[
+        float | None, typer.Option(help="Of requests not answered in full, at most.")
+    ] = None
+    machine_type: Annotated[
+        list[str] | None, typer.Option("--machine-type", help="May be repeated.")
+    ] = None
+    topology: Annotated[str, typer.Option(help="Of a TPU slice, such as 2x4.")] = ""
+    max_accelerators: Annotated[
+        int | None, typer.Option(help="Chips of all replicas together, at most.")
+    ] = None
+    max_cost: Annotated[
+        float | None, typer.Option(help="$ per million output tokens, at most.")
+    ] = None
+    max_cost_per_hour: Annotated[
+        float | None, typer.Option(help="$ per hour of all replicas, at most.")
+    ] = None
+    min_throughput: Annotated[
+        float | None, typer.Option(help="Output tokens per second of all replicas, at least.")
+    ] = None
+    model_server: Server = ""
+    model_server_version: ServerVersion = ""
+    measured_only: Annotated[
+        bool, typer.Option("--measured-only", help="Nothing imported or transferred.")
+    ] = False
+    max_age_days: Annotated[
+        float | None, typer.Option(help="Of the last measurement, at most.")
+    ] = None
+    min_repeats: Annotated[int, typer.Option(help="Runs behind an answer, at least.")] = 1
+    fresh_only: Annotated[
+        bool, typer.Option("--fresh-only", help="Nothing stale by engine version or drift.")
+    ] = False
+    limit: Annotated[int, typer.Option(help="Recommendations, at most.")] = 10
+
+    def of(self, question: Question) -> Question:
+        """Raises InvalidQuestion."""
+        return replace(
+            question,
+            model_server=self.model_server,
+            model_server_version=self.model_server_version,
+            probability=self.probability,
+            max_error_share=self.max_error_share,
+            max_cost_usd_per_million_output_tokens=self.max_cost,
+            max_cost_usd_per_hour=self.max_cost_per_hour,
+            max_accelerators=self.max_accelerators,
+            min_throughput=self.min_throughput,
+            machine_types=tuple(self.machine_type or ()),
+            topology=self.topology,
+            measured_only=self.measured_only,
+            max_age_days=self.max_age_days,
+            min_repeats=self.min_repeats,
+            fresh_only=self.fresh_only,
+            limit=self.limit,
+        )
+
+
+def _way_to_pay(name: str) -> str:
     """GIQ says 3-years-cud; both are taken."""
     plain = name.replace("-years-", "-year-")
     if plain and plain not in WAYS_TO_PAY:

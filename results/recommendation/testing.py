@@ -43,19 +43,8 @@ def a_profile(
     numbers = {"ttft_s p50": (0.2,), "ttft_s p99": (0.4,), "tpot_s p50": (0.02,)} | dict(
         values or {}
     )
-    if rate_rps is not None:
-        numbers |= {
-            "achieved_rate value": (rate_rps,),
-            "prompt_throughput value": (rate_rps * input_tokens,),
-            "output_throughput value": (rate_rps * output_tokens,),
-        }
+    numbers |= _throughputs(rate_rps, input_tokens, output_tokens)
     repeats = max(len(v) for v in numbers.values())
-    configuration = Configuration(
-        model=model,
-        model_server="vllm",
-        model_server_version=version,
-        engine_args=dict(engine_args or {}),
-    )
     place = Machine(accelerator=accelerator, num_chips=num_chips, capacity="on-demand")
     place = replace(place, **dict(machine or {}))
     setting = stable_hash(
@@ -65,7 +54,12 @@ def a_profile(
     made = Profile(
         profile_id=stable_hash([setting, rate_rps, input_tokens, output_tokens]),
         configuration_id=setting,
-        configuration=configuration,
+        configuration=Configuration(
+            model=model,
+            model_server="vllm",
+            model_server_version=version,
+            engine_args=dict(engine_args or {}),
+        ),
         machine=place,
         load=LoadPoint(
             input_tokens=input_tokens,
@@ -87,6 +81,18 @@ def a_profile(
         ),
     )
     return replace(made, **changes)
+
+
+def _throughputs(
+    rate_rps: float | None, input_tokens: float, output_tokens: float
+) -> dict[str, tuple[float, ...]]:
+    if rate_rps is None:
+        return {}
+    return {
+        "achieved_rate value": (rate_rps,),
+        "prompt_throughput value": (rate_rps * input_tokens,),
+        "output_throughput value": (rate_rps * output_tokens,),
+    }
 
 
 _ACCELERATORS = (

@@ -60,7 +60,7 @@ def test_every_command_has_an_example_and_stands_in_the_readme(name: str) -> Non
 
 def test_the_readme_names_only_commands_that_exist() -> None:
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"`windtunnel ([a-z]+(?: [a-z]+)?)", text))
+    named = set(re.findall(r"`windtunnel ([a-z-]+(?: [a-z]+)?)", text))
     assert named
     for words in named:
         first = words.split()[0]
