@@ -99,7 +99,8 @@ def _engines(answer: Answer) -> Table:
     table.add_column("#", justify="right")
     table.add_column("engine")
     for one in answer.recommendations:
-        table.add_row(f"#{one.rank}", _engine(one.profile))
+        model = "" if answer.question.model else f"{one.profile.configuration.model}: "
+        table.add_row(f"#{one.rank}", model + _engine(one.profile))
     return table
 
 

@@ -59,13 +59,18 @@ class TableLookup:
 
     def answer(self, question: Question, now: datetime) -> Answer:
         snapshot, asked = self.snapshot, Asked(question=question, prices=self._prices, now=now)
-        blank = Answer(question=question, answered_at=now, snapshot_id=self.snapshot_id)
+        blank = Answer(
+            question=question,
+            answered_at=now,
+            snapshot_id=self.snapshot_id,
+            failures=failures_of(snapshot, question),
+        )
         if not snapshot.num_profiles or (
             question.model and question.model not in snapshot.about.names.model
         ):
             return replace(blank, no_answer=unknown_model(snapshot, question))
         found = filtered(snapshot, question, now)
-        blank = replace(blank, narrowing=found.narrowing, failures=failures_of(snapshot, question))
+        blank = replace(blank, narrowing=found.narrowing)
         if not len(found.rows):
             return replace(blank, no_answer=nothing_fits(snapshot, question, found))
         return self._of_rows(asked, found, blank)

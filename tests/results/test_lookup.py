@@ -19,6 +19,7 @@ from results.lookup.snapshot import Snapshot
 from results.lookup.table import TableLookup, lookup_of
 from results.prices import PriceBook, PriceTable
 from results.recommendation.answer import Answer, Flag
+from results.recommendation.build import Fruitless
 from results.recommendation.lookup import ProfileFilter
 from results.recommendation.profile import EvidenceKind, LoadPoint, Profile
 from results.recommendation.question import Objective, Question, Target
@@ -267,6 +268,12 @@ def test_an_unknown_model_gets_the_nearest_names() -> None:
     answer = ask([a_profile()], model="model-8B")
     assert answer.no_answer is not None
     assert answer.no_answer.did_you_mean == (MODEL,)
+
+
+def test_a_model_that_never_worked_is_told_of() -> None:
+    never = Fruitless(model="a/b", accelerator="H100", error="oom_at_load", num_runs=3)
+    answer = lookup_of([a_profile()], None, [never]).answer(Question(model="a/b"), NOW)
+    assert answer.no_answer is not None and answer.failures == {"oom_at_load": 3}
 
 
 def test_an_empty_database_says_so() -> None:
