@@ -11,6 +11,7 @@ ResultsError
 ├── NotExportable        a record has not what the other format must have, or may not be passed on
 ├── LookupUnreadable     the table of recommendations is not there, or not one
 ├── NotDeployable        a profile from which no manifest can be made
+├── CannotListen         the lookup's address is taken, not ours, or no address
 └── StoreError           the store cannot do what was asked
     ├── DuplicateRecord  a run id that is already sealed
     ├── RecordNotFound   no record of that id (or prefix)
@@ -61,6 +62,10 @@ class LookupUnreadable(ResultsError):
 
 
 class NotDeployable(ResultsError):
+    pass
+
+
+class CannotListen(ResultsError):
     pass
 
 

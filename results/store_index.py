@@ -161,9 +161,11 @@ class RunIndex:
         experiment_id: str = "",
         workload_hash: str = "",
         since: datetime | None = None,
+        before: str = "",
     ) -> tuple[RunRow, ...]:
         """The latest ``limit`` runs (0: all) that fit every filter given, the newest first, as of
-        the last ``refresh``. ``name`` may hold ``*``."""
+        the last ``refresh``. ``name`` may hold ``*``; ``before`` is a run id, where the page before
+        ended."""
         clauses: list[str] = []
         values: list[str] = []
         if name:
@@ -182,6 +184,9 @@ class RunIndex:
         if since is not None:
             clauses.append("started_at >= ?")
             values.append(_utc_text(since))
+        if before:
+            clauses.append("run_id < ?")
+            values.append(before)
         where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
         query = f"SELECT * FROM runs{where} ORDER BY run_id DESC LIMIT {int(limit) or -1}"
         return tuple(_row(found) for found in self._query(query, values))

@@ -26,7 +26,9 @@ ONLY_HERE = {
         "harness/cli/doctor.py",
         "harness/telemetry/nvml",  # and its fake
     ),
-    "prometheus_client": ("harness/telemetry/prometheus.py",),
+    "prometheus_client": ("harness/telemetry/prometheus.py", "results/api/meter.py"),
+    "fastapi": ("results/api/",),
+    "uvicorn": ("results/api/server.py",),
     "fsspec": ("results/", "harness/on_ray/train_group.py"),
 }
 # Where an engine's environment is put together from our own.

@@ -1,0 +1,41 @@
+"""Values as JSON, fast: the answers of the lookup are what its time goes into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from results.recommendation.answer import FLAG_WORDS, Answer, Flag, Recommendation
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):  # a frozen one
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is no JSON")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def encoded(value: Any) -> bytes:
+    """Dataclasses as objects, every field named; a float that is not finite as null."""
+    return _ENCODER.encode(value)
+
+
+def document(schema: str, value: Any, **more: Any) -> bytes:
+    """``{"schema": "windtunnel.<what>/<version>", …}``: ``more`` first, then ``value``'s fields."""
+    head = encoded({"schema": schema, **more})
+    body = encoded(value)
+    return head[:-1] + b"," + body[1:] if len(body) > 2 else head
+
+
+def answer_document(answer: Answer) -> bytes:
+    """The answer, and in words every flag that occurs in it."""
+    shown: list[Recommendation] = list(answer.recommendations)
+    if answer.no_answer is not None:
+        shown += [miss.recommendation for miss in answer.no_answer.nearest]
+    flags = dict.fromkeys(flag for one in shown for flag in one.flags)
+    words = {str(flag): FLAG_WORDS[Flag(flag)] for flag in flags}
+    return document("windtunnel.recommendations/1", answer, flags=words)
