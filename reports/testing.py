@@ -36,6 +36,47 @@ FLAGS = (
 )
 START_S, COMMAND_S, POLL_S = 60.0, 60.0, 0.02
 
+# Texts whose contrast with what lies behind them is below 4.5 (3.0 where large or bold-large).
+POOR_CONTRAST = """
+(() => {
+  const parse = text => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    return { r, g, b, a };
+  };
+  const luminance = c => {
+    const f = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * f(c.r) + 0.7152 * f(c.g) + 0.0722 * f(c.b);
+  };
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.a === 1) return c;
+      if (c.a > 0) throw new Error('a half transparent background');
+    }
+    return { r: 255, g: 255, b: 255, a: 1 };
+  };
+  const poor = [];
+  let seen = 0;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode());) {
+    const e = node.parentElement;
+    if (!node.data.trim() || e.closest('script, style, noscript, .unseen, [aria-hidden]')) continue;
+    if (!e.getClientRects().length || e.closest('details:not([open])')) continue;
+    const style = getComputedStyle(e);
+    const svg = e.ownerSVGElement;
+    const ink = parse(svg ? style.fill : style.color);
+    const a = luminance(ink), b = luminance(behind(svg ? svg.parentElement : e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 ||
+      (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    seen += 1;
+    const said = node.data.trim().slice(0, 40);
+    if (ratio < (large ? 3 : 4.5)) poor.push(`${said}: ${ratio.toFixed(2)}`);
+  }
+  return { seen, poor };
+})()
+"""
+
 
 class BrowserError(Exception):
     """Chromium did not start, did not answer, or a script on the page threw."""
@@ -125,8 +166,11 @@ class Page:
         """One DevTools command and its result."""
         return self._runner.run(self._command(method, params))
 
-    def load(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a file at that viewport and colour scheme; returns when the page has loaded."""
+    def load(
+        self, path: Path | str, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> None:
+        """Open a file or a URL at that viewport and colour scheme; returns when the page has
+        loaded."""
         self.problems.clear()
         self.requests.clear()
         self.command(
@@ -137,7 +181,8 @@ class Page:
             mobile=width < 600,
         )
         self.scheme(dark)
-        self._runner.run(self._load(path.absolute().as_uri()))
+        url = path if isinstance(path, str) else path.absolute().as_uri()
+        self._runner.run(self._load(url))
 
     def scheme(self, dark: bool) -> None:
         value = "dark" if dark else "light"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from reports.testing import Chromium, Page
 
 # A raylet that was killed refuses its health checks at once; Ray believes the fifth refusal, three
 # seconds apart. Here it asks more often. One that is only slow has as long to answer as ever.
@@ -47,3 +52,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One headless Chromium for the session; missing, it skips at home and fails in CI."""
+    binary = shutil.which("chromium")
+    if binary is None:
+        message = "no chromium on PATH; install it: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    from reports.testing import Chromium
+
+    with Chromium(Path(binary), tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium: Chromium) -> Iterator[Page]:
+    tab = chromium.page()
+    yield tab
+    tab.close()

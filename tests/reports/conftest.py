@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reports.testing import Chromium, Page
 from results.checks import doubts_of
 from results.environment import (
     Environment,
@@ -358,23 +354,3 @@ def pretended() -> Runs:
             virtual=True, accelerator="TPU-V6E", num_chips=16, topology="4x4", pool="v6e"
         ),
     )
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """One headless Chromium for the session; missing, it skips at home and fails in CI."""
-    binary = shutil.which("chromium")
-    if binary is None:
-        message = "no chromium on PATH; install it: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    with Chromium(Path(binary), tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(chromium: Chromium) -> Iterator[Page]:
-    tab = chromium.page()
-    yield tab
-    tab.close()

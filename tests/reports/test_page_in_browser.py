@@ -13,7 +13,7 @@ import pytest
 
 from reports.html import render_html
 from reports.run_report import run_report
-from reports.testing import Page
+from reports.testing import POOR_CONTRAST, Page
 
 pytestmark = pytest.mark.browser
 
@@ -38,47 +38,6 @@ Object.fromEntries([...document.querySelectorAll('.chart')].map(c => [
   [...c.querySelectorAll('.role-mark path, .role-mark line, .role-mark text')].filter(m =>
     m.tagName !== 'path' || (m.getAttribute('d') ?? '').length > 4).length,
 ]))
-"""
-
-# Texts whose contrast with what lies behind them is below 4.5 (3.0 where large or bold-large).
-POOR_CONTRAST = """
-(() => {
-  const parse = text => {
-    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
-    return { r, g, b, a };
-  };
-  const luminance = c => {
-    const f = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-    return 0.2126 * f(c.r) + 0.7152 * f(c.g) + 0.0722 * f(c.b);
-  };
-  const behind = element => {
-    for (let e = element; e; e = e.parentElement) {
-      const c = parse(getComputedStyle(e).backgroundColor);
-      if (c.a === 1) return c;
-      if (c.a > 0) throw new Error('a half transparent background');
-    }
-    return { r: 255, g: 255, b: 255, a: 1 };
-  };
-  const poor = [];
-  let seen = 0;
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node; (node = walker.nextNode());) {
-    const e = node.parentElement;
-    if (!node.data.trim() || e.closest('script, style, noscript, .unseen, [aria-hidden]')) continue;
-    if (!e.getClientRects().length || e.closest('details:not([open])')) continue;
-    const style = getComputedStyle(e);
-    const svg = e.ownerSVGElement;
-    const ink = parse(svg ? style.fill : style.color);
-    const a = luminance(ink), b = luminance(behind(svg ? svg.parentElement : e));
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const large = parseFloat(style.fontSize) >= 24 ||
-      (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
-    seen += 1;
-    const said = node.data.trim().slice(0, 40);
-    if (ratio < (large ? 3 : 4.5)) poor.push(`${said}: ${ratio.toFixed(2)}`);
-  }
-  return { seen, poor };
-})()
 """
 
 # What sticks out: of the page sideways (but for what scrolls by itself), or out of its chart.
