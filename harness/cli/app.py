@@ -33,6 +33,7 @@ COMMANDS = {
     "compare-pools": "compare_pools:compare_pools",
     "report": "report:report",
     "selftest": "selftest:selftest",
+    "serve": "serve:serve",
     "import": "interop:import_",
     "export": "interop:export",
 }
