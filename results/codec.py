@@ -14,8 +14,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, Final
+from datetime import date, datetime
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -25,6 +25,7 @@ from results.record import SCHEMA_VERSION, RunRecord
 from results.store import OpenRun
 
 Document = dict[str, Any]
+Value = TypeVar("Value")
 
 WRITE_TOKEN: Final = "write_token"  # tells one write from another; no part of the value
 
@@ -103,6 +104,18 @@ def loads_open_run(text: str | bytes) -> OpenRun:
     return run
 
 
+def dumps_document(adapter: TypeAdapter[Any], value: Any, label: str) -> str:
+    """Any other value of ours, as strictly as a record."""
+    return _dumps(adapter, value, label, "")
+
+
+def loads_document(adapter: TypeAdapter[Value], text: str | bytes) -> Value:
+    """As ``loads_record``, for values whose fields only ever grow."""
+    _parse(text)
+    value: Value = _validated(adapter, text)
+    return value
+
+
 def _dumps(adapter: TypeAdapter[Any], value: Any, label: str, write_token: str) -> str:
     try:
         document = _writable(adapter.dump_python(value, mode="python", warnings="error"), label)
@@ -130,7 +143,7 @@ def _writable(value: Any, path: str) -> Any:
         if not math.isfinite(value):
             raise RecordFormatError(f"{path} is {value}; a record holds finite numbers and nulls")
         return float(value)
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # datetime among it
         return value.isoformat()
     if isinstance(value, Mapping):
         for key in value:

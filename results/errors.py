@@ -12,6 +12,8 @@ ResultsError
 ├── LookupUnreadable     the table of recommendations is not there, or not one
 ├── NotDeployable        a profile from which no manifest can be made
 ├── CannotListen         the lookup's address is taken, not ours, or no address
+├── NotComparable        runs were asked different things, or are the same runs
+├── NothingSelected      a text names no run of the store, or names more than one kind of thing
 └── StoreError           the store cannot do what was asked
     ├── DuplicateRecord  a run id that is already sealed
     ├── RecordNotFound   no record of that id (or prefix)
@@ -66,6 +68,14 @@ class NotDeployable(ResultsError):
 
 
 class CannotListen(ResultsError):
+    pass
+
+
+class NotComparable(ResultsError):
+    pass
+
+
+class NothingSelected(ResultsError):
     pass
 
 

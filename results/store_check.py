@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from results.errors import StoreError
+from results.events import read_events
 from results.record import RunRecord
 from results.store import Torn
 from results.store_compact import read_manifest
 from results.store_files import FileStore
 from results.store_layout import (
     COMPACTED,
+    EVENTS,
     OPEN,
     RECORD,
     RUNS,
@@ -58,10 +60,12 @@ def check(store: FileStore) -> StoreCheck:
         torn += _torn_tables(store, record)
         unreferenced += _unreferenced(store, record)
     open_runs, torn_open = store.read_open_runs()
-    torn += [*scan.torn, *torn_open]
+    _, torn_events = read_events(store.objects)
+    torn += [*scan.torn, *torn_open, *torn_events]
     broken = {t.path for t in scan.torn}
     num_unsealed = 0
-    leftovers += _temporary(store, "") + _temporary(store, OPEN)
+    for folder in ("", OPEN, EVENTS):
+        leftovers += _temporary(store, folder)
     for day in store.days():
         leftovers += _temporary(store, f"{COMPACTED}/{day}")
         for name in store.objects.names(f"{RUNS}/{day}"):

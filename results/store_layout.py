@@ -8,7 +8,8 @@
     runs/dt=YYYY-MM-DD/<run id>/<table>.parquet
     compacted/dt=YYYY-MM-DD/records-<hash>.parquet
     compacted/dt=YYYY-MM-DD/manifest-NNNNNN.json   the highest number counts; written last
-    events/<time>-<random>.json                 what was said of runs afterwards
+    flags/<time>-<random>.json                  what was said of runs as evidence afterwards
+    events/<event id>.json                      what people said of nights; only ever appended
     index.sqlite                                a cache, local stores only
     lookup/                                     a cache, local stores only: the recommendations
 
@@ -31,9 +32,10 @@ MARKER_TEXT: Final = b'{"format": "windtunnel-store", "layout": 1}\n'
 RUNS: Final = "runs"
 OPEN: Final = "open"
 COMPACTED: Final = "compacted"
-RECORD: Final = "record.json"
-INDEX: Final = "index.sqlite"
 EVENTS: Final = "events"
+RECORD: Final = "record.json"
+FLAGS: Final = "flags"
+INDEX: Final = "index.sqlite"
 LOOKUP: Final = "lookup"
 TEMPORARY: Final = "_tmp"  # no name that begins so is ever looked into
 

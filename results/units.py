@@ -121,6 +121,18 @@ def metric_label(name: str, statistic: str = "value") -> str:
     return label if statistic == "value" else f"{label} {statistic}"
 
 
+def format_change(share: float | None) -> str:
+    """``0.1234`` → ``+12.3 %``, ``-0.004`` → ``−0.40 %``: three digits, never below 0.01 %."""
+    if share is None or not math.isfinite(share):
+        return NOT_AVAILABLE
+    percent = 100.0 * share
+    decimals = min(max(_decimals(percent, Unit.RATIO), 0), 2)
+    text = _number(percent, decimals)
+    if not text.strip("−0."):
+        return "0 %"
+    return f"{'+' if percent > 0 else ''}{text} %"
+
+
 def counted(n: int, thing: str) -> str:
     """``1 worker``, ``2 workers``."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"

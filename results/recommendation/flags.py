@@ -1,6 +1,6 @@
 """What people and checks say about evidence afterwards: appended beside the records, never in them.
 
-``events/<time>-<random>.json`` in the store, one object each, put only if absent.
+``flags/<time>-<random>.json`` in the store, one object each, put only if absent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from results.errors import StoreError
 from results.store import Torn
-from results.store_layout import EVENTS, TEMPORARY
+from results.store_layout import FLAGS, TEMPORARY
 from results.store_objects import Objects
 
 
@@ -40,25 +40,25 @@ _ADAPTER: Final[TypeAdapter[EvidenceFlag]] = TypeAdapter(EvidenceFlag)
 
 
 def append_flag(objects: Objects, flag: EvidenceFlag) -> str:
-    """The event's name in the store. Raises StoreUnwritable."""
+    """The flag's name in the store. Raises StoreUnwritable."""
     objects.prepare()
     name = f"{flag.at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(5)}.json"
-    objects.put_new(f"{EVENTS}/{name}", _ADAPTER.dump_json(flag))
+    objects.put_new(f"{FLAGS}/{name}", _ADAPTER.dump_json(flag))
     return name
 
 
 def read_flags(objects: Objects, torn: list[Torn] | None = None) -> tuple[EvidenceFlag, ...]:
     """In the order they were made; what cannot be read goes to ``torn``."""
     flags = []
-    for name in objects.names(EVENTS):
+    for name in objects.names(FLAGS):
         if name.startswith(TEMPORARY):
             continue
-        path = f"{EVENTS}/{name}"
+        path = f"{FLAGS}/{name}"
         try:
             flags.append(_ADAPTER.validate_json(objects.read(path), strict=True))
         except (ValidationError, StoreError, FileNotFoundError) as error:
             if torn is not None:
-                torn.append(Torn(path=path, reason=f"not an event: {error}"))
+                torn.append(Torn(path=path, reason=f"not a flag: {error}"))
     return tuple(flags)
 
 
