@@ -66,7 +66,7 @@ def _compared(records: Sequence[RunRecord], labels: Mapping[str, str]) -> tuple[
     blocks: list[Block] = []
     for group in pairs:
         ordered = [labels[r.run_id] for r in group]
-        blocks += [*_hash_notes(group), *_differences(group, ordered)]
+        blocks += [*hash_notes(group), *difference_tables(group, ordered)]
     return tuple(blocks)
 
 
@@ -155,7 +155,7 @@ def _mean_row(group: list[RunRecord], columns: Sequence[tuple[str, str]]) -> tup
     )
 
 
-def _hash_notes(records: Sequence[RunRecord]) -> tuple[Paragraph, ...]:
+def hash_notes(records: Sequence[RunRecord]) -> tuple[Paragraph, ...]:
     n = len(records)
     workloads = {r.workload_hash for r in records}
     environments = {r.environment_hash for r in records if r.environment is not None}
@@ -193,14 +193,14 @@ def _hash_notes(records: Sequence[RunRecord]) -> tuple[Paragraph, ...]:
     return asked, answered
 
 
-def _differences(records: Sequence[RunRecord], labels: Sequence[str]) -> tuple[Table, ...]:
+def difference_tables(records: Sequence[RunRecord], labels: Sequence[str]) -> tuple[Table, ...]:
     known = [i for i, r in enumerate(records) if r.environment is not None]
     asked = _by_hash([r.workload_hash for r in records], labels)
     answered = _by_hash([records[i].environment_hash for i in known], [labels[i] for i in known])
     found = (
-        _difference("What was asked differently", {k: _asked(records[i]) for k, i in asked}),
+        _difference("What was asked differently", {k: asked_of(records[i]) for k, i in asked}),
         _difference(
-            "What answered differently", {k: _answered(records[known[i]]) for k, i in answered}
+            "What answered differently", {k: answered_of(records[known[i]]) for k, i in answered}
         ),
     )
     return tuple(table for table in found if table is not None)
@@ -216,11 +216,11 @@ def _by_hash(hashes: Sequence[str], labels: Sequence[str]) -> list[tuple[str, in
     return columns
 
 
-def _asked(record: RunRecord) -> dict[str, str]:
+def asked_of(record: RunRecord) -> dict[str, str]:
     return flatten(record.spec)
 
 
-def _answered(record: RunRecord) -> dict[str, str]:
+def answered_of(record: RunRecord) -> dict[str, str]:
     assert record.environment is not None
     flat = flatten(record.resolved, "resolved.")
     software = asdict(record.environment.software)

@@ -32,6 +32,7 @@ COMMANDS = {
     "manifest": "manifest:manifest",
     "compare-pools": "compare_pools:compare_pools",
     "report": "report:report",
+    "compare": "compare:compare",
     "selftest": "selftest:selftest",
     "serve": "serve:serve",
     "import": "interop:import_",
@@ -39,6 +40,7 @@ COMMANDS = {
 }
 GROUPS = {
     "runs": "runs:app",
+    "nightly": "nightly:app",
     "study": "study:app",
     "store": "store:app",
     "model": "model:app",

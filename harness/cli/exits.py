@@ -18,8 +18,10 @@ from harness.errors import ClientTooSlow, DeploymentError, HarnessError, SpecErr
 from results.errors import (
     ForeignFormatError,
     InvalidQuestion,
+    NotComparable,
     NotDeployable,
     NotExportable,
+    NothingSelected,
     RecordNotFound,
     ResultsError,
 )
@@ -60,6 +62,8 @@ _OURS = (HarnessError, ResultsError, WorkloadError)
 _USAGE = (
     SpecError,
     RecordNotFound,
+    NothingSelected,
+    NotComparable,
     ForeignFormatError,
     NotExportable,
     NotDeployable,
