@@ -83,3 +83,16 @@ def statistic_named(text: str) -> tuple[str, str]:
         if name in REGISTRY:
             return name, found["statistic"] or ""
     return metric(found["metric"]).name, ""
+
+
+# Many samples of one run; every other duration is one value of it.
+_SAMPLED = frozenset(
+    {"ttft_s", "ttfa_s", "itl_s", "inter_chunk_s", "tpot_s", "ntpot_s", "e2e_s", "step_time_s"}
+)
+
+
+def one_statistic(text: str) -> tuple[str, str]:
+    """``statistic_named``, and where it names none: the median of what has many samples, else the
+    ``value``. Raises UnknownMetric."""
+    name, statistic = statistic_named(text)
+    return name, statistic or ("p50" if name in _SAMPLED else "value")
