@@ -21,6 +21,7 @@ from reports.model import (
     Section,
     Table,
 )
+from reports.sparkline import blocks_of
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")
 
@@ -94,7 +95,9 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _cell(cell: Cell) -> str:
-    return escape(f"{cell.text} ({cell.detail})" if cell.detail else cell.text)
+    words = escape(f"{cell.text} ({cell.detail})" if cell.detail else cell.text)
+    line = blocks_of(cell.spark.values) if cell.spark else ""
+    return " ".join(filter(None, (words, line)))
 
 
 def _listing(block: Listing) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reports.sparkline import path_of, position_of
 from results.record import Doubt
 
 Tone = Literal["plain", "good", "warn", "bad", "muted"]
@@ -59,14 +60,34 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spark:
+    """A small line: ``values`` from old to new, None where there is none. ``marked``: the index at
+    which something happened; the text beside it must say all that the line shows."""
+
+    values: tuple[float | None, ...]
+    marked: int | None = None
+
+    @property
+    def path(self) -> str:
+        return path_of(self.values)
+
+    @property
+    def mark_x(self) -> float | None:
+        return None if self.marked is None else position_of(self.values, self.marked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """``detail`` stands under the text, smaller."""
+    """``detail`` stands under the text, smaller; ``spark`` beside it. ``link``: a page beside this
+    one, or an anchor in it."""
 
     text: str
     detail: str = ""
     tone: Tone = "plain"
     meaning: str = ""
     code: bool = False
+    spark: Spark | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
