@@ -172,7 +172,7 @@ def _environment(
     """What else moved, in words; "" where nothing did."""
     said = []
     if canary is not None:
-        said.append(f"the canary {canary.name} moved as well ({canary.metric})")
+        said.append(f"the canary ({canary.name}) moved as well")
     if suspicion.environment_changed:
         named = ", ".join(f"{d.key}: {d.a} → {d.b}" for d in differences[:3])
         said.append(f"the environment changed{f' ({named})' if named else ''}")
