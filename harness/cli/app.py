@@ -31,6 +31,8 @@ COMMANDS = {
     "recommend": "recommend:recommend",
     "manifest": "manifest:manifest",
     "compare-pools": "compare_pools:compare_pools",
+    "nightly": "nightly:nightly",
+    "bisect": "versions:bisect_",
     "report": "report:report",
     "compare": "compare:compare",
     "selftest": "selftest:selftest",
@@ -40,7 +42,7 @@ COMMANDS = {
 }
 GROUPS = {
     "runs": "runs:app",
-    "nightly": "nightly:app",
+    "nights": "nights:app",
     "study": "study:app",
     "store": "store:app",
     "model": "model:app",

@@ -1,216 +1,301 @@
-"""``windtunnel nightly``: how far the alarms can be believed, and what people say of them."""
+"""``windtunnel nightly``: run a suite beside its canaries, confirm what moved, tell it."""
 
 from __future__ import annotations
 
-import getpass
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from harness.cli.calibration_tables import calibration_tables
 from harness.cli.exits import Exit, told
-from harness.cli.options import Json, Quiet, Store, store_of
+from harness.cli.live import progress
+from harness.cli.nightly_work import (
+    ENDED,
+    NightAsk,
+    at_work,
+    begin,
+    confirm_suspicions,
+    run_suite,
+)
+from harness.cli.options import Json, Overrides, Pools, Prices, Quiet, Ray, Store, store_of
 from harness.cli.output import print_json, stderr, stdout
+from harness.cli.session import inventory_of, price_table
 from harness.errors import SpecError
+from harness.nightly.journal import alone
+from harness.nightly.night import pools_of
+from harness.nightly.order import lanes_of, slots_of, without_canary
+from harness.nightly.outlook import Outlook, outlook_of
+from harness.nightly.suite import Suite, read_suite
+from harness.settings import read_settings
 from results.clock import SystemClock
+from results.nights import night_run
+from results.record import RunRecord
+from results.store_files import FileStore
+from results.units import counted, format_change, format_value
 
 if TYPE_CHECKING:
-    from results.events import Event, Said
+    from harness.cli.nightly_tell import Telling
+    from reports.night_told import NightTold
 
-app = typer.Typer(help="Nights: their alarms, and what people say of them.")
-
-Night = Annotated[str, typer.Argument(metavar="NIGHT", help="Its date: YYYY-MM-DD.")]
-SeriesKey = Annotated[
-    str,
-    typer.Option(metavar="KEY", help="pool/spec/metric statistic, as reports print it; `*` fits."),
+_Opt = typer.Option
+SuitePath = Annotated[
+    Path | None,
+    typer.Argument(metavar="SUITE", help="A YAML file: runs, canaries, budget, subject."),
 ]
-Reason = Annotated[str, typer.Option(help="Why; kept with the verdict.")]
+DryRun = Annotated[
+    bool, _Opt("--dry-run", help="Print runs, duration, chip-hours and price; run nothing.")
+]
+Resume = Annotated[
+    str, _Opt("--resume", metavar="NIGHT", help="Go on with that night, or with the last open one.")
+]
+OrStart = Annotated[
+    bool, _Opt("--resume-or-start", help="Go on with the last open night; none: begin one.")
+]
+OnDate = Annotated[
+    str, _Opt("--date", metavar="YYYY-MM-DD", help="The night's date. Default: today, UTC.")
+]
+Confirm = Annotated[
+    bool, _Opt("--confirm/--no-confirm", help="Measure suspicions good against new, in pairs.")
+]
+Across = Annotated[
+    tuple[str, str] | None,
+    _Opt("--across", metavar="GOOD NEW", help="Two versions of the subject in pairs; no night."),
+]
+Only = Annotated[str, _Opt("--only", metavar="SERIES", help="With --across: this series alone.")]
+Calibrate = Annotated[
+    bool, _Opt("--calibrate", help="Measure the detector on made-up nights; takes no SUITE.")
+]
+NumSeries = Annotated[
+    int, _Opt("--series", min=100, help="With --calibrate: made-up series of each kind.")
+]
+Seed = Annotated[int, _Opt("--seed", min=0, help="With --calibrate: of the made-up nights.")]
+Publish = Annotated[
+    str,
+    _Opt("--publish", metavar="URL", help="Folder or bucket of the pages; default: var/nights."),
+]
+Markdown = Annotated[
+    Path | None, _Opt("--markdown", metavar="FILE", help="The page as Markdown as well.")
+]
+Webhook = Annotated[
+    str, _Opt("--webhook-env", metavar="NAME", help="Variable with a Slack-like webhook's URL.")
+]
+Metrics = Annotated[
+    Path | None,
+    _Opt("--prometheus", metavar="FILE", help="Write the night for a textfile collector."),
+]
 
 
-@app.callback(invoke_without_command=True)
+OpenMetrics = Annotated[
+    Path | None, _Opt("--openmetrics", metavar="FILE", help="The same as OpenMetrics.")
+]
+Pushgateway = Annotated[
+    str, _Opt("--pushgateway", metavar="URL", help="Push the same to a Prometheus push gateway.")
+]
+
+
 def nightly(
-    ctx: typer.Context,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure the detector on made-up nights.")
-    ] = False,
-    num_series: Annotated[
-        int, typer.Option("--series", min=100, help="Made-up series of each kind.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the made-up nights.")] = 20261124,
-    as_json: Json = False,
+    *,
+    suite: SuitePath = None,
+    dry_run: DryRun = False,
+    resume: Resume = "",
+    resume_or_start: OrStart = False,
+    on: OnDate = "",
+    confirm: Confirm = True,
+    across: Across = None,
+    only: Only = "",
+    calibrate: Calibrate = False,
+    num_series: NumSeries = 1000,
+    seed: Seed = 20261124,
+    publish: Publish = "",
+    markdown: Markdown = None,
+    webhook_env: Webhook = "",
+    prometheus: Metrics = None,
+    openmetrics: OpenMetrics = None,
+    pushgateway: Pushgateway = "",
+    override: Overrides = None,
+    ray: Ray = "local",
+    pools: Pools = None,
+    prices: Prices = None,
+    store: Store = None,
     quiet: Quiet = False,
-) -> None:
-    """Nights: their alarms, and what people say of them.
-
-    `--calibrate` makes up nights on which nothing happens, and nights with a step, and prints how
-    many the detector calls: a minute. Exit code 4 when it calls more than it promises.
-
-    Example: `windtunnel nightly --calibrate`
-    """
-    if ctx.invoked_subcommand is not None:
-        return
-    if not calibrate:
-        raise typer.BadParameter("say what: --calibrate, or one of ack, expected, invalid")
-    with told(as_json):
-        kept = _calibrate(num_series, seed, as_json, quiet)
-    if not kept:
-        raise typer.Exit(Exit.INVALID)
-
-
-def _calibrate(num_series: int, seed: int, as_json: bool, quiet: bool) -> bool:
-    from reports.calibration import calibrate as measured
-
-    if quiet or as_json:
-        found = measured(num_series, seed)
-    else:
-        with stderr().status("") as status:
-            found = measured(num_series, seed, status.update)
-    if as_json:
-        body = {"kept": found.kept, "calibration": asdict(found)}
-        print_json("windtunnel.nightly-calibration/1", body)
-    else:
-        for table in calibration_tables(found):
-            stdout().print(table)
-    return found.kept
-
-
-@app.command()
-def ack(
-    night: Night,
-    reason: Reason,
-    series: SeriesKey = "*",
-    store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Say that a step is known and in hands: it is not told as new again.
+    """Run the suite beside its canaries, confirm in pairs what the history suspects, and tell it.
 
-    Example: `windtunnel nightly ack 2026-11-24 --series "h100/chat/ttft_s p99" --reason "bug 412"`
+    Only what was measured again, good against new, is called a regression; what moved with the
+    canary is called the environment's. A killed night goes on with --resume last.
+
+    Exit codes: 1 a regression is confirmed, 4 something is open, 3 not everything ran.
+
+    Examples: `windtunnel nightly examples/nightly/suite.yaml --dry-run`,
+    `windtunnel nightly examples/nightly/suite.yaml`,
+    `windtunnel nightly examples/nightly/suite.yaml --resume last`
     """
-    _say("ack", night, series, reason, store, as_json)
-
-
-@app.command()
-def expected(
-    night: Night,
-    reason: Reason,
-    series: SeriesKey = "*",
-    store: Store = None,
-    as_json: Json = False,
-) -> None:
-    """Say that a step was meant: from that night on, it is the new baseline.
-
-    Example: `windtunnel nightly expected 2026-11-24 --series "h100/*" --reason "new driver"`
-    """
-    _say("expected", night, series, reason, store, as_json)
-
-
-@app.command()
-def invalid(
-    night: Night,
-    reason: Reason,
-    series: SeriesKey = "*",
-    store: Store = None,
-    as_json: Json = False,
-) -> None:
-    """Say that a night's numbers are worth nothing: every history leaves it out.
-
-    Example: `windtunnel nightly invalid 2026-11-24 --reason "the cooling failed"`
-    """
-    _say("invalid", night, series, reason, store, as_json)
-
-
-@app.command()
-def withdraw(
-    event_id: Annotated[str, typer.Argument(metavar="EVENT", help="Its id, or its beginning.")],
-    reason: Reason,
-    store: Store = None,
-    as_json: Json = False,
-) -> None:
-    """Take back what was said of a night; both stay in the store.
-
-    Example: `windtunnel nightly withdraw 20261124T0830 --reason "wrong night"`
-    """
-    from results.events import Said, append_event, event_named, read_events
-
     with told(as_json):
-        objects = store_of(store).objects
-        before = event_named([e for e in read_events(objects)[0] if not e.withdraws], event_id)
-        event = _event(Said.WITHDRAWN, before.night, before.series, reason, before.event_id)
-        append_event(objects, event)
-    _told(event, as_json)
+        if calibrate:
+            from harness.cli.nightly_calibrate import calibrate as measured
+
+            kept_promise = measured(num_series, seed, as_json=as_json, quiet=quiet)
+            raise typer.Exit(Exit.OK if kept_promise else Exit.INVALID)
+        if suite is None:
+            raise SpecError("nightly takes a SUITE: a YAML file with its runs; or --calibrate")
+        ask = NightAsk(
+            suite=suite,
+            overrides=tuple(override or ()),
+            on=_date(on),
+            resume=resume,
+            or_start=resume_or_start,
+            ray=ray,
+            pools=pools,
+            prices=prices,
+        )
+        kept = store_of(store)
+        if dry_run:
+            _tell_outlook(ask, kept, quiet, as_json)
+            raise typer.Exit(Exit.OK)
+        if across is not None:
+            from harness.cli.versions import across as measured_across
+
+            good, new = across
+            code = measured_across(ask, good, new, only, kept, quiet=quiet, as_json=as_json)
+            raise typer.Exit(code)
+        kept.prepare()
+        from harness.cli.nightly_tell import Telling  # brings the charts, which plans never need
+
+        telling = Telling(
+            publish=publish or str(read_settings().home / "nights" / "pages"),
+            markdown=markdown,
+            webhook_env=webhook_env,
+            prometheus=prometheus,
+            openmetrics=openmetrics,
+            pushgateway=pushgateway,
+        )
+        told_night, page = _night(ask, kept, telling, confirm=confirm, quiet=quiet)
+        code = _tell(told_night, page, as_json)
+    raise typer.Exit(code)
 
 
-@app.command()
-def verdicts(store: Store = None, as_json: Json = False) -> None:
-    """List what people said of nights, in order.
-
-    Example: `windtunnel nightly verdicts --json`
-    """
-    from results.events import in_force, read_events
-
-    with told(as_json):
-        events, torn = read_events(store_of(store).objects)
-    alive = {e.event_id for e in in_force(events)}
-    if as_json:
-        body = [_plain(e) | {"in_force": e.event_id in alive} for e in events]
-        print_json("windtunnel.nightly-verdicts/1", {"events": body, "num_torn": len(torn)})
-        return
-    for e in events:
-        gone = "" if e.event_id in alive or e.withdraws else "  (withdrawn)"
-        what = f"takes back {e.withdraws}" if e.withdraws else f"{e.night} {e.series}"
-        stdout().print(f"{e.event_id}  {e.said}  {what}: {e.reason}{gone}", markup=False)
-    if not events:
-        stdout().print("nobody has said anything of any night")
-    if torn:
-        stderr().print(f"{len(torn)} events are unreadable; see `windtunnel store check`")
-
-
-def _say(what: str, night: str, series: str, reason: str, store: str | None, as_json: bool) -> None:
-    from results.events import Said, append_event
-
-    with told(as_json):
-        try:
-            day = date.fromisoformat(night)
-        except ValueError:
-            raise SpecError(f"night {night!r}: is a date such as 2026-11-24") from None
-        if not reason.strip():
-            raise SpecError("--reason is empty; whoever reads it later wants to know why")
-        event = _event(Said(what), day, series, reason)
-        append_event(store_of(store).objects, event)
-    _told(event, as_json)
-
-
-def _event(said: Said, night: date, series: str, reason: str, withdraws: str = "") -> Event:
-    from results.events import Event, new_event_id
-
-    now = SystemClock().now_utc()
-    return Event(
-        event_id=new_event_id(now),
-        at=now,
-        said=said,
-        night=night,
-        series=series,
-        reason=reason.strip(),
-        by=_who(),
-        withdraws=withdraws,
-    )
-
-
-def _who() -> str:
+def _date(text: str) -> date | None:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return ""
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise SpecError(f"--date {text}: accepted: a day as 2026-11-24") from None
 
 
-def _told(event: Event, as_json: bool) -> None:
+def _night(
+    ask: NightAsk, store: FileStore, telling: Telling, *, confirm: bool, quiet: bool
+) -> tuple[NightTold, str]:
+    from harness.cli.nightly_tell import publish, read_nights, told_of
+
+    clock, home = SystemClock(), read_settings().home
+    with ExitStack() as stack:
+        shown = stack.enter_context(progress(stderr(), clock, quiet))
+        stack.enter_context(alone(home, f"a night of {ask.suite}"))
+        begun = begin(ask, home, store, clock)
+        shown.phase("night", f"night {begun.night_id} of {begun.suite.name}")
+        with at_work(ask, begun, store, clock, shown) as night:
+            run_suite(ask, night, store, shown)
+            if confirm:
+                confirm_suspicions(night, store)
+        shown.phase("page", "writing the page")
+        kept = read_nights(store, begun.suite.name)
+        told_night = told_of(kept, begun.night_id, begun.journal, begun.suite.name, begun.date)
+        page = publish(told_night, telling, f"windtunnel nightly {ask.suite}")
+        begun.journal.append(clock.now_utc(), ENDED, page=page)
+    return told_night, page
+
+
+def _tell(night: NightTold, page: str, as_json: bool) -> Exit:
+    from harness.cli.nightly_tell import exit_of
+    from reports.night_outputs import SCHEMA, night_document
+    from reports.night_report import night_sentence
+
     if as_json:
-        print_json("windtunnel.nightly-verdict/1", {"event": _plain(event)})
-    else:
-        stdout().print(event.event_id)
+        print_json(SCHEMA, {**night_document(night), "page": page})
+        return exit_of(night)
+    console = stdout()
+    sentence = night_sentence(night)
+    console.print(f"[bold]{sentence[0].upper()}{sentence[1:]}[/bold]", highlight=False)
+    for decision in night.decisions:
+        s = decision.suspicion
+        console.print(
+            f"{decision.finding.value}: {s.series} {format_change(s.change)} since {s.likely}; "
+            f"{decision.why}",
+            markup=False,
+        )
+    for one in night.left_out:
+        console.print(f"did not run: {one.what}: {one.why}", markup=False)
+    console.print(f"page  {page}", markup=False)
+    return exit_of(night)
 
 
-def _plain(event: Event) -> dict[str, Any]:
-    return asdict(event)
+# ---- what it would take ----
+
+
+def _tell_outlook(ask: NightAsk, store: FileStore, quiet: bool, as_json: bool) -> None:
+    suite = read_suite(ask.suite, ask.overrides)
+    inventory = inventory_of(ask.ray, ask.pools, stderr(), quiet)
+    prices = price_table(ask.prices)
+    pools = pools_of(suite, inventory, prices)
+    lanes = lanes_of(slots_of(suite), pools)
+    outlook = outlook_of(lanes, _past(store, suite), inventory, prices)
+    unwatched = without_canary(suite, pools)
+    if as_json:
+        body = {"suite": suite.name, **asdict(outlook), "without_canary": unwatched}
+        print_json("windtunnel.nightly-plan/1", body)
+        return
+    _print_outlook(suite, outlook, unwatched)
+
+
+def _past(store: FileStore, suite: Suite) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = {}
+    for record in store.scan().records:
+        run = night_run(record)
+        if run is not None and run.suite == suite.name:
+            found.setdefault(run.series, []).append(record)
+    return found
+
+
+def _print_outlook(suite: Suite, outlook: Outlook, unwatched: tuple[str, ...]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("series", "role", "runs", "pool", "chips", "each", "chip-hours", "USD"):
+        table.add_column(name, justify="left" if name in ("series", "role", "pool") else "right")
+    for one in outlook.series:
+        each = "?" if one.run_s is None else format_value(one.run_s, "s")
+        table.add_row(
+            one.series,
+            one.role,
+            str(one.num_runs),
+            one.pool or "none",
+            str(one.num_chips),
+            each if one.from_runs or one.run_s is None else f"{each} + startup",
+            _number(one.chip_hours),
+            _number(one.usd),
+        )
+    console = stdout()
+    console.print(f"\n[bold]{suite.name}[/bold]  {counted(outlook.num_runs, 'run')}", end="")
+    console.print(f" in {counted(outlook.num_lanes, 'lane')}")
+    console.print(table)
+    cost = "no price known" if outlook.usd is None else f"{outlook.usd:.2f} USD"
+    console.print(
+        f"at least {format_value(outlook.wall_s, 's')}, {outlook.chip_hours:.3g} chip-hours, {cost}"
+        ", confirming not counted"
+    )
+    for one in outlook.series:
+        if one.refused:
+            console.print(f"  {one.series} cannot be placed: {one.refused}", markup=False)
+    if outlook.unknown:
+        console.print(f"  never run before: {', '.join(outlook.unknown)}")
+    if unwatched:
+        console.print(
+            f"  no canary runs on the pools of {', '.join(unwatched)}: what moves there cannot be "
+            "told from the machine"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3g}"

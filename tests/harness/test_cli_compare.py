@@ -115,27 +115,27 @@ def test_unlike_workloads_are_refused(windtunnel: Any, store: FileStore) -> None
 def test_people_say_what_they_think(windtunnel: Any, tmp_path: Path) -> None:
     where = ("--store", str(tmp_path / "store"))
     for word in ("ack", "expected", "invalid"):
-        done = windtunnel("nightly", word, "2026-11-24", "--reason", f"because {word}", *where)
+        done = windtunnel("nights", word, "2026-11-24", "--reason", f"because {word}", *where)
         assert done.exit_code == 0, done.output
     first = done.stdout.strip()
-    back = windtunnel("nightly", "withdraw", first, "--reason", "wrong night", *where, "--json")
+    back = windtunnel("nights", "withdraw", first, "--reason", "wrong night", *where, "--json")
     assert json.loads(back.stdout)["event"]["withdraws"] == first
     events, torn = read_events(FileStore(tmp_path / "store").objects)
     assert [e.said for e in events if e.said is not Said.WITHDRAWN] != [] and torn == ()
-    listed = windtunnel("nightly", "verdicts", *where)
+    listed = windtunnel("nights", "verdicts", *where)
     assert listed.stdout.count("because") == 3 and listed.stdout.count("(withdrawn)") == 1
-    rows = json.loads(windtunnel("nightly", "verdicts", *where, "--json").stdout)["events"]
+    rows = json.loads(windtunnel("nights", "verdicts", *where, "--json").stdout)["events"]
     assert sum(row["in_force"] for row in rows) == 2
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ("nightly",),
-        ("nightly", "ack", "yesterday", "--reason", "x"),
-        ("nightly", "ack", "2026-11-24", "--reason", " "),
-        ("nightly", "ack", "2026-11-24"),
-        ("nightly", "withdraw", "2026", "--reason", "x"),
+        ("nights", "nobody"),
+        ("nights", "ack", "yesterday", "--reason", "x"),
+        ("nights", "ack", "2026-11-24", "--reason", " "),
+        ("nights", "ack", "2026-11-24"),
+        ("nights", "withdraw", "2026", "--reason", "x"),
     ],
 )
 def test_half_a_sentence_is_usage(windtunnel: Any, tmp_path: Path, words: tuple[str, ...]) -> None:
