@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from workloads.base import TrainEvent
+from workloads.base import JOB_FIRST_STEP, TrainEvent, TrainFacts
 from workloads.host_memory import MemorySeen
 
 if TYPE_CHECKING:  # it brings Arrow, which a rank may not need
