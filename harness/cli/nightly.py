@@ -189,6 +189,7 @@ def _date(text: str) -> date | None:
 def _night(
     ask: NightAsk, store: FileStore, telling: Telling, *, confirm: bool, quiet: bool
 ) -> tuple[NightTold, str]:
+    from harness.cli.nightly_flags import flag_evidence
     from harness.cli.nightly_tell import publish, read_nights, told_of
 
     clock, home = SystemClock(), read_settings().home
@@ -204,6 +205,9 @@ def _night(
         shown.phase("page", "writing the page")
         kept = read_nights(store, begun.suite.name)
         told_night = told_of(kept, begun.night_id, begun.journal, begun.suite.name, begun.date)
+        num = flag_evidence(told_night, store, begun.journal, clock)
+        if num:
+            shown.phase("flags", f"{num} earlier runs are flagged as evidence that has drifted")
         page = publish(told_night, telling, f"windtunnel nightly {ask.suite}")
         begun.journal.append(clock.now_utc(), ENDED, page=page)
     return told_night, page

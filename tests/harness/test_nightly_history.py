@@ -84,7 +84,9 @@ def one_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
-def test_thirty_nights(one_night: Callable[..., NightTold]) -> None:
+def test_thirty_nights(
+    one_night: Callable[..., NightTold], flagged: Callable[[NightTold], int]
+) -> None:
     quiet = [one_night(i) for i in range(22)]
     assert [d for told in quiet for d in told.found(Finding.REGRESSION, Finding.IMPROVEMENT)] == []
     slow = one_night(22, tokens=700)
@@ -94,6 +96,8 @@ def test_thirty_nights(one_night: Callable[..., NightTold]) -> None:
     assert all(d.key.endswith("max-num-batched-tokens") for d in found.differences)
     pairs = [run for run in slow.runs if run.role in (NightRole.GOOD, NightRole.NEW)]
     assert len(pairs) >= 10 and not any(d.suspicion.canary for d in slow.decisions)
+    # What was measured before it is no evidence any more; said once.
+    assert flagged(slow) > 20 and flagged(slow) == 0
     # It is told as tonight's once; later nights do not pay for it again.
     again = [one_night(i, tokens=700) for i in range(23, 27)]
     assert not [r for told in again for r in told.runs if r.role is NightRole.GOOD]
