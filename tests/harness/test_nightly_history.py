@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import harness.runner
+from harness.cli.nightly_flags import flag_evidence
 from harness.cli.nightly_tell import read_nights, told_of
 from harness.cli.nightly_work import confirm_suspicions
 from harness.nightly.journal import Journal
@@ -23,6 +24,7 @@ from harness.runner import RunContext
 from reports.confirm import Cause, Finding
 from reports.night_told import NightTold
 from results.nights import NightRole
+from results.recommendation.flags import read_flags
 from results.record import new_run_id
 from results.store_files import FileStore
 from results.testing import FakeClock
@@ -43,6 +45,20 @@ runs: [{spec: serve.yaml, repeats: 3, metrics: [ttft_p50, e2e_p50]}]
 canaries: [{spec: canary.yaml, metrics: [ttft_p50]}]
 confirm: {pairs: 5, max_pairs: 6}
 """
+
+
+@pytest.fixture
+def flagged(tmp_path: Path) -> Callable[[NightTold], int]:
+    """How many runs a night flags as evidence that has drifted."""
+
+    def flag(told: NightTold) -> int:
+        journal = Journal(tmp_path / "home", told.suite, told.night_id)
+        store = FileStore(tmp_path / "store")
+        num = flag_evidence(told, store, journal, FakeClock())
+        assert not num or len(read_flags(store.objects)[0].run_ids) > 20
+        return num
+
+    return flag
 
 
 @pytest.fixture
