@@ -1,4 +1,4 @@
-"""A night for programs: its JSON, a chat's webhook, Prometheus' text, and the index of all nights.
+"""A night for programs: its JSON, a chat's webhook, and the index of all nights.
 
 Pure: what is sent or written, and where, is the command line's.
 """
@@ -8,11 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from typing import Any
-
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from reports.confirm import Decision, Finding
 from reports.model import Cell, Column, Report, Section, Table
@@ -21,7 +17,6 @@ from reports.night_told import NightTold
 from reports.suspicion import Standing
 
 SCHEMA = "windtunnel.nightly/1"
-_EPOCH = date(1970, 1, 1)
 _MOST_IN_CHAT = 10
 # A chat's markup; text of a record stays text in it.
 _CHAT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -89,52 +84,6 @@ def _line(decision: Decision) -> str:
 
 def _plain(text: str) -> str:
     return text.translate(_CHAT)
-
-
-def prometheus_text(told: NightTold) -> str:
-    """For a textfile collector."""
-    return generate_latest(night_registry(told)).decode()
-
-
-def openmetrics(told: NightTold) -> str:
-    text: bytes = openmetrics_text(night_registry(told))  # type: ignore[no-untyped-call]
-    return text.decode()
-
-
-def night_registry(told: NightTold) -> CollectorRegistry:
-    """Gauges of the night: findings by kind, and for each series its value, its change and the
-    interval's ends (as shares)."""
-    registry = CollectorRegistry()
-
-    def gauge(name: str, words: str, labels: Sequence[str]) -> Gauge:
-        return Gauge(f"windtunnel_night_{name}", words, labels, registry=registry)
-
-    counts = gauge("findings", "Findings of the newest night, by kind.", ["suite", "finding"])
-    for finding in Finding:
-        counts.labels(told.suite, finding.name.lower()).set(len(told.found(finding)))
-    began = gauge("date_seconds", "The night's date, midnight UTC, Unix time.", ["suite"])
-    days = (told.date - _EPOCH).days
-    began.labels(told.suite).set(days * 86400.0)
-    runs = gauge("runs", "Runs of the newest night, by outcome.", ["suite", "outcome"])
-    for kind in ("succeeded", "invalid", "failed"):
-        made = sum(run.record.outcome.kind == kind for run in told.runs)
-        runs.labels(told.suite, kind).set(made)
-    names = ["suite", "pool", "name", "metric", "statistic"]
-    value = gauge("value", "Median run of the newest night, in the metric's unit.", names)
-    change = gauge("change_ratio", "Last three nights against those before, minus one.", names)
-    low = gauge("change_low_ratio", "Lower end of its 95 % interval.", names)
-    high = gauge("change_high_ratio", "Upper end of its 95 % interval.", names)
-    states = {state.series: state for state in told.history.states} if told.history else {}
-    for series in told.series:
-        state = states.get(series.key)
-        if state is None:
-            continue
-        labels = (told.suite, series.pool, series.name, series.metric, series.statistic)
-        value.labels(*labels).set(series.nights[-1].value)
-        for one, number in ((change, state.change), (low, state.low), (high, state.high)):
-            if number is not None:
-                one.labels(*labels).set(number)
-    return registry
 
 
 # ---- the index of all nights ----

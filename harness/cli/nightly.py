@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
 from harness.cli.exits import Exit, told
 from harness.cli.live import progress
+from harness.cli.load_options import with_groups
+from harness.cli.nightly_options import Calibration, Sitting, SuitePath, Telling, Versions
 from harness.cli.nightly_work import (
     ENDED,
     NightAsk,
@@ -38,84 +39,17 @@ from results.store_files import FileStore
 from results.units import counted, format_change, format_value
 
 if TYPE_CHECKING:
-    from harness.cli.nightly_tell import Telling
     from reports.night_told import NightTold
 
-_Opt = typer.Option
-SuitePath = Annotated[
-    Path | None,
-    typer.Argument(metavar="SUITE", help="A YAML file: runs, canaries, budget, subject."),
-]
-DryRun = Annotated[
-    bool, _Opt("--dry-run", help="Print runs, duration, chip-hours and price; run nothing.")
-]
-Resume = Annotated[
-    str, _Opt("--resume", metavar="NIGHT", help="Go on with that night, or with the last open one.")
-]
-OrStart = Annotated[
-    bool, _Opt("--resume-or-start", help="Go on with the last open night; none: begin one.")
-]
-OnDate = Annotated[
-    str, _Opt("--date", metavar="YYYY-MM-DD", help="The night's date. Default: today, UTC.")
-]
-Confirm = Annotated[
-    bool, _Opt("--confirm/--no-confirm", help="Measure suspicions good against new, in pairs.")
-]
-Across = Annotated[
-    tuple[str, str] | None,
-    _Opt("--across", metavar="GOOD NEW", help="Two versions of the subject in pairs; no night."),
-]
-Only = Annotated[str, _Opt("--only", metavar="SERIES", help="With --across: this series alone.")]
-Calibrate = Annotated[
-    bool, _Opt("--calibrate", help="Measure the detector on made-up nights; takes no SUITE.")
-]
-NumSeries = Annotated[
-    int, _Opt("--series", min=100, help="With --calibrate: made-up series of each kind.")
-]
-Seed = Annotated[int, _Opt("--seed", min=0, help="With --calibrate: of the made-up nights.")]
-Publish = Annotated[
-    str,
-    _Opt("--publish", metavar="URL", help="Folder or bucket of the pages; default: var/nights."),
-]
-Markdown = Annotated[
-    Path | None, _Opt("--markdown", metavar="FILE", help="The page as Markdown as well.")
-]
-Webhook = Annotated[
-    str, _Opt("--webhook-env", metavar="NAME", help="Variable with a Slack-like webhook's URL.")
-]
-Metrics = Annotated[
-    Path | None,
-    _Opt("--prometheus", metavar="FILE", help="Write the night for a textfile collector."),
-]
 
-
-OpenMetrics = Annotated[
-    Path | None, _Opt("--openmetrics", metavar="FILE", help="The same as OpenMetrics.")
-]
-Pushgateway = Annotated[
-    str, _Opt("--pushgateway", metavar="URL", help="Push the same to a Prometheus push gateway.")
-]
-
-
+@with_groups
 def nightly(
     *,
     suite: SuitePath = None,
-    dry_run: DryRun = False,
-    resume: Resume = "",
-    resume_or_start: OrStart = False,
-    on: OnDate = "",
-    confirm: Confirm = True,
-    across: Across = None,
-    only: Only = "",
-    calibrate: Calibrate = False,
-    num_series: NumSeries = 1000,
-    seed: Seed = 20261124,
-    publish: Publish = "",
-    markdown: Markdown = None,
-    webhook_env: Webhook = "",
-    prometheus: Metrics = None,
-    openmetrics: OpenMetrics = None,
-    pushgateway: Pushgateway = "",
+    sitting: Sitting,
+    versions: Versions,
+    calibration: Calibration,
+    telling: Telling,
     override: Overrides = None,
     ray: Ray = "local",
     pools: Pools = None,
@@ -136,47 +70,53 @@ def nightly(
     `windtunnel nightly examples/nightly/suite.yaml --resume last`
     """
     with told(as_json):
-        if calibrate:
-            from harness.cli.nightly_calibrate import calibrate as measured
-
-            kept_promise = measured(num_series, seed, as_json=as_json, quiet=quiet)
-            raise typer.Exit(Exit.OK if kept_promise else Exit.INVALID)
+        if calibration.calibrate:
+            code = _calibrated(calibration, as_json, quiet)
+            raise typer.Exit(code)
         if suite is None:
             raise SpecError("nightly takes a SUITE: a YAML file with its runs; or --calibrate")
         ask = NightAsk(
             suite=suite,
             overrides=tuple(override or ()),
-            on=_date(on),
-            resume=resume,
-            or_start=resume_or_start,
+            on=_date(sitting.on),
+            resume=sitting.resume,
+            or_start=sitting.resume_or_start,
             ray=ray,
             pools=pools,
             prices=prices,
         )
-        kept = store_of(store)
-        if dry_run:
-            _tell_outlook(ask, kept, quiet, as_json)
-            raise typer.Exit(Exit.OK)
-        if across is not None:
-            from harness.cli.versions import across as measured_across
-
-            good, new = across
-            code = measured_across(ask, good, new, only, kept, quiet=quiet, as_json=as_json)
-            raise typer.Exit(code)
-        kept.prepare()
-        from harness.cli.nightly_tell import Telling  # brings the charts, which plans never need
-
-        telling = Telling(
-            publish=publish or str(read_settings().home / "nights" / "pages"),
-            markdown=markdown,
-            webhook_env=webhook_env,
-            prometheus=prometheus,
-            openmetrics=openmetrics,
-            pushgateway=pushgateway,
-        )
-        told_night, page = _night(ask, kept, telling, confirm=confirm, quiet=quiet)
-        code = _tell(told_night, page, as_json)
+        code = _asked(ask, sitting, versions, telling, store_of(store), quiet, as_json)
     raise typer.Exit(code)
+
+
+def _asked(
+    ask: NightAsk,
+    sitting: Sitting,
+    versions: Versions,
+    telling: Telling,
+    store: FileStore,
+    quiet: bool,
+    as_json: bool,
+) -> Exit:
+    if sitting.dry_run:
+        _tell_outlook(ask, store, quiet, as_json)
+        return Exit.OK
+    if versions.across is not None:
+        from harness.cli.versions import across
+
+        good, new = versions.across
+        return across(ask, good, new, versions.only, store, quiet=quiet, as_json=as_json)
+    telling.checked()
+    store.prepare()
+    told_night, page = _night(ask, store, telling, confirm=sitting.confirm, quiet=quiet)
+    return _tell(told_night, page, as_json)
+
+
+def _calibrated(asked: Calibration, as_json: bool, quiet: bool) -> Exit:
+    from harness.cli.nightly_calibrate import calibrate
+
+    kept = calibrate(asked.num_series, asked.seed, as_json=as_json, quiet=quiet)
+    return Exit.OK if kept else Exit.INVALID
 
 
 def _date(text: str) -> date | None:

@@ -8,20 +8,18 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
-
-import fsspec
-from prometheus_client import push_to_gateway
 
 from harness.cli.exits import Exit
+from harness.cli.nightly_options import Telling
 from harness.cli.output import json_text, stderr, writing
-from harness.errors import HarnessError, SpecError
+from harness.errors import SpecError
 from harness.nightly.journal import Journal
 from harness.nightly.night import NOT_RUN
-from harness.settings import secret
+from harness.settings import read_settings, secret
 from reports.confirm import Finding
 from reports.html import render_html
 from reports.markdown import render_markdown
+from reports.night_metrics import openmetrics, prometheus_text, push
 from reports.night_outputs import (
     SCHEMA,
     IndexEntry,
@@ -29,30 +27,16 @@ from reports.night_outputs import (
     index_entry,
     index_report,
     night_document,
-    night_registry,
-    openmetrics,
     page_name,
-    prometheus_text,
 )
 from reports.night_report import night_report
 from reports.night_told import LeftOut, NightTold, night_told
 from results.events import Event, read_events
 from results.nights import NightRun, night_runs
+from results.pages import Pages
 from results.store_files import FileStore
 
 _OTHERS_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
-    """Where the page of a night goes. ``publish``: a folder or a bucket's URL."""
-
-    publish: str
-    markdown: Path | None = None
-    webhook_env: str = ""
-    prometheus: Path | None = None
-    openmetrics: Path | None = None
-    pushgateway: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,24 +81,25 @@ def exit_of(told: NightTold) -> Exit:
 def publish(told: NightTold, telling: Telling, command: str) -> str:
     """Write the page, its Markdown and JSON, and the index; returns where the page lies.
 
-    Raises HarnessError for a place that cannot be written."""
+    Raises StoreUnwritable or HarnessError for a place that cannot be written."""
     report = night_report(told, command)
-    name = page_name(told)
-    place = f"{telling.publish.rstrip('/')}/{told.suite}"
-    page = f"{place}/{name}.html"
-    markdown = render_markdown(report)
-    _put(page, render_html(report))
-    _put(f"{place}/{name}.md", markdown)
-    _put(f"{place}/{name}.json", json_text(SCHEMA, night_document(told)) + "\n")
-    _put(f"{place}/{name}.entry.json", json.dumps(asdict(index_entry(told)), sort_keys=True))
-    _put(f"{place}/index.html", render_html(index_report(told.suite, _entries(place))))
-    if telling.markdown is not None:
-        with writing(telling.markdown, "--markdown"):
-            telling.markdown.write_text(markdown, encoding="utf-8")
-    if telling.prometheus is not None:
-        _swap(telling.prometheus, prometheus_text(told), "--prometheus")
-    if telling.openmetrics is not None:
-        _swap(telling.openmetrics, openmetrics(told), "--openmetrics")
+    name, markdown = page_name(told), render_markdown(report)
+    home = str(read_settings().home / "nights" / "pages")
+    pages = Pages(f"{(telling.publish or home).rstrip('/')}/{told.suite}")
+    pages.put(f"{name}.html", render_html(report))
+    pages.put(f"{name}.md", markdown)
+    pages.put(f"{name}.json", json_text(SCHEMA, night_document(told)) + "\n")
+    pages.put(f"{name}.entry.json", json.dumps(asdict(index_entry(told)), sort_keys=True))
+    pages.put("index.html", render_html(index_report(told.suite, _entries(pages))))
+    page = pages.at(f"{name}.html")
+    for option, path, text in (
+        ("--markdown", telling.markdown, lambda: markdown),
+        ("--prometheus", telling.prometheus, lambda: prometheus_text(told)),
+        ("--openmetrics", telling.openmetrics, lambda: openmetrics(told)),
+    ):
+        if path is not None:
+            with writing(path, option):
+                path.write_text(text(), encoding="utf-8")
     if telling.pushgateway:
         _push(telling.pushgateway, told)
     if telling.webhook_env:
@@ -122,49 +107,20 @@ def publish(told: NightTold, telling: Telling, command: str) -> str:
     return page
 
 
-def _put(url: str, text: str) -> None:
-    """Whole or not at all: a reader of the bucket or folder never sees half a page."""
-    if "://" not in url:
-        path = Path(url)
-        with writing(path, "--publish"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        _swap(path, text, "--publish")
-        return
-    try:
-        with fsspec.open(url, "w", encoding="utf-8") as file:
-            file.write(text)
-    except Exception as error:  # each file system has errors of its own
-        raise HarnessError(f"cannot write {url}: {error}; name another with --publish") from error
-
-
-def _swap(path: Path, text: str, option: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    with writing(path, option):
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-
-
-def _entries(place: str) -> list[IndexEntry]:
+def _entries(pages: Pages) -> list[IndexEntry]:
     """Of every night that was ever published there; one that cannot be read is left out."""
-    filesystem, path = fsspec.core.url_to_fs(place)
     found = []
-    for name in filesystem.glob(f"{path}/*.entry.json"):
+    for name in pages.names("*.entry.json"):
         try:
-            found.append(IndexEntry(**json.loads(filesystem.cat_file(name))))
+            found.append(IndexEntry(**json.loads(pages.read(name))))
         except (ValueError, TypeError):
-            stderr().print(f"{name} is no entry of an index; left out", markup=False)
+            stderr().print(f"{pages.at(name)} is no entry of an index; left out", markup=False)
     return found
 
 
 def _push(gateway: str, told: NightTold) -> None:
     try:
-        push_to_gateway(
-            gateway,
-            job="windtunnel_nightly",
-            registry=night_registry(told),
-            grouping_key={"suite": told.suite},
-            timeout=_OTHERS_S,
-        )
+        push(gateway, told, _OTHERS_S)
     except (OSError, ValueError) as error:
         stderr().print(f"the push gateway {gateway} did not take the night: {error}", markup=False)
 

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_prom
 from reports.confirm import Finding
 from reports.html import render_html
 from reports.markdown import render_markdown
+from reports.night_metrics import openmetrics, prometheus_text
 from reports.night_outputs import (
     IndexEntry,
     chat_message,
@@ -25,8 +26,6 @@ from reports.night_outputs import (
     index_entry,
     index_report,
     night_document,
-    openmetrics,
-    prometheus_text,
 )
 from reports.night_report import night_report, night_sentence
 from reports.night_told import LeftOut, NightTold, good_run, night_told, to_confirm

@@ -220,6 +220,7 @@ def test_losses_go_on_with_another_number_of_workers(told: Any, pair: list[Any])
         assert rank["tensor"]["losses"] == pytest.approx(told["ddp"][8:10], rel=TOLERANCE)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("layout", ["fsdp2", "tensor"])
 def test_a_late_peer_is_waited_for_and_that_is_communication(pair: list[Any], layout: str) -> None:
     """Rank 1 sleeps before each step. Rank 0 has nothing else to do meanwhile, so that its exposed
