@@ -10,7 +10,7 @@ multiplied by a log-normal of 2 %, one in ten by one of 10 %.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from tuners.analytic import forecast
+from tuners.crew import Done, Job
 from tuners.goals import Bound, Goal, Reading, Wish
-from tuners.loop import Evaluated, Phase
 from tuners.memory_fit import memory_fit
 from tuners.outcome import SEVERITY, Crashed, FailureKind, Measured
 from tuners.serving import Load, Serving
 from tuners.space import Branch, Categorical, Config, Knob, Ordinal, Space
+from tuners.trial import Evaluate, Evaluated, Phase
 from workloads.simulated.accelerators import accelerator_named, model_named
 
 KNOBS = ("tp", "pp", "max_num_seqs", "max_num_batched_tokens", "quant", "kv")
@@ -142,7 +143,7 @@ class Grid:
 
 
 class Evaluator:
-    """A noisy answer to each call, in order. An ``Evaluate`` of ``tuners.loop``."""
+    """A noisy answer to each call, in order. An ``Evaluate`` of ``tuners.trial``."""
 
     def __init__(self, grid: Grid, generator: np.random.Generator) -> None:
         self._grid, self._generator = grid, generator
@@ -162,6 +163,24 @@ class Evaluator:
     def _noise(self) -> float:
         spread = 0.1 if self._generator.random() < 0.1 else 0.02
         return float(np.exp(self._generator.normal(0.0, spread)))
+
+
+class Together:
+    """A crew of several on a grid: whoever began first ends first, while the others run."""
+
+    def __init__(self, evaluate: Evaluate, size: int) -> None:
+        self.size, self._evaluate = size, evaluate
+        self._under_way: list[Job] = []
+
+    def has_room(self) -> bool:
+        return len(self._under_way) < self.size
+
+    def begin(self, job: Job) -> None:
+        self._under_way.append(job)
+
+    def wait(self) -> Sequence[Done]:
+        job = self._under_way.pop(0)
+        return [Done(job=job, evaluated=self._evaluate(job.config, job.phase, job.repeat))]
 
 
 def _place(source: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.replay import Grid, Question
+from benchmarks.replay import Grid, Question, Together
 from results.clock import SystemClock
+from tuners.crew import InTurn
 from tuners.loop import Budget, Part, Phase, Search, Trial
 from tuners.optuna_study import OptunaSearcher, sampler_named
 from tuners.outcome import Crashed, Measured
@@ -57,8 +58,13 @@ def shipped(grid: Grid, seed: int, num_trials: int) -> Row:
     return _searched("shipped", grid, seed, num_trials, sampler="gp", ships=True)
 
 
+def shipped_at_once(grid: Grid, seed: int, num_trials: int) -> Row:
+    """Four trials at once: each is asked for without the three that are under way."""
+    return _searched("shipped, 4 at once", grid, seed, num_trials, sampler="gp", ships=True, at=4)
+
+
 def _searched(
-    name: str, grid: Grid, seed: int, num_trials: int, *, sampler: str, ships: bool
+    name: str, grid: Grid, seed: int, num_trials: int, *, sampler: str, ships: bool, at: int = 1
 ) -> Row:
     begun_s = time.process_time()
     evaluate = grid.evaluator(seed)
@@ -75,12 +81,13 @@ def _searched(
         ),
         seeder=seeder,
     )
-    search = Search([part], grid.wish, evaluate, Budget(num_trials=num_trials), SystemClock())
+    crew = InTurn(evaluate) if at == 1 else Together(evaluate, at)
+    search = Search([part], grid.wish, crew, Budget(num_trials=num_trials), SystemClock())
     search.search()
     crashes, trials = evaluate.num_crashes, list(search.trials)
     regret, runs = [], []
-    for at in (at for at in AT if at <= num_trials):
-        search.trials = trials[:at]
+    for seen in (n for n in AT if n <= num_trials):
+        search.trials = trials[:seen]
         if ships:
             before = evaluate.num_runs
             pick, _ = search.remeasure(search.candidates(), top=3, probability=0.95, max_repeats=5)
@@ -160,6 +167,7 @@ STRATEGIES: dict[str, Callable[[Grid, int, int], Row]] = {
     },
     "auto_tune": auto_tune,
     "shipped": shipped,
+    "shipped-4": shipped_at_once,
 }
 
 

@@ -32,7 +32,9 @@ class Deployment:
     """A running workload. ``startup`` is None where nothing was started by us (an endpoint).
 
     ``check`` raises EngineDied or NodeLost, with the last log lines, when it no longer runs.
-    ``log_tail`` returns the engine's last lines so far. ``watch`` makes the sampler of one load.
+    ``answers`` raises DeadlineExceeded or another DeploymentError, stage ``load``, when it gives no
+    token within so many seconds. ``log_tail`` returns the engine's last lines so far. ``watch``
+    makes the sampler of one load.
     """
 
     running: Running
@@ -46,6 +48,7 @@ class Deployment:
     simulated: bool = False  # what answers says that it is a simulation
     check: Callable[[], None]
     log_tail: Callable[[], tuple[str, ...]]
+    answers: Callable[[float], None] = lambda _: None
     # Seconds between readings → what reads beside a load; None: there is no server to look at.
     watch: Callable[[float], Watch] | None = None
     # Of a training: where its time went, and its attempts, once it has ended; None: not known.

@@ -27,7 +27,7 @@ from results.collectives import measure_collectives
 from results.environment import Environment, environment_hash
 from results.goodput import kept, measure_goodput
 from results.lost import this_process
-from results.measure import measure_cost, measure_startup
+from results.measure import measure_cost, measure_startup, measure_token_cost
 from results.measure_steps import StepContext, measure_steps
 from results.measurement import Measurement
 from results.record import (
@@ -268,7 +268,8 @@ def _measurements(
     load = draft.measured
     if load is None:
         load = _measured(draft, deployment, samples, chips)
-    cost = measure_cost(chips, held_s, _usd_per_chip_hour(draft, placement.pool))
+    price = _usd_per_chip_hour(draft, placement.pool)
+    cost = (*measure_cost(chips, held_s, price), *measure_token_cost(chips, price, load))
     server: tuple[Measurement, ...] = ()
     if isinstance(samples, StepSamples):
         server = measure_step_telemetry(draft.telemetry, kept(samples), chips)

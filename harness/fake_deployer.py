@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psutil
@@ -121,11 +122,8 @@ class FakeDeployer:
         announce("engine", "the engine loads")
         deadline_s = begun_s + plan.spec.deadlines.startup_s
         status = self._healthy(server, begun_s, deadline_s)
-        target = ServerTarget(
-            base_url=f"http://{HOST}:{status.port}",
-            model=launch.model,
-            vocab_size=launch.vocab_size,
-        )
+        url = f"http://{HOST}:{status.port}"
+        target = ServerTarget(base_url=url, model=launch.model, vocab_size=launch.vocab_size)
         load = HttpLoadDriver()
         announce("first token", "healthy; asking for the first token")
         token = load.first_token(target, max(deadline_s - self.clock.monotonic_s(), 1.0))
@@ -155,8 +153,9 @@ class FakeDeployer:
             ),
             resolved=resolve(lines) if resolve else {},
             simulated=token.simulated,
-            check=lambda: _check(server),
+            check=partial(_check, server),
             log_tail=server.tail,
+            answers=partial(_answers, load, target, server),
             watch=self._watch(_beside(target, status)),
         )
 
@@ -180,6 +179,15 @@ def _check(server: ServerProcess) -> None:
     status = server.status()
     if status.state == ServerState.EXITED:
         raise engine_died("load", status, server.tail())
+
+
+def _answers(
+    load: HttpLoadDriver, target: ServerTarget, server: ServerProcess, within_s: float
+) -> None:
+    token = load.first_token(target, within_s)
+    _check(server)
+    if token.seen_s is None:
+        raise too_late("load", f"one token ({token.error})", server.tail(), within_s)
 
 
 def _beside(target: ServerTarget, status: ServerStatus) -> tuple[Source, ...]:

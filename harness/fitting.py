@@ -45,7 +45,8 @@ def same_accelerator(one: str, other: str) -> bool:
 
 def num_chips(spec: RunSpec, ask: Hardware) -> int:
     """Chips of the whole deployment. Where an accelerator is asked by name alone: those of the
-    topology, or one for each part of a tensor-parallel model or each training worker."""
+    topology, or one for each part of a model (tensor × pipeline × data parallelism) or each
+    training worker."""
     if ask.num_chips or is_cpu(ask.accelerator):
         return ask.num_chips
     if ask.topology:
@@ -53,7 +54,20 @@ def num_chips(spec: RunSpec, ask: Hardware) -> int:
     workload: Any = spec.workload
     if role_of(workload) is Role.TRAINING:
         return int(workload.num_workers)
-    return int(getattr(workload, "tensor_parallel_size", 1))
+    return num_parts(workload)
+
+
+def num_parts(workload: Any) -> int:
+    """Over how many chips the engine spreads itself: tensor × pipeline × data parallelism."""
+    parts = int(getattr(workload, "tensor_parallel_size", 1))
+    arguments: dict[str, Any] = {
+        key.lstrip("-").replace("_", "-"): value
+        for key, value in getattr(workload, "engine_args", {}).items()
+    }
+    for key in ("pipeline-parallel-size", "data-parallel-size"):
+        value = arguments.get(key, 1)
+        parts *= value if isinstance(value, int) and value > 0 else 1
+    return parts
 
 
 def passed_over(ask: Hardware, pool: NodePool, *, any_cpus: bool = False) -> str:

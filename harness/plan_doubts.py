@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.fitting import is_cpu
+from harness.fitting import is_cpu, num_parts
 from harness.pools import Inventory
 from harness.spec import RunSpec
 from harness.spec_checks import context_length
@@ -77,10 +77,7 @@ def _chip_doubts(spec: RunSpec, rungs: tuple[Rung, ...]) -> Iterator[str]:
     if not isinstance(workload, VllmWorkload):
         return
     arguments = {key.replace("_", "-"): value for key, value in workload.engine_args.items()}
-    used = workload.tensor_parallel_size
-    for key in ("pipeline-parallel-size", "data-parallel-size"):
-        value = arguments.get(key, 1)
-        used *= value if isinstance(value, int) else 1
+    used = num_parts(workload)
     for rung in rungs:
         chips = rung.device.num_chips
         if chips and chips != used:

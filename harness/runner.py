@@ -6,8 +6,9 @@ happens — a refusal, a crash, an interrupt — is sealed as data before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import psutil
 
@@ -38,7 +39,7 @@ from results.record import Failed, Invalid, Outcome, RunRecord, Succeeded, new_r
 from results.samples import RequestSamples, Samples
 from results.stopping import Stop, StopRule, decide_across
 from results.store import RecordStore
-from workloads.base import Device, Launch, Workload
+from workloads.base import Device, Launch, RemoteServer, Workload
 from workloads.registry import workload_for
 
 
@@ -47,6 +48,8 @@ class RunContext:
     """What a run stands on. ``models_dir`` is where models that a spec asks for are made.
 
     ``telemetry_interval_s``: between two looks at the server's side of a load; 0: none is taken.
+    ``caches`` are variables that tell an engine where to keep what it compiles; those that the spec
+    gives win, and every record names the others. ``doubts`` are added to every plan's own.
     """
 
     deployer: Deployer
@@ -57,6 +60,20 @@ class RunContext:
     image_digest: str = ""
     prices: PriceTable | None = None
     telemetry_interval_s: float = DEFAULT_INTERVAL_S
+    caches: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+
+
+# What an engine that stays up is given for one token before it is sent another load.
+ALIVE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """One run of a deployment. All of a group have the same workload and hardware."""
+
+    plan: RunPlan
+    index: int = 0
 
 
 def run_spec(
@@ -77,12 +94,9 @@ def run_spec(
     """
     experiment_id = experiment_id or new_run_id(context.clock.now_utc())
     context.progress.phase("plan", f"planning {spec.name}")
-    try:
-        plan = bind(spec, context.deployer.inventory(), context.prices)
-    except PlanRefused as refused:
-        draft = _open(spec, None, 0, experiment_id, context)
-        failed = Failed(stage="plan", error="plan_refused", message=str(refused))
-        yield _seal(draft, failed, context)
+    plan = _bound(spec, experiment_id, context)
+    if isinstance(plan, RunRecord):
+        yield plan
         return
     groups = (
         [range(i, i + 1) for i in range(spec.num_repeats)]
@@ -91,7 +105,8 @@ def run_spec(
     )
     valid: list[tuple[Measurement, ...]] = []
     for group in groups:
-        for record in _run_group(plan, group, experiment_id, context):
+        asks = iter([_Ask(plan=plan, index=index) for index in group])
+        for record in _run_group(asks, experiment_id, context):
             yield record
             if isinstance(record.outcome, Failed) or _was_refused(record):
                 return
@@ -100,6 +115,48 @@ def run_spec(
             if until and isinstance(decision := decide_across(until, valid), Stop):
                 context.progress.phase("enough", decision.reason)
                 return
+
+
+def run_points(
+    points: Iterator[RunSpec], context: RunContext, *, experiment_id: str
+) -> Iterator[RunRecord]:
+    """One deployment, and one run of it for each of ``points``, which differ by their traffic and
+    tags alone. The next point is asked for once the last one's record was taken, and may depend on
+    it. Nothing is deployed where there is no point; ends after the first run that failed.
+
+    Before every later load the engine has to give a token: a dead one records no zeros.
+    Raises what ``run_spec`` raises.
+    """
+    first = next(points, None)
+    if first is None:
+        return
+    context.progress.phase("plan", f"planning {first.name}")
+    plan = _bound(first, experiment_id, context)
+    if isinstance(plan, RunRecord):
+        yield plan
+        return
+    inventory = context.deployer.inventory()
+
+    def asks() -> Iterator[_Ask]:
+        yield _Ask(plan=plan)
+        for spec in points:
+            yield _Ask(plan=_doubted(bind(spec, inventory, context.prices), context))
+
+    yield from _run_group(asks(), experiment_id, context)
+
+
+def _bound(spec: RunSpec, experiment_id: str, context: RunContext) -> RunPlan | RunRecord:
+    """The plan; the sealed record of its refusal where no pool can hold it."""
+    try:
+        return _doubted(bind(spec, context.deployer.inventory(), context.prices), context)
+    except PlanRefused as refused:
+        draft = _open(spec, None, 0, experiment_id, context)
+        failed = Failed(stage="plan", error="plan_refused", message=str(refused))
+        return _seal(draft, failed, context)
+
+
+def _doubted(plan: RunPlan, context: RunContext) -> RunPlan:
+    return replace(plan, doubts=(*plan.doubts, *context.doubts))
 
 
 def _was_refused(record: RunRecord) -> bool:
@@ -119,25 +176,31 @@ def bind(spec: RunSpec, inventory: Inventory, prices: PriceTable | None) -> RunP
 
 
 def _run_group(
-    plan: RunPlan, repeats: range, experiment_id: str, context: RunContext
+    asks: Iterator[_Ask], experiment_id: str, context: RunContext
 ) -> Iterator[RunRecord]:
     """One deployment and the runs that share it. A run is sealed before the deployment is taken
     down, so that a measured run survives whatever teardown brings."""
+    first = next(asks)
+    plan = first.plan
     workload = workload_for(plan.spec.workload)
-    draft: Draft | None = _open(plan.spec, plan, repeats[0], experiment_id, context)
-    launch = _launcher(workload, context)
+    draft: Draft | None = _open(plan.spec, plan, first.index, experiment_id, context)
+    caches: dict[str, str] = {}
+    launch = _launcher(workload, context, caches)
     try:
         if plan.rungs:
             # Makes the model folder if the spec asks for one, before the startup's clock runs.
             context.progress.phase("prepare", f"preparing {plan.spec.name}")
             launch(plan.rungs[0].device)
         with context.deployer.deploy(plan, launch, context.progress.phase) as deployment:
-            for index in repeats:
+            deployment = _with_caches(deployment, caches)
+            for ask in chain([first], asks):
                 if draft is None:
-                    later = _open(plan.spec, plan, index, experiment_id, context)
-                    draft = replace(later, with_startup=False)
+                    later = _open(ask.plan.spec, ask.plan, ask.index, experiment_id, context)
+                    draft = replace(later, with_startup=False, deployment=deployment, stage="load")
+                    deployment.check()
+                    deployment.answers(ALIVE_S)
                 draft = replace(draft, deployment=deployment, stage="load")
-                draft = _driven(draft, workload, deployment, index, plan, context)
+                draft = _driven(draft, workload, deployment, ask.index, ask.plan, context)
                 deployment.check()  # what answered must have been alive to the end
                 record = _seal(draft, Succeeded(), context)
                 draft = None
@@ -160,8 +223,27 @@ def _run_group(
         yield _seal(draft, failure(draft, error), context)
 
 
-def _launcher(workload: Workload, context: RunContext) -> Callable[[Device], Launch]:
-    return lambda device: workload.launch(device, context.models_dir)
+def _launcher(
+    workload: Workload, context: RunContext, caches: dict[str, str]
+) -> Callable[[Device], Launch]:
+    """``caches`` is told which of the context's the launch has: its own variables win."""
+
+    def launch(device: Device) -> Launch:
+        made = workload.launch(device, context.models_dir)
+        if isinstance(made, RemoteServer):
+            return made
+        caches.update({k: v for k, v in context.caches.items() if k not in made.env})
+        return replace(made, env={**made.env, **caches})
+
+    return launch
+
+
+def _with_caches(deployment: Deployment, caches: Mapping[str, str]) -> Deployment:
+    """The record says where compiled code was kept: a start that finds it is not a cold one."""
+    if not caches:
+        return deployment
+    observed = deployment.observed
+    return replace(deployment, observed=lambda: {**observed(), "caches": dict(caches)})
 
 
 def _driven(

@@ -72,7 +72,7 @@ def process_alive(pid: int, process_started_s: float) -> bool:
 
 
 def is_lost(
-    run: OpenRun, host: str, boot_id: str, alive: Callable[[int, float], bool]
+    run: OpenRun | ProcessIdentity, host: str, boot_id: str, alive: Callable[[int, float], bool]
 ) -> bool | None:
     """True: its driver is dead. False: it lives. None: that cannot be told from here.
 
@@ -109,11 +109,19 @@ def seal_lost(
         outcome = _verdict(run, is_lost(run, me.host, me.boot_id, alive), now, max_age_s)
         if outcome is None:
             continue
-        try:
-            sealed.append(store.seal(_record(run, outcome, now), {}))
-        except DuplicateRecord:
-            continue
+        record = seal_as(store, run, outcome, now)
+        if record is not None:
+            sealed.append(record)
     return tuple(sealed)
+
+
+def seal_as(store: RecordStore, run: OpenRun, outcome: Failed, now: datetime) -> RunRecord | None:
+    """Seal a run that its driver never will; None where somebody has sealed it meanwhile. Raises
+    StoreUnwritable."""
+    try:
+        return store.seal(_record(run, outcome, now), {})
+    except DuplicateRecord:
+        return None
 
 
 def _verdict(run: OpenRun, lost: bool | None, now: datetime, max_age_s: float) -> Failed | None:

@@ -6,14 +6,14 @@ measurement without a value, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from results.distributions import distribution, gap_distribution, shared, single
 from results.gaps import chunk_gaps, gap_pools, token_gaps
-from results.measurement import Measurement
+from results.measurement import Measurement, of_group
 from results.samples import BoolColumn, FloatColumn, IntColumn, RequestSamples, token_mismatch
 from results.serial import share
 from results.startup import StartupTimeline
@@ -284,3 +284,36 @@ def measure_cost(
     cost = hours * usd_per_chip_hour if usd_per_chip_hour is not None else None
     why = "" if cost is not None else "the pool has no price"
     return single("chip_hours", hours, 1), single("cost_usd", cost, 1, why)
+
+
+# How many input tokens cost as much as one output token (GKE Inference Quickstart's default ratio).
+_INPUT_PER_OUTPUT = 4.0
+
+
+def measure_token_cost(
+    num_chips: int, usd_per_chip_hour: float | None, load: Iterable[Measurement]
+) -> tuple[Measurement, ...]:
+    """What a million tokens cost at the rates in ``load``, the measurements of a serving or of a
+    training. Nothing where there are no chips or no tokens; without a price, no cost."""
+    if not num_chips:
+        return ()
+    rates = {
+        m.metric: (m.value, m.n)
+        for m in of_group(load)
+        if m.statistic == "value" and m.value is not None
+    }
+    found = []
+    for name, cost in (
+        ("output_throughput", "cost_per_million_output_tokens_usd"),
+        ("training_throughput", "cost_per_million_training_tokens_usd"),
+    ):
+        per_s, n = rates.get(name, (0.0, 0))
+        if name == "output_throughput" and per_s > 0:
+            per_s += rates.get("prompt_throughput", (0.0, 0))[0] / _INPUT_PER_OUTPUT
+        if per_s <= 0:
+            continue
+        usd = None
+        if usd_per_chip_hour is not None:
+            usd = num_chips * usd_per_chip_hour / 3600.0 / per_s * 1e6
+        found.append(single(cost, usd, n, "" if usd is not None else "the pool has no price"))
+    return tuple(found)

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from results.errors import InvalidMeasurement, UnknownMetric
 from results.metrics_collectives import COLLECTIVE_METRICS
+from results.metrics_cost import COST_METRICS
 from results.metrics_goodput import GOODPUT_METRICS
 from results.metrics_server import SERVER_METRICS
 
@@ -365,23 +366,9 @@ _DECLARED = (
             (Area.TRAINING, GOODPUT_METRICS),
             (Area.COLLECTIVES, COLLECTIVE_METRICS),
             (Area.SERVER, SERVER_METRICS),
+            (Area.COST, COST_METRICS),
         )
         for row in rows
-    ),
-    # Cost.
-    _metric(
-        "chip_hours",
-        Unit.CHIP_HOURS,
-        _LOWER,
-        Area.COST,
-        "chips × hours from placement to teardown",
-    ),
-    _metric(
-        "cost_usd",
-        Unit.USD,
-        _LOWER,
-        Area.COST,
-        "chip-hours × the pool's price; none where the pool has no price or is virtual",
     ),
 )
 

@@ -39,7 +39,7 @@ class Pages:
     def names(self, pattern: str) -> tuple[str, ...]:
         """The files there that fit ``*.json``-like; none where there is no such place yet."""
         try:
-            filesystem, root = fsspec.core.url_to_fs(self.url)  # type: ignore[no-untyped-call]
+            filesystem, root = fsspec.core.url_to_fs(self.url)
             found = filesystem.ls(root, detail=False)
         except FileNotFoundError:
             return ()

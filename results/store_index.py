@@ -24,7 +24,9 @@ from results.store_layout import INDEX
 from results.store_objects import LocalObjects
 
 _APPLICATION_ID: Final = 0x77747831  # in the file's header: ours to rebuild
-_LAYOUT: Final = 1  # of the table below; any other is rebuilt
+_LAYOUT: Final = 2  # of the tables below; any other is rebuilt
+# A tag to find runs by is a word or a hash; nobody looks for a whole configuration as JSON.
+_MAX_TAG: Final = 128
 
 # What a list of runs shows, where the run has it.
 _HEADLINES: Final = (
@@ -91,7 +93,12 @@ class IndexReport:
 
 
 _COLUMNS: Final = tuple(f.name for f in fields(RunRow))
-_CREATE: Final = f"CREATE TABLE IF NOT EXISTS runs ({', '.join(_COLUMNS)}, PRIMARY KEY (run_id))"
+_CREATE: Final = f"""
+CREATE TABLE IF NOT EXISTS runs ({", ".join(_COLUMNS)}, PRIMARY KEY (run_id));
+CREATE TABLE IF NOT EXISTS tags (
+    name, value, run_id, PRIMARY KEY (name, value, run_id)
+) WITHOUT ROWID;
+"""
 _INSERT: Final = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
@@ -191,6 +198,18 @@ class RunIndex:
         query = f"SELECT * FROM runs{where} ORDER BY run_id DESC LIMIT {int(limit) or -1}"
         return tuple(_row(found) for found in self._query(query, values))
 
+    def tagged(self, name: str, value: str) -> tuple[str, ...]:
+        """The ids of the runs whose spec has this tag, oldest first, as of the last ``refresh``.
+
+        Values longer than 128 characters are not kept: nothing has them."""
+        query = "SELECT run_id FROM tags WHERE name = ? AND value = ? ORDER BY run_id"
+        return tuple(run_id for (run_id,) in self._query(query, (name, value)))
+
+    def tag_values(self, name: str) -> tuple[str, ...]:
+        """Every value that this tag has, in the order of the first run that has it."""
+        query = "SELECT value FROM tags WHERE name = ? GROUP BY value ORDER BY min(run_id)"
+        return tuple(value for (value,) in self._query(query, (name,)))
+
     def count(self) -> int:
         """The number of runs, as of the last ``refresh``."""
         return int(self._query("SELECT count(*) FROM runs", ())[0][0])
@@ -204,7 +223,7 @@ class RunIndex:
     def _refresh_memory(self) -> IndexReport:
         if self._memory is None:
             self._memory = sqlite3.connect(":memory:")
-            self._memory.execute(_CREATE)
+            self._memory.executescript(_CREATE)
         return self._refreshed(self._memory, False, self._memory_why)
 
     def _refreshed(self, connection: sqlite3.Connection, rebuilt: bool, why: str) -> IndexReport:
@@ -214,9 +233,15 @@ class RunIndex:
         with connection:  # one transaction: a crash leaves the index as it was
             for record in scan.records:
                 connection.execute(_INSERT, _values(record))
+                connection.executemany(
+                    "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", _tags(record)
+                )
                 num_read += 1
             gone = known.difference(scan.skipped)
-            connection.executemany("DELETE FROM runs WHERE run_id = ?", [(i,) for i in gone])
+            for table in ("runs", "tags") if gone else ():
+                connection.executemany(
+                    f"DELETE FROM {table} WHERE run_id = ?", [(i,) for i in gone]
+                )
         return IndexReport(
             path=str(self.path) if connection is not self._memory else "",
             num_records=len(known) - len(gone) + num_read,
@@ -272,7 +297,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         if not tables:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_LAYOUT}")
-            connection.execute(_CREATE)
+            connection.executescript(_CREATE)
     except BaseException:
         connection.close()
         raise
@@ -320,6 +345,15 @@ def _values(record: RunRecord) -> tuple[Any, ...]:
         place.num_chips if place else 0,
         json.dumps(headline, allow_nan=False),
     )
+
+
+def _tags(record: RunRecord) -> list[tuple[str, str, str]]:
+    tags = record.spec.get("tags") or {}
+    return [
+        (str(name), str(value), record.run_id)
+        for name, value in tags.items()
+        if len(str(value)) <= _MAX_TAG
+    ]
 
 
 def _row(found: tuple[Any, ...]) -> RunRow:

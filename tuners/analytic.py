@@ -8,22 +8,17 @@ once per answer. Prompts beyond the token budget wait. Pipeline stages work on e
 batch at the same time: a token passes all of them, and the slowest sets the pace.
 
 No engine reaches the roofline. ``Efficiency`` is an assumption about how near it comes, and
-``Calibration`` the ratio of measured to forecast that trials on the hardware have shown since.
+``tuners.calibration`` has the ratio of measured to forecast that was seen on the hardware since.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from tuners.memory_fit import memory_fit
 from tuners.serving import Load, Serving
 from workloads.simulated.roofline import roofline
-
-THROUGHPUT, TTFT, TPOT = "output_throughput_per_chip", "ttft_s", "tpot_s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +41,6 @@ class Efficiency:
     compute: float = 0.5
     memory: float = 0.8
     step_overhead_s: float = 0.002
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """Measured / analytic by metric: the factor, and the spread of its logarithm."""
-
-    factors: Mapping[str, float] = field(default_factory=dict)
-    spreads: Mapping[str, float] = field(default_factory=dict)
-    num_points: int = 0
-
-    def factor(self, metric: str) -> float:
-        return self.factors.get(metric, 1.0)
 
 
 def forecast(serving: Serving, load: Load, efficiency: Efficiency | None = None) -> Forecast | None:
@@ -107,22 +90,4 @@ def forecast(serving: Serving, load: Load, efficiency: Efficiency | None = None)
         tpot_s=tpot_s,
         output_throughput=throughput,
         output_throughput_per_chip=throughput / serving.num_chips,
-    )
-
-
-def calibrate(pairs: Iterable[tuple[Forecast, Mapping[str, float]]]) -> Calibration:
-    """The median of measured / analytic per metric (a geometric one: ratios). ``pairs`` hold a
-    forecast and what was measured, by the names above; needs three of a metric to say anything."""
-    logs: dict[str, list[float]] = {THROUGHPUT: [], TTFT: [], TPOT: []}
-    n = 0
-    for predicted, seen in pairs:
-        n += 1
-        for metric, found in logs.items():
-            if seen.get(metric, 0.0) > 0:
-                found.append(math.log(seen[metric] / getattr(predicted, metric)))
-    enough = {metric: found for metric, found in logs.items() if len(found) >= 3}
-    return Calibration(
-        factors={metric: math.exp(float(np.median(found))) for metric, found in enough.items()},
-        spreads={metric: float(np.std(found, ddof=1)) for metric, found in enough.items()},
-        num_points=n,
     )

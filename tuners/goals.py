@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from results.measurement import Measurement, of_group
 from results.metrics import Direction, metric
@@ -39,21 +39,26 @@ class Bound:
 
     ``limit`` is at most for a metric where lower is better, at least where higher is. ``margin`` is
     a share of the limit: constrained search drives its picks onto the boundary, where noise
-    decides.
+    decides. ``of_baseline``: the limit is so many times what the baseline shows; until that is
+    known it is None, and the bound holds whatever is seen (see ``Wish.against``).
     """
 
     metric: str
-    limit: float
+    limit: float | None
     statistic: str = "value"
     margin: float = 0.05
+    of_baseline: float | None = None
 
     def __post_init__(self) -> None:
         if metric(self.metric).direction is Direction.NEITHER:
             raise StudyError(f"{self.metric} has no better side: a bound on it means nothing")
-        if not self.limit > 0 or not 0 <= self.margin < 1:
+        if self.limit is None and self.of_baseline is None:
+            raise StudyError(f"bound on {self.metric}: it has neither a limit nor a baseline's")
+        given = [limit for limit in (self.limit, self.of_baseline) if limit is not None]
+        if not all(limit > 0 for limit in given) or not 0 <= self.margin < 1:
             raise StudyError(
                 f"bound on {self.metric}: the limit is above 0 and the margin a share from 0 to "
-                f"below 1; found {self.limit:g} and {self.margin:g}"
+                f"below 1; found {min(given):g} and {self.margin:g}"
             )
 
     @property
@@ -62,6 +67,8 @@ class Bound:
 
     def slack(self, value: float, margin: float | None = None) -> float:
         """≤ 0 where the bound holds with the margin; above it, by which share it is broken."""
+        if self.limit is None:
+            return -1.0
         kept = self.margin if margin is None else margin
         if metric(self.metric).direction is Direction.LOWER:
             return value / (self.limit * (1.0 - kept)) - 1.0
@@ -86,6 +93,26 @@ class Wish:
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise StudyError(f"{', '.join(sorted(twice))}: given twice")
+
+    @property
+    def waits_for_baseline(self) -> bool:
+        return any(bound.limit is None for bound in self.bounds)
+
+    def against(self, baseline: Reading) -> Wish:
+        """The same wish with every bound that is relative to the baseline made a number. Raises
+        StudyError where the baseline's is 0: no multiple of it is a limit."""
+        bounds = []
+        for bound in self.bounds:
+            if bound.of_baseline is not None:
+                seen = baseline.bounds[bound.name]
+                if not seen > 0:
+                    raise StudyError(
+                        f"{bound.name} is limited to {bound.of_baseline:g} times the baseline's, "
+                        f"which is {seen:g}; give it a limit of its own"
+                    )
+                bound = replace(bound, limit=seen * bound.of_baseline)
+            bounds.append(bound)
+        return replace(self, bounds=tuple(bounds))
 
     def score(self, goals: Mapping[str, float]) -> float:
         """One number to sort by, higher is better: the mean of the goals' logarithms, each the way

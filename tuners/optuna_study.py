@@ -1,13 +1,12 @@
-"""A ``Searcher`` on an Optuna study: the one module that imports optuna.
+"""A ``Searcher`` on an Optuna study: with ``optuna_importance`` all that imports optuna.
 
 What Optuna cannot do by itself, and is done here:
 
 - A failed trial is invisible to its samplers. A permanent failure is therefore a completed trial
-whose
-  constraint ``works`` is violated by its severity, with the worst value of each goal seen so far,
-  and with the typical slack of every other bound, about which a crash says nothing.
+  whose constraint ``works`` is violated by its severity, with the worst value of each goal seen so
+  far, and with the typical slack of every other bound, about which a crash says nothing.
 - A sampler that models constraints needs each of them on every trial, in one order.
-- Its heartbeats run under ``optimize`` only; who asked and died is seen in ``open_trials``.
+- Its heartbeats run under ``optimize`` only; who asked and died is found out by ``tuners.lease``.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,17 +27,24 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import ArgumentError
 
+from results.clock import SystemClock
+from tuners.dashboard import Attribute, shown_config, shown_outcome
 from tuners.errors import NoSampler, StudyError
 from tuners.goals import Wish
+from tuners.lease import Leases
 from tuners.outcome import Crashed, Measured
 from tuners.search import SAMPLERS, Asked
 from tuners.space import Branch, Categorical, Config, Domain, Integers, Ordinal, Value
 
 WORKS = "works"  # the constraint that a crash violates
+_OWNER, _BEAT = "owner", "beat:"  # who asked for a trial; the study's attributes of heartbeats
 _WORKS_WELL = -1.0  # its value for a trial that ran
 _CONFIG, _WHY = "config", "why"
 # Beyond this a Gaussian process costs more time than it saves trials (Optuna's own advice is 500).
@@ -58,8 +64,12 @@ class OptunaSearcher:
         name: str,
         sampler: optuna.samplers.BaseSampler,
         storage: BaseStorage | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self._branch, self._wish = branch, wish
+        self._leases = leases or Leases(SystemClock())
+        self._beats = 0
+        self._asked: set[int] = set()  # by this searcher, and not answered
         self._distributions = {knob.path: distribution(knob.domain) for knob in branch.knobs}
         self._study = optuna.create_study(
             study_name=name,
@@ -76,13 +86,19 @@ class OptunaSearcher:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the sampler's optimiser, about its own steps
             trial = self._study.ask(self._distributions)
+        trial.set_user_attr(_OWNER, self._leases.me.dumps())
         config = self._config_of(trial.params)
         trial.set_user_attr(_CONFIG, dict(config))
+        self._asked.add(trial.number)
+        _show(trial, shown_config(config))
         return Asked(number=trial.number, config=config)
 
     def tell(self, number: int, outcome: Measured | Crashed) -> None:
         """A crash before the first measurement waits for one: until then nothing is worse."""
         trial = self._open(number)
+        if trial is None:
+            return
+        _show(trial, shown_outcome(outcome, self._wish))
         if isinstance(outcome, Measured):
             slacks = outcome.reading.slacks(self._wish)
             values = [outcome.reading.goals[goal.name] for goal in self._wish.goals]
@@ -96,8 +112,9 @@ class OptunaSearcher:
 
     def forget(self, number: int, why: str) -> None:
         trial = self._open(number)
-        trial.set_user_attr(_WHY, {"message": why[:2000]})
-        self._study.tell(trial, state=TrialState.FAIL)
+        if trial is not None:
+            trial.set_user_attr(_WHY, {"message": why[:2000]})
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def want(self, configs: Sequence[Config]) -> None:
         for config in configs:
@@ -113,13 +130,52 @@ class OptunaSearcher:
             if _WHY not in trial.user_attrs
         }
 
+    def reclaim(self) -> int:
+        running = [
+            trial
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if _WHY not in trial.user_attrs
+        ]
+        if not running:
+            return 0
+        beats = {
+            name.removeprefix(_BEAT): int(value)
+            for name, value in self._study.user_attrs.items()
+            if name.startswith(_BEAT)
+        }
+        gone = [t for t in running if self._is_gone(t, beats)]
+        return sum(self._close_gone(trial) for trial in gone)
+
+    def beat(self) -> None:
+        self._beats += 1
+        self._study.set_user_attr(_BEAT + self._leases.me.name, self._beats)
+
+    def _is_gone(self, trial: FrozenTrial, beats: Mapping[str, int]) -> bool:
+        name = f"{self._study.study_name} {trial.number}"
+        return self._leases.is_gone(name, trial.user_attrs.get(_OWNER, ""), beats)
+
+    def _close_gone(self, trial: FrozenTrial) -> bool:
+        """The storage lets one of several close it: that one has the configuration asked again."""
+        held = optuna.Trial(self._study, trial._trial_id)
+        try:
+            held.set_user_attr(_WHY, {"message": "the process that asked for it is gone"})
+            self._study.tell(held, state=TrialState.FAIL)
+        except (UpdateFinishedTrialError, ValueError):
+            return False  # another process was quicker
+        if set(trial.params) == set(self._distributions):
+            self._study.enqueue_trial(trial.params)
+        return True
+
     # ---- telling ----
 
-    def _open(self, number: int) -> optuna.Trial:
+    def _open(self, number: int) -> optuna.Trial | None:
+        """None where another process took this one for dead, and has closed its trial."""
         trials = self._study.get_trials(deepcopy=False)
-        if number >= len(trials) or number not in self.open_trials():
+        is_open = number < len(trials) and number in self.open_trials()
+        if not is_open and number not in self._asked:
             raise StudyError(f"trial {number} of {self._study.study_name} is not open")
-        return optuna.Trial(self._study, trials[number]._trial_id)
+        self._asked.discard(number)
+        return optuna.Trial(self._study, trials[number]._trial_id) if is_open else None
 
     def _complete(
         self, trial: optuna.Trial, values: Sequence[float], constraints: Mapping[str, float]
@@ -144,9 +200,10 @@ class OptunaSearcher:
     def _tell_waiting(self) -> None:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             why = trial.user_attrs.get(_WHY)
-            if why is not None:
+            if why is not None and "severity" in why:
                 held = optuna.Trial(self._study, trial._trial_id)
-                self._tell_crash(held, float(why["severity"]))
+                with suppress(UpdateFinishedTrialError, ValueError):  # another process did it
+                    self._tell_crash(held, float(why["severity"]))
 
     def _measured(self) -> list[FrozenTrial]:
         done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -182,7 +239,7 @@ class OptunaSearcher:
                     for k in self._branch.knobs
                     if isinstance(k.domain, Ordinal)
                 },
-                "bounds": [[b.name, b.limit, b.margin] for b in self._wish.bounds],
+                "bounds": [[b.name, b.of_baseline or b.limit, b.margin] for b in self._wish.bounds],
                 "goals": [goal.name for goal in self._wish.goals],
             },
             sort_keys=True,
@@ -194,6 +251,11 @@ class OptunaSearcher:
                 "bounds; give this one another name, or the old question"
             )
         self._study.set_user_attr("question", asked)
+
+
+def _show(trial: optuna.Trial, attributes: Mapping[str, Attribute]) -> None:
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
 
 
 @contextmanager
@@ -249,9 +311,51 @@ def storage_at(url: str) -> BaseStorage:
     ``postgresql://`` and ``mysql://`` a database for a team. Raises StudyError."""
     if "://" not in url:
         path = Path(url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(path), _healed(path)))
+        except OSError as error:
+            raise StudyError(f"no study storage at {url}: {error}") from error
+    try:
+        return _database(url)
+    except ImportError as error:
+        raise StudyError(
+            f"no study storage at {_without_user(url)}: its driver is not installed ({error}); "
+            "PostgreSQL's comes with `pip install 'windtunnel[postgres]'`"
+        ) from error
+    except Exception as error:  # of SQLAlchemy, or of the driver that the URL names
+        raise StudyError(f"no study storage at {_without_user(url)}: {error}") from error
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Give a database's connections back; a file has none."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _without_user(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _database(url: str) -> RDBStorage:
+    """Of two processes that make the tables at the same moment one fails, and finds them then."""
     try:
         return RDBStorage(url)
-    except Exception as error:  # of SQLAlchemy, or of the driver that the URL names
-        raise StudyError(f"no study storage at {url.split('@')[-1]}: {error}") from error
+    except (ImportError, ArgumentError):
+        raise
+    except Exception:
+        return RDBStorage(url)
+
+
+def _healed(path: Path) -> JournalFileSymlinkLock:
+    """The journal's lock. A last line without an end is a write that a crash cut off: nobody was
+    told that it was kept, and no line could follow it."""
+    lock = JournalFileSymlinkLock(str(path))
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        with get_lock_file(lock), path.open("r+b") as file:
+            kept = file.read()
+            if kept and not kept.endswith(b"\n"):
+                file.truncate(kept.rfind(b"\n") + 1)
+    return lock

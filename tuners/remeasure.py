@@ -23,6 +23,7 @@ from results.predictive import MIN_SPREAD, at_most_one, together
 from tuners.goals import Bound, Reading, Wish
 from tuners.space import Config
 
+_TINY = 1e-12  # a share of errors may be 0, which has no logarithm
 MIN_RUNS = 3
 TIE = 0.01  # a difference nobody would deploy for
 TIE_CONFIDENCE = 0.9
@@ -83,9 +84,11 @@ def judge(candidate: Candidate, wish: Wish, probability: float, max_runs: int) -
 def keeps_next(bound: Bound, values: Sequence[float]) -> float:
     """The probability that the next run keeps ``bound`` itself, without its margin (see
     ``results.predictive``). One value says only on which side it lies."""
+    if bound.limit is None:
+        return 1.0
     if len(values) < 2:
         return 0.5
-    logs = np.log(np.asarray(values, dtype=np.float64))
+    logs = np.log(np.maximum(np.asarray(values, dtype=np.float64), _TINY))
     # At least L is what −log at most −log L is.
     side = -1.0 if metric(bound.metric).direction is Direction.HIGHER else 1.0
     return at_most_one(

@@ -7,8 +7,12 @@ Contract (``tuners.testing.SearcherContract`` is the same in code):
   where nothing was learned. After either the number is closed; a second answer raises StudyError.
 * ``want`` makes the next asks hand out these configurations first, in this order; one that was
   wanted or told before is not handed out again.
-* ``open_trials`` are those that were asked and not answered, by this process or by a dead one that
-  used the same storage.
+* ``open_trials`` are those that were asked and not answered, by whomever, dead or alive.
+* ``reclaim`` closes the open trials of processes that are gone, and makes the next asks hand their
+  configurations out again; of two that reclaim the same trial one does. Trials of a process that
+  lives, this one too, stay as they are. It returns how many it has closed.
+* ``beat`` says that this process lives, to others that share the storage. To be called from time to
+  time, from any thread.
 """
 
 from __future__ import annotations
@@ -42,3 +46,7 @@ class Searcher(Protocol):
     def want(self, configs: Sequence[Config]) -> None: ...
 
     def open_trials(self) -> Mapping[int, Config]: ...
+
+    def reclaim(self) -> int: ...
+
+    def beat(self) -> None: ...

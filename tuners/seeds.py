@@ -2,14 +2,16 @@
 
 A forecast that is wrong by a common factor still ranks: what it needs is that factor. Each seed is
 therefore the best configuration by the forecast as calibrated with all trials measured so far, with
-the bounds kept by the forecast with their margins; the first has the forecast alone. Winners of
-other hardware never enter as they are: they can only be among the candidates that are scored here.
+the bounds kept by the forecast with their margins; the first has the forecast alone, or what was
+measured on the same hardware before. Winners of other hardware never enter as they are: what they
+are expected to do here replaces their forecast, and they are scored like all others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -17,28 +19,69 @@ from tuners.goals import Reading, Wish
 from tuners.space import Branch, Config, Domain, Integers, Reals, Value, num_values
 
 MAX_CANDIDATES = 20_000
+MAX_LOOKED_AT = 1_000  # where nothing is forecast: enough to say which share may run
 
-# A configuration's forecast: a value for each goal and bound of the wish, by name; or, as a
-# sentence, why it cannot run: then it is never proposed, and never paid for.
+# How many trials the calibration of earlier studies counts for.
+PRIOR_TRIALS = 2
+
+# A configuration's forecast: a value for each goal and bound of the wish, by name; empty where it
+# may run and nothing is forecast; or, as a sentence, why it cannot run: then it is never proposed,
+# and never paid for.
 Predict = Callable[[Config], Mapping[str, float] | str]
 
 
 class Seeder:
-    """Proposes from one branch. ``candidates`` are all its configurations, or a seeded sample."""
+    """Proposes from one branch. Its candidates are all configurations, or a seeded sample.
 
-    def __init__(self, branch: Branch, wish: Wish, predict: Predict, *, seed: int = 0) -> None:
-        self._wish, self._predict = wish, predict
+    ``prior``: measured / forecast of each name, from earlier studies on the same hardware.
+    ``rescored``: configurations whose expectation here is known better than by the forecast.
+    Without ``forecasts`` nothing is proposed, and it only says what is foreseen to fail.
+    """
+
+    def __init__(
+        self,
+        branch: Branch,
+        wish: Wish,
+        predict: Predict,
+        *,
+        seed: int = 0,
+        prior: Mapping[str, float] | None = None,
+        rescored: Sequence[tuple[Config, Mapping[str, float]]] = (),
+        forecasts: bool = True,
+    ) -> None:
+        self._branch, self._wish, self._predict = branch, wish, predict
+        self._seed, self._prior, self._forecasts = seed, dict(prior or {}), forecasts
         self._names = (*(g.name for g in wish.goals), *(b.name for b in wish.bounds))
-        self._candidates: list[tuple[Config, Mapping[str, float]]] = []
-        for config in candidates(branch, seed):
-            found = predict(config)
-            if not isinstance(found, str):
-                self._candidates.append((config, found))
+        self._rescored = {key(config): expected for config, expected in rescored}
+
+    @cached_property
+    def _fitting(self) -> list[tuple[Config, Mapping[str, float]]]:
+        found = []
+        for config in self._looked_at:
+            predicted = self._predict(config)
+            if not isinstance(predicted, str):
+                found.append((config, self._rescored.get(key(config), predicted)))
+        return found
+
+    @cached_property
+    def _looked_at(self) -> list[Config]:
+        most = MAX_CANDIDATES if self._forecasts else MAX_LOOKED_AT
+        return candidates(self._branch, self._seed, most)
+
+    @property
+    def num_looked_at(self) -> int:
+        """All configurations of the branch, or of a large one a sample."""
+        return len(self._looked_at)
 
     @property
     def num_candidates(self) -> int:
-        """Those that fit."""
-        return len(self._candidates)
+        """Those of them that may run."""
+        return len(self._fitting)
+
+    @cached_property
+    def why_not(self) -> str:
+        """Why the first of those that cannot run cannot, or ""."""
+        return next((why for config in self._looked_at if (why := self.foreseen(config))), "")
 
     def foreseen(self, config: Config) -> str:
         """Why it cannot run, or ""."""
@@ -50,13 +93,16 @@ class Seeder:
     ) -> Config | None:
         """The next configuration to measure: none that was measured or is ``taken``, nor its equal
         by the forecast; None where nothing is left."""
+        if not self._forecasts:
+            return None
         known = {key(config) for config in (*(c for c, _ in measured), *taken)}
         # Configurations that the forecast cannot tell apart are one seed: the second would only
         # say how noisy the first was.
-        alike = {_rounded(predicted) for c, predicted in self._candidates if key(c) in known}
+        likely = [(c, predicted) for c, predicted in self._fitting if predicted]
+        alike = {_rounded(predicted) for c, predicted in likely if key(c) in known}
         factors = self._factors(measured)
         best: tuple[tuple[float, float], Config] | None = None
-        for config, predicted in self._candidates:
+        for config, predicted in likely:
             if key(config) in known or _rounded(predicted) in alike:
                 continue
             score = self._score({n: v * factors[n] for n, v in predicted.items()})
@@ -70,12 +116,17 @@ class Seeder:
         return -broken, self._wish.score(values)
 
     def _factors(self, measured: Sequence[tuple[Config, Reading]]) -> dict[str, float]:
-        """Measured / forecast of each name: the median over the trials, 1 without any."""
-        by_key = {key(config): predicted for config, predicted in self._candidates}
-        logs: dict[str, list[float]] = {name: [] for name in self._names}
+        """Measured / forecast of each name: the median over the trials and the prior; 1 without
+        any. Of the forecast itself, also where an expectation has replaced it."""
+        logs: dict[str, list[float]] = {
+            name: [math.log(self._prior[name])] * PRIOR_TRIALS if name in self._prior else []
+            for name in self._names
+        }
         for config, reading in measured:
-            predicted = by_key.get(key(config))
-            if predicted is None:
+            if not self._branch.holds(config):
+                continue  # the baseline, which is of no branch
+            predicted = self._predict(config)
+            if isinstance(predicted, str) or not predicted:
                 continue
             for name, value in {**reading.bounds, **reading.goals}.items():
                 if value > 0 and predicted[name] > 0:
@@ -90,14 +141,14 @@ def _rounded(predicted: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(f"{name}={value:.3e}" for name, value in sorted(predicted.items()))
 
 
-def candidates(branch: Branch, seed: int) -> list[Config]:
-    """Every configuration of a small branch; of a large one a sample of MAX_CANDIDATES."""
-    if branch.num_points <= MAX_CANDIDATES:
+def candidates(branch: Branch, seed: int, most: int = MAX_CANDIDATES) -> list[Config]:
+    """Every configuration of a small branch; of a large one a sample of ``most``."""
+    if branch.num_points <= most:
         return list(branch.grid())
     generator = np.random.default_rng([seed, 0x5EED])
     return [
         {**branch.fixed, **{k.path: _draw(k.domain, generator) for k in branch.knobs}}
-        for _ in range(MAX_CANDIDATES)
+        for _ in range(most)
     ]
 
 

@@ -13,6 +13,15 @@ from workloads.simulated.accelerators import Accelerator
 GIB = 2.0**30
 
 
+def most_memory_bytes(chip: Accelerator) -> float:
+    """The most that a driver may say a chip has. Makers print gigabytes, and mean 2^30 bytes less
+    what the chip keeps for itself: an H100 of "80 GB" has 79.18 GiB. One in a hundred more, for
+    what is rounded off: a TPU v5p of "95 GB" has 95.74 GiB. What must never refuse what would run
+    counts with this; what forecasts a speed may count with the print.
+    """
+    return chip.memory_bytes / 1e9 * GIB * 1.01
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """One replica. ``weight_bytes`` and ``kv_bytes``: of one weight of the layers and of one number

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from harness.spec_errors import Problem
 from results.errors import InvalidSlo, UnknownMetric
 from results.measurement import statistic_named
-from results.metrics import Unit, metric
+from results.metrics import Direction, Unit, metric
 from results.slo import parse_slo
 from tuners.errors import SpaceError, StudyError
 from tuners.goals import Bound, Goal, Wish
+from tuners.load_spec import LoadSpec, wrong_loads
 from tuners.search import SAMPLERS
 from tuners.space import Categorical, Domain, Integers, Knob, Ordinal, Reals, Space, Value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnobSpec:
-    """``path`` in the run's spec, and exactly one of: ``values`` (numbers that rise; null first for
-    the engine's own default), ``choices`` (no order), or ``low`` with ``high`` (``step``: whole
-    numbers; ``log``: by ratio). ``when``: other knobs and their values beside which this exists."""
-
-    path: str
-    values: tuple[int | float | None, ...] = ()
-    choices: tuple[str | int | float | bool | None, ...] = ()
-    low: int | float | None = None
-    high: int | float | None = None
-    step: int | None = None
-    log: bool = False
-    when: Mapping[str, tuple[str | int | float | bool | None, ...]] = field(default_factory=dict)
+from tuners.space_files import KnobSpec, joined, read_space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +30,27 @@ class StudyBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSpec:
+    """A bound on any metric, with a statistic in its name where it has several
+    (``step_time_p99``). One of: ``at_most`` (where lower is better) or ``at_least`` (where higher
+    is), in the metric's own unit; or ``of_baseline``: so many times what the run as it stands
+    shows. ``margin``: None: the study's."""
+
+    metric: str
+    at_most: float | None = None
+    at_least: float | None = None
+    of_baseline: float | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudySpec:
-    """``spec``: the file of the run that is varied, beside this one. ``slo``: limits with their
-    units, such as ``ttft_p99=500ms,tpot_p99=50ms``; ``margin`` of each is kept free while
-    searching.
+    """``spec``: the file of the run that is varied, beside this one. ``space``: search spaces by
+    name or file; ``knobs`` of the study's own replace theirs or come beside them, and ``without``
+    takes some out.
+
+    ``slo``: limits with their units, such as ``ttft_p99=500ms,tpot_p99=50ms``; ``limits``: on any
+    metric. ``margin`` of each is kept free while searching.
 
     The ``top`` candidates are measured again, up to ``max_repeats`` times each, until one keeps
     every limit in its next run with ``probability``.
@@ -54,9 +58,12 @@ class StudySpec:
 
     name: str
     spec: str
-    knobs: tuple[KnobSpec, ...]
+    space: tuple[str, ...] = ()
+    knobs: tuple[KnobSpec, ...] = ()
+    without: tuple[str, ...] = ()
     goals: tuple[str, ...] = ("output_throughput",)
     slo: str = ""
+    limits: tuple[LimitSpec, ...] = ()
     margin: float = 0.05
     budget: StudyBudget = field(default_factory=StudyBudget)
     sampler: str = "auto"
@@ -65,6 +72,10 @@ class StudySpec:
     max_repeats: int = 5
     probability: float = 0.95
     max_attempts: int = 2  # of a trial that infrastructure ended
+    parallel: int = 1  # trials at once
+    share_cores: bool = False  # they may measure each other on CPUs that they share
+    load: LoadSpec | None = None  # several load points of each server start
+    keep_caches: bool = True  # what an engine compiled for one trial serves the next
 
 
 def domain_of(spec: KnobSpec) -> Domain:
@@ -86,17 +97,21 @@ def domain_of(spec: KnobSpec) -> Domain:
         raise SpaceError(f"{spec.path}: {error}") from None
 
 
+def expanded(study: StudySpec, beside: Path | None = None) -> StudySpec:
+    """The study with the knobs of its spaces written out. Raises SpaceError."""
+    spaces = [read_space(name, beside) for name in study.space]
+    return replace(study, space=(), without=(), knobs=joined(spaces, study.knobs, study.without))
+
+
 def space_of(study: StudySpec) -> Space:
-    return Space(
-        knobs=tuple(
-            Knob(path=k.path, domain=domain_of(k), when={p: _values(v) for p, v in k.when.items()})
-            for k in study.knobs
-        )
-    )
+    """Of a study whose spaces are written out. Raises SpaceError."""
+    return Space(knobs=tuple(knob_of(knob) for knob in study.knobs))
 
 
-def _values(given: Sequence[Value]) -> tuple[Value, ...]:
-    return tuple(given)
+def knob_of(spec: KnobSpec) -> Knob:
+    """Raises SpaceError."""
+    when: dict[str, tuple[Value, ...]] = {path: tuple(v) for path, v in spec.when.items()}
+    return Knob(path=spec.path, domain=domain_of(spec), when=when)
 
 
 def wish_of(study: StudySpec) -> Wish:
@@ -105,7 +120,32 @@ def wish_of(study: StudySpec) -> Wish:
     for text in study.goals:
         name, statistic = statistic_named(text)
         goals.append(Goal(metric=name, statistic=statistic or _only_statistic(name)))
-    return Wish(goals=tuple(goals), bounds=bounds_of(study.slo, study.margin))
+    limits = tuple(_bound(limit, study.margin) for limit in study.limits)
+    return Wish(goals=tuple(goals), bounds=(*bounds_of(study.slo, study.margin), *limits))
+
+
+def _bound(limit: LimitSpec, margin: float) -> Bound:
+    """Raises StudyError."""
+    try:
+        name, statistic = statistic_named(limit.metric)
+        lower = metric(name).direction is Direction.LOWER
+        wrong_side = limit.at_least if lower else limit.at_most
+        given = [v for v in (limit.at_most, limit.at_least, limit.of_baseline) if v is not None]
+        if len(given) != 1 or wrong_side is not None:
+            side = "at_most" if lower else "at_least"
+            raise StudyError(
+                f"{limit.metric}: give {side} or of_baseline, and nothing else "
+                f"({'lower' if lower else 'higher'} is better)"
+            )
+        return Bound(
+            metric=name,
+            statistic=statistic or _only_statistic(name),
+            limit=limit.at_most if lower else limit.at_least,
+            of_baseline=limit.of_baseline,
+            margin=margin if limit.margin is None else limit.margin,
+        )
+    except (StudyError, UnknownMetric) as error:
+        raise StudyError(f"limits: {error}") from None
 
 
 def bounds_of(slo: str, margin: float) -> tuple[Bound, ...]:
@@ -125,32 +165,50 @@ def bounds_of(slo: str, margin: float) -> tuple[Bound, ...]:
     return tuple(bounds)
 
 
+# Durations of which a run has one, and so no percentiles.
+_ONE_A_RUN = frozenset({"startup_s", "startup_unattributed_s"})
+
+
 def _only_statistic(name: str) -> str:
     """A duration without a statistic is its median; everything else has one value in a run."""
-    return "p50" if metric(name).unit is Unit.SECONDS else "value"
+    many = metric(name).unit is Unit.SECONDS and name not in _ONE_A_RUN
+    return "p50" if many else "value"
 
 
-def check_study(study: StudySpec) -> Sequence[Problem]:
-    """What types cannot tell."""
+def check_study(study: StudySpec, beside: Path | None = None) -> Sequence[Problem]:
+    """What types cannot tell. ``beside``: the folder of the study's file."""
     problems: list[Problem] = []
 
     def wrong(path: str, message: str) -> None:
         problems.append(Problem(path=tuple(path.split(".")), message=message))
 
     try:
-        space_of(study)
+        space_of(expanded(study, beside))
     except SpaceError as error:
-        wrong("knobs", str(error))
+        wrong("space" if study.space else "knobs", str(error))
     try:
         wish_of(study)
     except (StudyError, InvalidSlo, UnknownMetric) as error:
-        wrong("goals" if "goal" in str(error) else "slo", str(error))
+        wrong(_place_of(str(error)), str(error).removeprefix("limits: "))
     if study.sampler not in SAMPLERS:
         wrong("sampler", f"found {study.sampler!r}; accepted: {', '.join(SAMPLERS)}")
     if study.budget.num_trials < 1:
         wrong("budget.num_trials", f"found {study.budget.num_trials}; at least 1 trial is made")
     if not 0.5 <= study.probability < 1:
         wrong("probability", f"found {study.probability:g}; from 0.5 to below 1")
+    if not 0 <= study.margin < 1:
+        wrong("margin", f"found {study.margin:g}; a share from 0 to below 1")
     if study.top < 1 or study.max_repeats < 1 or study.max_attempts < 1:
         wrong("top", "top, max_repeats and max_attempts are at least 1")
+    if study.parallel < 1:
+        wrong("parallel", f"found {study.parallel}; at least 1 trial is made at a time")
+    if study.load is not None:
+        for path, message in wrong_loads(study.load, study.slo):
+            wrong(path, message)
     return problems
+
+
+def _place_of(message: str) -> str:
+    if message.startswith("limits"):
+        return "limits"
+    return "goals" if "goal" in message else "slo"

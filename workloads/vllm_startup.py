@@ -110,6 +110,7 @@ _OBSERVED = frozenset(
         "kv_cache_memory_gib",
         "kv_cache_tokens",
         "max_concurrency",
+        "max_num_batched_tokens",
         "model_memory_gib",
         "released_page_cache_gib",
         "worker_cores",
@@ -315,6 +316,8 @@ def _written(_: str) -> str:
 _FACTS = (
     _fact("non_default_args", r"non-default args: (\{.*\})\s*$", _arguments),
     _fact("architecture", r"Resolved architecture: (\S+)"),
+    # What the compiler is told to expect is a step's budget of tokens, resolved.
+    _fact("max_num_batched_tokens", r"'compile_ranges_endpoints': \[(?:\d+, )*(\d+)\]", int),
     _fact("max_model_len", r"Using max model len (\d+)", int),
     _fact("supported_tasks", r"Supported tasks: (\[.*\])", _value),
     _fact("attention_backend", r"Using (\S+) (?:attention )?backend\b"),

@@ -23,7 +23,7 @@ from results.units import format_value
 
 HEARTBEAT_S = 10.0
 # Drawing takes milliseconds of the interpreter, which a load may share with us.
-_DRAWS_PER_S = 2
+DRAWS_PER_S = 2
 # Each with the answers it needs: ten beyond it, as in a record. (``results.intervals`` says so too,
 # and brings scipy, for which the first request would have to wait.)
 _SHOWN_PERCENTILES = ((0.5, 20), (0.99, 1000))
@@ -57,7 +57,9 @@ def progress(console: Console, clock: Clock, quiet: bool = False) -> Iterator[Sh
             yield lines
 
 
-class _Terminal:
+class TerminalLines:
+    """The present phase as a bar among ``bars``, which somebody else draws."""
+
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
         self._sentence = "starting"
@@ -78,9 +80,8 @@ class _Terminal:
         self._bars.update(self._task, description=f"{words} · {self._sentence}")
 
 
-@contextmanager
-def _terminal(console: Console) -> Iterator[_Terminal]:
-    bars = RichProgress(
+def phase_bars(console: Console) -> RichProgress:
+    return RichProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -88,10 +89,14 @@ def _terminal(console: Console) -> Iterator[_Terminal]:
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        refresh_per_second=_DRAWS_PER_S,
+        refresh_per_second=DRAWS_PER_S,
     )
-    with bars:
-        yield _Terminal(bars)
+
+
+@contextmanager
+def _terminal(console: Console) -> Iterator[TerminalLines]:
+    with phase_bars(console) as bars:
+        yield TerminalLines(bars)
 
 
 class _Lines:

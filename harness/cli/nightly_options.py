@@ -1,4 +1,4 @@
-"""What ``windtunnel nightly`` may be asked, as values: a sitting, versions, calibration, outputs."""
+"""What `windtunnel nightly` may be asked: a sitting, versions, calibration, outputs."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from harness.cli.tables import facts
 from results.metrics import metric
-from results.units import format_value
+from results.units import counted, format_value
 from tuners.goals import Goal, Reading, Wish
-from tuners.loop import Budget, Evaluated, Found, Phase, Trial, failures_by_kind
+from tuners.loop import Evaluated, Found, Phase, Spent, Trial, failures_by_kind
 from tuners.outcome import Crashed, Measured, Transient, Unusable
 from tuners.remeasure import Candidate, Gain
 from tuners.space import Config, Value
@@ -28,20 +28,13 @@ def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def trial_line(trial: Trial, wish: Wish, trials: Sequence[Trial], budget: Budget) -> str:
-    """``trial 5 of 30 (search) max-num-seqs=8: 96 tokens/s, kept its limits; best 101 …``."""
-    of = f"trial {trial.number} of {budget.num_trials} ({trial.phase})"
-    head = "measured again" if trial.phase is Phase.REMEASURE else of
-    head = f"{head} {describe_config(trial.config)}"
-    return f"{head}: {outcome_words(trial.evaluated, wish)}; {_so_far(wish, trials)}"
-
-
 def outcome_words(evaluated: Evaluated, wish: Wish) -> str:
     match evaluated.outcome:
         case Measured(reading=reading):
             broken = _broken(reading, wish)
             kept = f"breaks {', '.join(broken)}" if broken else "keeps its limits"
-            return f"{goal_words(reading, wish)}, {kept if wish.bounds else 'measured'}"
+            at = f" at {evaluated.at}" if evaluated.at else ""
+            return f"{goal_words(reading, wish)}{at}, {kept if wish.bounds else 'measured'}"
         case Crashed(kind=kind):
             return f"failed: {kind}"
         case Transient(message=message):
@@ -67,24 +60,6 @@ def _broken(reading: Reading, wish: Wish) -> list[str]:
     ]
 
 
-def _so_far(wish: Wish, trials: Sequence[Trial]) -> str:
-    best, baseline = best_of(wish, trials), baseline_of(trials)
-    kept = sum(_keeps(t, wish) for t in trials if t.phase is not Phase.BASELINE)
-    counted = sum(t.phase is not Phase.BASELINE for t in trials)
-    words = [f"{kept} of {counted} keep the limits"] if counted else []
-    if best is not None:
-        words.append(f"best {goal_words(best, wish)}{_gain(best, baseline, wish)}")
-    failed = failures_by_kind(trials)
-    if failed:
-        words.append("failed: " + ", ".join(f"{n} {kind}" for kind, n in failed.items()))
-    return "; ".join(words) or "the baseline comes first"
-
-
-def _keeps(trial: Trial, wish: Wish) -> bool:
-    outcome = trial.evaluated.outcome
-    return isinstance(outcome, Measured) and outcome.reading.keeps(wish)
-
-
 def best_of(wish: Wish, trials: Sequence[Trial]) -> Reading | None:
     kept = [
         t.evaluated.outcome.reading
@@ -101,14 +76,14 @@ def baseline_of(trials: Sequence[Trial]) -> Reading | None:
     return None
 
 
-def _gain(reading: Reading, baseline: Reading | None, wish: Wish) -> str:
+def gain_over(reading: Reading, baseline: Reading | None, wish: Wish) -> str:
     """Against the baseline, of the first goal."""
     if baseline is None:
         return ""
     name = wish.goals[0].name
     if baseline.goals[name] <= 0:
         return ""
-    return f" ({reading.goals[name] / baseline.goals[name] - 1:+.1%} of the baseline)"
+    return f" ({reading.goals[name] / baseline.goals[name] - 1:+.1%} over the baseline)"
 
 
 def found_tables(name: str, wish: Wish, found: Found) -> Iterator[Any]:
@@ -171,6 +146,7 @@ def _answer(wish: Wish, found: Found) -> list[tuple[str, str]]:
     lines.append(
         ("spent", f"{spent.wall_s:.0f} s of runs, {spent.chip_hours:.3g} chip-hours{cost}")
     )
+    lines.append(("restarts", restart_words(spent)))
     if found.winner is None:
         return [*lines, ("winner", f"none: {found.why_none}")]
     mean, runs = mean_reading(found.winner), len(found.winner.fresh)
@@ -179,6 +155,18 @@ def _answer(wish: Wish, found: Found) -> list[tuple[str, str]]:
         ("measured", f"{goal_words(mean, wish)}, the mean of {runs} fresh runs"),
     ]
     return [*lines, ("gain", _gain_words(found.gain))]
+
+
+def restart_words(spent: Spent) -> str:
+    """``412 s in 12 starts, 34.3 s each, 38 % of the runs' time``."""
+    share = spent.startup_share
+    if share is None or not spent.num_starts:
+        return "none"
+    starts = counted(spent.num_starts, "start")
+    each_s = spent.startup_s / spent.num_starts
+    return (
+        f"{spent.startup_s:.0f} s in {starts}, {each_s:.1f} s each, {share:.0%} of the runs' time"
+    )
 
 
 def _gain_words(found: Gain | None) -> str:
@@ -206,6 +194,8 @@ def found_document(name: str, wish: Wish, found: Found) -> dict[str, Any]:
                 "config": dict(t.config),
                 "run_ids": list(t.evaluated.run_ids),
                 "from_memory": t.evaluated.from_memory,
+                "at": t.evaluated.at,
+                "startup_s": t.evaluated.spent.startup_s,
                 **outcome_document(t.evaluated, wish),
             }
             for t in found.trials
@@ -233,7 +223,11 @@ def found_document(name: str, wish: Wish, found: Found) -> dict[str, Any]:
             "wall_s": found.spent.wall_s,
             "chip_hours": found.spent.chip_hours,
             "usd": found.spent.usd,
+            "startup_s": found.spent.startup_s,
+            "num_starts": found.spent.num_starts,
+            "startup_share": found.spent.startup_share,
         },
+        "took_s": found.took_s,
     }
 
 

@@ -2,79 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from harness.cli.exits import Exit, told
-from harness.cli.live import Shown, progress
-from harness.cli.options import Json, Pools, Prices, Quiet, Ray, Store, store_of
+from harness.cli.options import Json, Pools, Prices, Quiet, Ray, Store, index_of, store_of
 from harness.cli.output import print_json, stderr, stdout
-from harness.cli.session import deployer, run_context
-from harness.cli.study_tables import describe_config, found_document, found_tables, trial_line
-from harness.cli.tune_runs import (
-    RunnerEvaluate,
-    configured,
-    remembered,
-    trials_of,
-)
+from harness.cli.resolved import defaults_table, defaults_told
+from harness.cli.session import deployer, price_table, run_context
+from harness.cli.study_file import Study, prior, read_study
+from harness.cli.study_tables import describe_config, found_document, found_tables
+from harness.cli.tune_cost import check_budget, runs_like
+from harness.cli.tune_keep import beating, kept_caches
+from harness.cli.tune_live import study_live
+from harness.cli.tune_loads import doubts_beside, loads_document, loads_lines, longest
+from harness.cli.tune_make import Memory, TrialMaker, ascent_of
+from harness.cli.tune_plan import StudyPlan, plan_document, plan_lines, study_plan
+from harness.cli.tune_runs import configured
+from harness.cli.tune_watch import Watch
 from harness.errors import SpecError
-from harness.settings import read_settings
-from harness.spec import RunSpec
-from harness.specfile import read_specs, read_yaml_as
+from harness.runner import RunContext
 from results.clock import SystemClock
 from results.lost import seal_lost
 from results.store_files import FileStore
+from results.store_index import RunIndex
+from results.study_log import StudyLog
+from tuners.crew import Crew, InTurn
 from tuners.errors import StudyError, TunerError
-from tuners.goals import Wish
-from tuners.loop import Budget, Found, Part, Phase, Search, Trial
-from tuners.outcome import Unusable
-from tuners.predict import predictor
-from tuners.seeds import Predict, Seeder
-from tuners.space import Config, Space
-from tuners.study_spec import StudySpec, check_study, space_of, wish_of
+from tuners.loop import Found, Part, Search
+from tuners.outcome import Measured, Unusable
+from tuners.prior import Prior
+from tuners.remeasure import MIN_RUNS, Verdict
+from tuners.trial import Evaluated, Phase
 
 NUM_SEEDS = 8  # what the replay bench found best; docs/tuning.md has the figures
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """A study's file and everything that follows from it before anything runs."""
-
-    spec: StudySpec
-    base: RunSpec
-    space: Space
-    wish: Wish
-    predict: Predict | str  # a sentence: why there is no forecast
-    storage: str
-
-    @property
-    def budget(self) -> Budget:
-        asked = self.spec.budget
-        return Budget(
-            num_trials=asked.num_trials,
-            wall_s=asked.wall_s or None,
-            chip_hours=asked.chip_hours or None,
-            usd=asked.usd or None,
-        )
+Storage = Annotated[
+    str,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="Where Optuna keeps the study: a path, sqlite:///…, postgresql://…. Default: "
+        "studies/NAME.journal beside the store.",
+    ),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option("--parallel", min=1, metavar="N", help="Trials at once, as pools have room."),
+]
+ShareCores = Annotated[
+    bool, typer.Option("--share-cores", help="Even where they share CPUs, and say so.")
+]
 
 
 def tune(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A YAML file of one study.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study kept.")] = False,
-    storage: Annotated[
-        str,
-        typer.Option(
-            "--storage",
-            metavar="URL",
-            help="Where Optuna keeps the study: a path, sqlite:///…, postgresql://…. Default: "
-            "studies/NAME.journal beside the store.",
-        ),
-    ] = "",
+    remeasure: Annotated[
+        bool,
+        typer.Option("--remeasure", help="Run what other studies have measured already, too."),
+    ] = False,
+    storage: Storage = "",
+    parallel: Parallel = None,
+    share_cores: ShareCores = False,
     ray: Ray = "local",
     pools: Pools = None,
     prices: Prices = None,
@@ -84,113 +84,157 @@ def tune(
 ) -> None:
     """Search a deployment's knobs for the best configuration that keeps its limits.
 
-    Crashes are told to the search, what memory cannot hold is not tried, the best are measured
-    again with other requests, and no winner is named that would not keep its limits next time.
+    What it would run, how long that takes and what it costs is said first. Crashes are told to the
+    search, what memory cannot hold is not tried, the best are measured again with other requests,
+    and no winner is named that would not keep its limits next time.
 
     Examples: `windtunnel tune examples/study-simulated.yaml --dry-run`,
     `windtunnel tune examples/study-simulated.yaml`,
-    `windtunnel tune examples/study-simulated.yaml --resume`
+    `windtunnel tune examples/study-simulated.yaml --resume`,
+    `windtunnel tune STUDY.yaml --parallel 4 --ray auto`
     """
     with told(as_json):
         try:
-            made = read_study(study, storage)
+            made = _with(read_study(study, storage), parallel, share_cores)
             kept = store_of(store)
+            index = index_of(kept)  # brought up to date once, with the first question
+            known = prior(made, kept)
+            plan = _plan(made, known, kept, index, prices)
             if dry_run:
-                _print_plan(made, as_json)
+                _print_plan(made, plan, as_json)
                 raise typer.Exit(Exit.OK)
+            check_budget(made.base, made.budget, price_table(prices), virtual=pools is not None)
             kept.prepare()
-            past = _past(made, kept, resume)
-            found = _searched(made, kept, past, ray=ray, pools=pools, prices=prices, quiet=quiet)
+            memory = Memory(kept, index, made.wish, made.spec.name, only_own=remeasure)
+            _check_past(made, memory, resume)
+            if not quiet:
+                _say(stderr(), made, plan)
+            found = _searched(made, known, memory, ray=ray, pools=pools, prices=prices, quiet=quiet)
         except TunerError as error:
             raise SpecError(str(error)) from None
+        defaults = defaults_told(found, made.base, kept)
         if as_json:
-            print_json("windtunnel.tune/1", found_document(made.spec.name, made.wish, found))
+            body = found_document(made.spec.name, made.wish, found)
+            print_json("windtunnel.tune/1", {**body, "defaults": defaults})
         else:
             for part in found_tables(made.spec.name, made.wish, found):
                 stdout().print(part)
+            if defaults:
+                stdout().print(defaults_table(defaults))
     raise typer.Exit(Exit.OK if found.winner is not None else Exit.INVALID)
 
 
-def read_study(path: Path, storage: str = "") -> Study:
-    """Raises SpecError (the file or the run's file) and TunerError."""
-    spec = read_yaml_as(str(path), StudySpec, check_study)
-    specs = read_specs(str(path.parent / spec.spec))
-    if len(specs) != 1:
-        raise SpecError(
-            f"{spec.spec} holds {len(specs)} specs; a study varies one: put it in a file of its own"
-        )
-    base = specs[0]
-    space, wish = space_of(spec), wish_of(spec)
-    for branch in space.branches():  # a knob that leads nowhere is found before anything runs
-        first = {**branch.fixed, **{k.path: _some(k.domain) for k in branch.knobs}}
-        configured(base, first)
-    return Study(
-        spec=spec,
-        base=base,
-        space=space,
-        wish=wish,
-        predict=predictor(lambda config: configured(base, config), wish, base),
-        storage=storage or str(read_settings().home / "studies" / f"{spec.name}.journal"),
+def _with(study: Study, parallel: int | None, share_cores: bool) -> Study:
+    """With what the command line says instead of the file."""
+    spec = study.spec
+    spec = replace(
+        spec,
+        parallel=spec.parallel if parallel is None else parallel,
+        share_cores=spec.share_cores or share_cores,
     )
+    return replace(study, spec=spec)
 
 
-def _some(domain: Any) -> Any:
-    """A value that is not null, where there is one."""
-    values = [v for v in getattr(domain, "values", ()) if v is not None]
-    return values[0] if values else getattr(domain, "low", None)
-
-
-def _past(study: Study, store: FileStore, resume: bool) -> list[Trial]:
-    """What this study has paid for. Raises SpecError where that is unexpected, or missing."""
-    past = list(trials_of(store, study.spec.name, study.space, study.wish))
-    if past and not resume:
+def _check_past(study: Study, memory: Memory, resume: bool) -> None:
+    """Raises SpecError where what this study has paid for is unexpected, or missing."""
+    memory.refresh()
+    num, url = len(memory.of_study()), memory.store.url
+    if num and not resume:
         raise SpecError(
-            f"a study {study.spec.name} with {len(past)} runs is in {store.url}; --resume goes on "
+            f"a study {study.spec.name} with {num} runs is in {url}; --resume goes on "
             "with it, another name in the file begins anew"
         )
-    if resume and not past:
-        raise SpecError(
-            f"no run of a study {study.spec.name} is in {store.url}; leave --resume out"
-        )
-    return past
+    if resume and not num:
+        raise SpecError(f"no run of a study {study.spec.name} is in {url}; leave --resume out")
 
 
 def _searched(
     study: Study,
-    store: FileStore,
-    past: Sequence[Trial],
+    known: Prior,
+    memory: Memory,
     *,
     ray: str,
     pools: Path | None,
     prices: Path | None,
     quiet: bool,
 ) -> Found:
-    clock = SystemClock()
-    with progress(stderr(), clock, quiet) as shown:
+    clock, store, spec = SystemClock(), memory.store, study.spec
+    with study_live(stderr(), clock, quiet) as live, ExitStack() as stack:
         for record in seal_lost(store, clock):
-            shown.phase("lost", f"sealed {record.run_id} ({record.name}): its driver died")
-        with deployer(ray, pools, clock, shown) as ours:
-            context = run_context(ours, store, clock, shown, prices)
-            evaluate = RunnerEvaluate(
-                study.base, study.wish, context, study.spec.name, remembered(store, study.wish)
-            )
+            live.shown.phase("lost", f"sealed {record.run_id} ({record.name}): its driver died")
+        ours = stack.enter_context(deployer(ray, pools, clock, live.shown))
+        context = run_context(ours, store, clock, live.shown, prices)
+        caches = stack.enter_context(kept_caches(spec, ray))
+        context = replace(context, caches=caches, doubts=doubts_beside(spec, study.base, context))
+        again = (spec.top + 1) * min(MIN_RUNS, spec.max_repeats)
+        log = StudyLog(store.objects, spec.name)
+        watch = Watch(live, log, clock, study.wish, study.budget, again)
+        with watch.sitting(_asked(study), _command(study, prices)) as found:
+            if study.wish.waits_for_baseline:
+                study = _against_baseline(study, memory, context)
+                watch.wish, known = study.wish, prior(study, store)
+            maker = TrialMaker(spec, study.base, study.wish, study.space, context, memory)
+            parts = stack.enter_context(_parts(study, known, len(memory.of_study())))
+            stack.enter_context(beating(parts))
             search = Search(
-                _parts(study),
+                parts,
                 study.wish,
-                evaluate,
+                stack.enter_context(_crew(study, maker, context, store)),
                 study.budget,
                 clock,
-                max_attempts=study.spec.max_attempts,
-                on_trial=lambda trial: _tell(shown, study, trial, search),
+                max_attempts=spec.max_attempts,
+                on_trial=lambda trial: watch.on_trial(trial, search),
+                others=maker.others,
             )
-            search.resume(past)
-            return _run(search, study)
+            search.resume(maker.past())
+            found.append(_run(search, study))
+        return found[0]
+
+
+def _asked(study: Study) -> dict[str, Any]:
+    """What the log keeps of the study's file."""
+    asked = asdict(study.spec)
+    asked["spec_path"] = str(study.path.parent / study.spec.spec)
+    asked["wish"] = json.dumps(asdict(study.wish), sort_keys=True)
+    return asked
+
+
+def _command(study: Study, prices: Path | None) -> str:
+    words = ["windtunnel", "tune", str(study.path)]
+    return shlex.join([*words, *(["--prices", str(prices)] if prices is not None else [])])
+
+
+@contextmanager
+def _crew(study: Study, maker: TrialMaker, context: RunContext, store: FileStore) -> Iterator[Crew]:
+    if study.spec.parallel == 1:
+        yield InTurn(maker.evaluate)
+        return
+    from harness.cli.tune_crew import ray_crew  # Ray takes more than a second to import
+
+    with ray_crew(study.spec.parallel, maker, context, store) as crew:
+        yield crew
+
+
+def _against_baseline(study: Study, memory: Memory, context: RunContext) -> Study:
+    """The study with the limits that are relative to the baseline as numbers: it is run first. The
+    search then finds its record among what is paid for."""
+    maker = TrialMaker(study.spec, study.base, study.wish, study.space, context, memory)
+    baseline = maker.evaluate({}, Phase.BASELINE, 0)
+    if not isinstance(baseline.outcome, Measured):
+        _refuse_blind(baseline, study)
+        raise StudyError(
+            f"the baseline of {study.spec.name} (run {', '.join(baseline.run_ids)}) did not end "
+            "well, and limits of the study are multiples of it; mend the run, or give the limits "
+            "as numbers"
+        )
+    memory.wish = study.wish.against(baseline.outcome.reading)
+    return replace(study, wish=memory.wish)
 
 
 def _run(search: Search, study: Study) -> Found:
     spec = study.spec
     if not any(trial.phase is Phase.BASELINE for trial in search.trials):
-        _refuse_blind(search.run_baseline({}), study)
+        _refuse_blind(search.run_baseline({}).evaluated, study)
     stopped_by = search.search()
     candidates = search.candidates()
     winner, judged = search.remeasure(
@@ -200,6 +244,8 @@ def _run(search: Search, study: Study) -> Found:
         why_none = ""
     elif not candidates:
         why_none = "no configuration kept every limit with its margin"
+    elif all(j.verdict is Verdict.INVALID for _, j in judged):
+        why_none = f"the fresh runs of {len(judged)} candidates could not be used"
     else:
         why_none = (
             f"none of {len(judged)} candidates kept its limits again with probability "
@@ -214,99 +260,81 @@ def _run(search: Search, study: Study) -> Found:
         judged=judged,
         why_none=why_none,
         spent=search.spent,
+        took_s=search.took_s,
     )
 
 
-def _refuse_blind(baseline: Trial, study: Study) -> None:
+def _refuse_blind(baseline: Evaluated, study: Study) -> None:
     """A study whose run never shows what is wanted would spend its budget on nothing."""
-    outcome = baseline.evaluated.outcome
+    outcome = baseline.outcome
     if isinstance(outcome, Unusable) and any(":" in reason for reason in outcome.reasons):
         raise StudyError(
-            f"the baseline of {study.spec.name} (run {', '.join(baseline.evaluated.run_ids)}) does "
+            f"the baseline of {study.spec.name} (run {', '.join(baseline.run_ids)}) does "
             f"not show what the study wants: {'; '.join(outcome.reasons)}. Make {study.spec.spec} "
             "longer, or ask for another statistic"
         )
 
 
-def _parts(study: Study) -> list[Part]:
-    """Imports optuna, and torch where its sampler needs it: not before it is sure to be used."""
-    from tuners.optuna_study import OptunaSearcher, sampler_named, storage_at
+@contextmanager
+def _parts(study: Study, known: Prior, num_before: int) -> Iterator[list[Part]]:
+    """Imports optuna, and torch where its sampler needs it: not before it is sure to be used.
+    ``num_before``: runs made until now; a sitting that goes on, or joins, draws other numbers."""
+    from tuners.optuna_study import OptunaSearcher, close_storage, sampler_named, storage_at
 
     storage, spec, parts = storage_at(study.storage), study.spec, []
+    seeds = 0 if study.foresight.why_no_forecast else NUM_SEEDS
     for branch in study.space.branches():
-        seeder = (
-            None
-            if isinstance(study.predict, str)
-            else Seeder(branch, study.wish, study.predict, seed=spec.seed)
-        )
         sampler = sampler_named(
             spec.sampler,
-            seed=spec.seed,
+            seed=spec.seed + num_before,
             num_trials=spec.budget.num_trials,
-            num_startup=NUM_SEEDS if seeder else 10,
+            num_startup=seeds or 10,
         )
         name = f"{spec.name}/{branch.name}" if branch.name else spec.name
         searcher = OptunaSearcher(branch, study.wish, name=name, sampler=sampler, storage=storage)
+        seeder = known.seeder(branch, study.wish, study.foresight, spec.seed)
         parts.append(Part(branch=branch, searcher=searcher, seeder=seeder, num_seeds=NUM_SEEDS))
-    return parts
+    try:
+        yield parts
+    finally:
+        close_storage(storage)
 
 
-def _tell(shown: Shown, study: Study, trial: Trial, search: Search) -> None:
-    line = trial_line(trial, study.wish, search.trials, study.budget)
-    shown.phase("trial", line)
-
-
-def _print_plan(study: Study, as_json: bool) -> None:
-    """What would be searched, and by which first trials; nothing is started."""
-    branches = study.space.branches()
-    forecast: list[dict[str, Any]] = []
-    if not isinstance(study.predict, str):
-        for branch in branches:
-            seeder = Seeder(branch, study.wish, study.predict, seed=study.spec.seed)
-            first: Config | None = seeder.propose([])
-            forecast.append(
-                {"branch": branch.name, "fit": seeder.num_candidates, "first": dict(first or {})}
-            )
-    body = {
-        "name": study.spec.name,
-        "branches": [
-            {"name": b.name, "knobs": len(b.knobs), "configurations": _count(b.num_points)}
-            for b in branches
-        ],
-        "goals": [goal.name for goal in study.wish.goals],
-        "bounds": [
-            {"name": b.name, "limit": b.limit, "margin": b.margin} for b in study.wish.bounds
-        ],
-        "forecast": forecast,
-        "why_no_forecast": study.predict if isinstance(study.predict, str) else "",
-        "num_trials_at_most": study.spec.budget.num_trials,
-        "num_remeasured_at_least": study.spec.top * min(3, study.spec.max_repeats),
-        "load_s_per_trial": study.base.traffic.duration_s if study.base.traffic else None,
-        "storage": study.storage,
-    }
-    if as_json:
-        print_json("windtunnel.tune-plan/1", body)
-        return
-    console = stdout()
-    console.print(f"\n[bold]{study.spec.name}[/bold]  varies {study.base.name}")
-    for branch in branches:
-        shape = (
-            f"{len(branch.knobs)} knobs, {_count(branch.num_points) or 'endless'} configurations"
-        )
-        console.print(f"  {branch.name or 'space'}: {shape}")
-    for entry in forecast:
-        console.print(
-            f"  {entry['fit']} of them fit the memory; first: {describe_config(entry['first'])}"
-        )
-    if isinstance(study.predict, str):
-        console.print(f"  no forecast: {study.predict}", markup=False)
-    load = body["load_s_per_trial"]
-    each = f", each a start and {load:g} s of load" if load else ""
-    console.print(
-        f"  at most {study.spec.budget.num_trials} trials{each}; then the best {study.spec.top} "
-        f"again, {min(3, study.spec.max_repeats)} to {study.spec.max_repeats} times each"
+def _plan(
+    study: Study, known: Prior, store: FileStore, index: RunIndex, prices: Path | None
+) -> StudyPlan:
+    spec = study.spec
+    return study_plan(
+        name=spec.name,
+        base=longest(study.base, ascent_of(study.spec, study.base)),
+        branches=study.space.branches(),
+        wish=study.wish,
+        foresight=study.foresight,
+        prior=known,
+        spec_of=lambda config: configured(study.base, config),
+        budget=study.budget,
+        top=spec.top,
+        max_repeats=spec.max_repeats,
+        num_seeds=NUM_SEEDS,
+        seed=spec.seed,
+        prices=price_table(prices),
+        past=runs_like(store, index, study.base),
+        storage=study.storage,
+        dropped=study.dropped,
+        num_parallel=spec.parallel,
     )
 
 
-def _count(points: float) -> int | None:
-    return int(points) if points != float("inf") else None
+def _print_plan(study: Study, plan: StudyPlan, as_json: bool) -> None:
+    """What would be done; nothing is started."""
+    if as_json:
+        more = loads_document(study.spec, ascent_of(study.spec, study.base))
+        print_json("windtunnel.tune-plan/2", {**plan_document(plan, study.wish), **more})
+        return
+    _say(stdout(), study, plan)
+
+
+def _say(console: Console, study: Study, plan: StudyPlan) -> None:
+    more = loads_lines(study.spec, ascent_of(study.spec, study.base))
+    for line in (*plan_lines(plan, describe_config, study.wish), *more):
+        console.print(line, markup=False, soft_wrap=True)

@@ -1,42 +1,33 @@
-"""What stands behind a study's trials: a configuration becomes a run, and a run what it means.
-
-The same question is never measured twice: a run carries the fingerprint of what was asked as a tag,
-and a record that has it answers at once.
-"""
+"""What a study's records mean: a configuration becomes a run's spec, and its records a trial."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.errors import SpecError
-from harness.model_identity import model_identity
-from harness.runner import RunContext, run_spec
 from harness.spec import RunSpec
 from harness.spec_overrides import NotLegal, place
 from harness.specfile import spec_from_mapping, spec_to_mapping
-from results.environment import stable_hash
+from harness.trial import FINGERPRINT, LOAD, REPEAT, SEEDED
 from results.measurement import of_group
-from results.record import RunRecord
-from results.store import RecordStore
-from tuners.goals import Bound, Goal, Wish
-from tuners.loop import Evaluated, Phase, Spent, Trial
-from tuners.outcome import SEVERITY, Crashed, FailureKind, Transient, outcome_of
+from results.record import Failed, RunRecord
+from tuners.goals import Reading, Wish
+from tuners.outcome import Crashed, Measured, Transient, Unusable, outcome_of
 from tuners.space import Config, Space, Value
+from tuners.training_batch import same_step
+from tuners.trial import Evaluated, Phase, Spent, Trial
 
 STUDY, PHASE, CONFIG, WISH = "study", "study.phase", "study.config", "study.wish"
-FINGERPRINT = "study.fingerprint"
-# Seeds of re-measured runs lie this far apart, so that no repeat of one meets another's.
-_SEEDS_APART = 1009
+PROCESS = "study.process"
 
 
 def configured(base: RunSpec, config: Config) -> RunSpec:
     """``base`` with each knob at its value; null takes an engine argument out, and leaves a field
-    of the spec as it is. Raises SpecError for a path that leads nowhere, and for a value that is
-    not legal there."""
+    of the spec as it is. A training keeps the sequences of its step. Raises SpecError for a path
+    that leads nowhere, and for a value that is not legal there."""
     data: Any = spec_to_mapping(base)
     for path, value in config.items():
         parts = tuple(path.split("."))
@@ -44,10 +35,10 @@ def configured(base: RunSpec, config: Config) -> RunSpec:
             _taken_out(data, parts)
             continue
         try:
-            data = place(RunSpec, data, parts, value)
+            data = place(RunSpec, data, parts, str(value) if parts[-2:-1] == ("env",) else value)
         except NotLegal as refusal:
             raise SpecError(f"knob {path}: {refusal.reason}") from None
-    return spec_from_mapping(data)
+    return same_step(base, spec_from_mapping(data), config)
 
 
 def _taken_out(data: Any, path: tuple[str, ...]) -> None:
@@ -60,66 +51,21 @@ def _taken_out(data: Any, path: tuple[str, ...]) -> None:
         data.pop(last, None)
 
 
-def fingerprint(spec: RunSpec) -> str:
-    """Of everything that was asked; not of who asked, nor of how long it may take."""
-    asked = spec_to_mapping(spec)
-    for name in ("name", "tags", "num_repeats", "redeploy", "deadlines"):
-        asked.pop(name, None)
-    return stable_hash({"asked": asked, "model": model_identity(spec)})
-
-
-class RunnerEvaluate:
-    """An ``Evaluate`` on the runner. ``memory`` maps fingerprints to records made before."""
-
-    def __init__(
-        self,
-        base: RunSpec,
-        wish: Wish,
-        context: RunContext,
-        study: str,
-        memory: Mapping[str, RunRecord],
-    ) -> None:
-        self._base, self._wish, self._context, self._study = base, wish, context, study
-        self._memory = dict(memory)
-
-    def spec(self, config: Config, phase: Phase, repeat: int) -> RunSpec:
-        """The run of one trial. Raises SpecError."""
-        made = replace(configured(self._base, config), num_repeats=1, redeploy=True)
-        if repeat and made.traffic is not None:
-            seed = made.traffic.seed + _SEEDS_APART * repeat
-            made = replace(made, traffic=replace(made.traffic, seed=seed))
-        tags = {
-            **made.tags,
-            STUDY: self._study,
-            PHASE: str(phase),
-            CONFIG: json.dumps(dict(config), sort_keys=True),
-            WISH: json.dumps(asdict(self._wish), sort_keys=True),
-            FINGERPRINT: fingerprint(made),
-        }
-        return replace(made, name=self._study, tags=tags)
-
-    def __call__(self, config: Config, phase: Phase, repeat: int) -> Evaluated:
-        try:
-            spec = self.spec(config, phase, repeat)
-        except SpecError as error:
-            kind = FailureKind.CONFIG_INVALID
-            return Evaluated(
-                outcome=Crashed(kind=kind, message=str(error), severity=SEVERITY[kind])
-            )
-        known = self._memory.get(spec.tags[FINGERPRINT])
-        if known is not None:
-            found = evaluated(known, self._wish)
-            return replace(found, spent=Spent(), from_memory=True)
-        (record,) = run_spec(spec, self._context)
-        made = evaluated(record, self._wish)
-        if not isinstance(made.outcome, Transient):
-            self._memory[spec.tags[FINGERPRINT]] = record
-        return made
+def reseeded(spec: RunSpec, by: int) -> RunSpec:
+    """Other requests; of a training other data and other first weights. What has neither stays as
+    it is: its ``fingerprint`` counts the repeats."""
+    if spec.traffic is not None:
+        return replace(spec, traffic=replace(spec.traffic, seed=spec.traffic.seed + by))
+    workload = spec.workload
+    if isinstance(workload, SEEDED):
+        return replace(spec, workload=replace(workload, seed=workload.seed + by))
+    return spec
 
 
 def evaluated(record: RunRecord, wish: Wish) -> Evaluated:
     """What a record means, and what it cost."""
     numbers = {m.metric: m.value for m in of_group(record.measurements) if m.statistic == "value"}
+    startup_s = startup_of(record)
     return Evaluated(
         outcome=outcome_of(record, wish),
         run_ids=(record.run_id,),
@@ -127,8 +73,75 @@ def evaluated(record: RunRecord, wish: Wish) -> Evaluated:
             wall_s=record.duration_s,
             chip_hours=numbers.get("chip_hours") or 0.0,
             usd=numbers.get("cost_usd"),
+            startup_s=startup_s,
+            num_starts=int(startup_s > 0),
         ),
     )
+
+
+def startup_of(record: RunRecord) -> float:
+    """Seconds of the run that went into a start: all of one that ended before it was up."""
+    if record.startup is not None:
+        return record.startup.ready_s
+    failed_s = isinstance(record.outcome, Failed) and record.outcome.stage == "startup"
+    return record.duration_s if failed_s else 0.0
+
+
+def evaluated_trial(records: Sequence[RunRecord], wish: Wish) -> Evaluated:
+    """See ``read_trial``."""
+    return read_trial(records, wish)[1]
+
+
+def read_trial(records: Sequence[RunRecord], wish: Wish) -> tuple[RunRecord, Evaluated]:
+    """What the records of one trial mean together, and the one that says so: of one run, that run;
+    of several load points the best one that keeps the limits, or the one that breaks them least.
+
+    A later record of the same window counts instead of an earlier one. A permanent failure at any
+    load is the trial's: a server that dies under a little more load is no recommendation.
+    """
+    spent = Spent()
+    for record in records:
+        spent = spent.plus(evaluated(record, wish).spent)
+    last = {tags_of(r).get(FINGERPRINT, r.run_id): r for r in records}
+    each = [(record, evaluated(record, wish)) for record in last.values()]
+    run_ids = tuple(record.run_id for record in records)
+    for kind in (Crashed, Transient):
+        found = [(r, e) for r, e in each if isinstance(e.outcome, kind)]
+        if found:
+            record, made = found[-1]
+            return record, replace(made, run_ids=run_ids, spent=spent)
+    full = [(r, e) for r, e in each if not _is_probe(r)] or each
+    measured = [(r, e.outcome.reading) for r, e in full if isinstance(e.outcome, Measured)]
+    if not measured:
+        record, made = next((pair for pair in full if _lacks_data(pair[1])), full[-1])
+        return record, replace(made, run_ids=run_ids, spent=spent)
+    record, reading = max(measured, key=lambda pair: _worth(pair[1], wish))
+    outcome, at = Measured(reading=reading), _load_of(record)
+    return record, Evaluated(outcome=outcome, run_ids=run_ids, spent=spent, at=at)
+
+
+def _lacks_data(made: Evaluated) -> bool:
+    """It ran well, and its windows are too short for the statistic that the study wants: that is
+    for the study's author to mend, and is told before what the client did wrong elsewhere."""
+    return isinstance(made.outcome, Unusable) and any(":" in r for r in made.outcome.reasons)
+
+
+def _worth(reading: Reading, wish: Wish) -> tuple[float, float]:
+    worst = max([0.0, *reading.slacks(wish).values()])
+    return -worst, wish.score(reading.goals)
+
+
+def _is_probe(record: RunRecord) -> bool:
+    return bool(_load(record)) and _load(record)["window"] == "probe"
+
+
+def _load_of(record: RunRecord) -> str:
+    return str(_load(record).get("at", ""))
+
+
+def _load(record: RunRecord) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(tags_of(record).get(LOAD, "{}"))
+    return found
 
 
 def tags_of(record: RunRecord) -> Mapping[str, str]:
@@ -136,76 +149,35 @@ def tags_of(record: RunRecord) -> Mapping[str, str]:
     return tags
 
 
-def remembered(store: RecordStore, wish: Wish) -> dict[str, RunRecord]:
-    """Every record of the store that a study made and that says something, by fingerprint; the
-    newest of several."""
-    return {
-        tags[FINGERPRINT]: record
-        for record in store.scan().records
-        if (tags := tags_of(record)).get(FINGERPRINT)
-        and not isinstance(outcome_of(record, wish), Transient)
-    }
+def groups_of_trials(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """The records of each trial, in the order of the trials' first ones. A run without load points
+    is a trial of its own."""
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
+    for record in records:
+        tags = tags_of(record)
+        key: tuple[str, ...] = (record.run_id,)
+        if LOAD in tags:
+            key = (tags[STUDY], tags[PHASE], tags[CONFIG], tags.get(REPEAT, "0"))
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptStudy:
-    """A study as its runs tell it: what it wanted, and its trials, oldest first."""
-
-    name: str
-    wish: Wish
-    trials: tuple[Trial, ...]
-    started_at: datetime
-    ended_at: datetime
-
-
-def kept_studies(store: RecordStore) -> dict[str, KeptStudy]:
-    """Every study that has a run in the store, by name, in the order of their first runs. The wish
-    is that of its newest run."""
-    runs: dict[str, list[RunRecord]] = {}
-    for record in store.scan().records:
-        if name := tags_of(record).get(STUDY):
-            runs.setdefault(name, []).append(record)
-    return {name: _kept(name, records) for name, records in runs.items()}
-
-
-def _kept(name: str, records: list[RunRecord]) -> KeptStudy:
-    wish = _wish_of(tags_of(records[-1])[WISH])
-    return KeptStudy(
-        name=name,
-        wish=wish,
-        trials=tuple(_trial(record, wish, i + 1) for i, record in enumerate(records)),
-        started_at=records[0].started_at,
-        ended_at=records[-1].ended_at,
-    )
-
-
-def _trial(record: RunRecord, wish: Wish, number: int) -> Trial:
-    tags = tags_of(record)
+def _trial(records: Sequence[RunRecord], wish: Wish, number: int) -> Trial:
+    tags = tags_of(records[0])
     config: dict[str, Value] = json.loads(tags[CONFIG])
     return Trial(
         number=number,
         branch="",
         phase=Phase(tags[PHASE]),
         config=config,
-        evaluated=evaluated(record, wish),
+        evaluated=evaluated_trial(records, wish),
     )
 
 
-def _wish_of(text: str) -> Wish:
-    data = json.loads(text)
-    return Wish(
-        goals=tuple(Goal(**goal) for goal in data["goals"]),
-        bounds=tuple(Bound(**bound) for bound in data["bounds"]),
-    )
-
-
-def trials_of(store: RecordStore, study: str, space: Space, wish: Wish) -> Iterator[Trial]:
-    """The trials that a study of that name has paid for, re-measurements too, oldest first, each
-    in its branch of ``space`` and read with ``wish``."""
-    number = 0
-    for record in store.scan().records:
-        if tags_of(record).get(STUDY) == study:
-            number += 1
-            made = _trial(record, wish, number)
-            branch = space.branch_of(made.config)
-            yield replace(made, branch=branch.name if branch else "")
+def trials_in(records: Iterable[RunRecord], space: Space, wish: Wish) -> Iterator[Trial]:
+    """The trials that these records of one study are, re-measurements too, oldest first, each in
+    its branch of ``space`` and read with ``wish``."""
+    for number, group in enumerate(groups_of_trials(records), start=1):
+        made = _trial(group, wish, number)
+        branch = space.branch_of(made.config)
+        yield replace(made, branch=branch.name if branch else "")

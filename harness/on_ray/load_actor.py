@@ -256,20 +256,23 @@ class RemoteLoadDriver:
         """What to ask about the server while the load runs."""
         self._check = check
 
-    def first_token(self, target: ServerTarget, timeout_s: float, api: str) -> SeenToken:
+    def first_token(
+        self, target: ServerTarget, timeout_s: float, api: str, stage: str = "startup"
+    ) -> SeenToken:
         """One short request, retried until the server takes it. Raises DeadlineExceeded when no
-        answer came in time, DeploymentError when the server refused; stage ``startup``."""
+        answer came in time, DeploymentError when the server refused, of that ``stage``."""
         called_s = self._clock.monotonic_s()
         report: _CanaryReport = self._get(
             self._first.actor.first_token.remote(target, timeout_s, api),
             timeout_s + ANSWER_DEADLINE_S,
+            stage,
         )
         received_s = self._clock.monotonic_s()
         token = report.token
         if token.seen_s is None or token.ttft_s is None:
             kind = DeadlineExceeded if token.status in (-1, 200) else DeploymentError
             raise kind(
-                "startup",
+                stage,
                 f"the server at {target.base_url} is up but gave no first token within "
                 f"{timeout_s:.0f} s (HTTP status {token.status}): {token.error}",
             )
@@ -380,17 +383,17 @@ class RemoteLoadDriver:
 
         return check
 
-    def _get(self, reference: Any, timeout_s: float) -> Any:
+    def _get(self, reference: Any, timeout_s: float, stage: str) -> Any:
         """The canary's report, with an eye on the server meanwhile."""
         give_up_s = self._clock.monotonic_s() + timeout_s
         while not ray.wait([reference], timeout=PROGRESS_S)[0]:
             self._check()
             if self._clock.monotonic_s() > give_up_s:
                 raise DeadlineExceeded(
-                    "startup", f"waited {timeout_s:.0f} s in vain for the first token"
+                    stage, f"waited {timeout_s:.0f} s in vain for the first token"
                 )
         try:
-            return self._first.await_answer(reference, "the first token", "startup")
+            return self._first.await_answer(reference, "the first token", stage)
         except WorkerDied:
             self._check()
             raise

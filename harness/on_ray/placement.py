@@ -7,11 +7,13 @@ own slice users do, then every host at once with ``ray.util.tpu.slice_placement_
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray._raylet import PlacementGroupID
 from ray.exceptions import RayError
 from ray.util.placement_group import (
     PlacementGroup,
@@ -37,6 +39,7 @@ from harness.on_ray.room import (
 from harness.on_ray.virtual import SLICE_NAME, WORKER_ID, tpu_version
 from harness.plan import Rung, RunPlan
 from results.clock import Clock
+from results.lost import ProcessIdentity, this_process
 from results.record import Placement, RungTried
 
 TAKEN = "taken"
@@ -163,6 +166,7 @@ def _climb(ask: _Ask, which: str, announce: Announce) -> str:
             asked,
             strategy=ask.rung.strategy,
             bundle_label_selector=[dict(found.selector)] * len(asked),
+            name=_name(this_process()),
         )
     )
     return _wait_for(ask, beat, ask.deadline_s)
@@ -252,7 +256,13 @@ def _take_slices(
             selectors.append({**found.selector, **here})
             head = [r for r in host.resources if r.startswith("TPU-") and r.endswith("-head")]
             if head and len(hosts) > 1:
-                heads.append(placement_group([{head[0]: 1}], bundle_label_selector=[here]))
+                heads.append(
+                    placement_group(
+                        [{head[0]: 1}],
+                        bundle_label_selector=[here],
+                        name=_name(this_process()),
+                    )
+                )
     ask.groups.extend(heads)
     taken = slice_placement_group(
         topology=ask.rung.pool.topology,
@@ -261,6 +271,7 @@ def _take_slices(
         num_slices=len(names),
         chips_per_vm=ask.rung.pool.chips_per_node,
         bundle_label_selector=selectors,
+        name=_name(this_process()),
     )
     ask.groups.insert(0, taken.placement_group)
     ask.selector = {
@@ -319,6 +330,23 @@ def _give_back(ask: _Ask, announce: Announce) -> str:
     stuck = f"pool {ask.rung.pool.name}: the placement group was not given back: {held}"
     announce("placement", stuck)
     return stuck
+
+
+def remove_groups_of(process: ProcessIdentity) -> None:
+    """Gives back what a process that is gone had taken: Ray takes an actor's groups away when its
+    job ends, not when the actor dies."""
+    for group_id, group_ in placement_group_table().items():
+        theirs = str(group_.get("name", "")).startswith(_names_of(process))
+        if theirs and group_["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group_id))))
+
+
+def _name(process: ProcessIdentity) -> str:
+    return _names_of(process) + secrets.token_hex(8)
+
+
+def _names_of(process: ProcessIdentity) -> str:
+    return f"windtunnel/{process.host}/{process.pid}/{process.process_started_s:.2f}/"
 
 
 def _still_held(groups: Sequence[PlacementGroup]) -> str:

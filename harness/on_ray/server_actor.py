@@ -69,8 +69,11 @@ class ServerActor:
             return replace(first, elapsed_s=self._clock.monotonic_s() - first.monotonic_s)
 
     def watch(self, seen: ServerState, timeout_s: float) -> tuple[ServerStatus, tuple[str, ...]]:
-        """The status once it is another than ``seen`` or the time is up; and the last lines."""
-        server = self._started()
+        """The status once it is another than ``seen`` or the time is up; and the last lines. Before
+        ``begin``, as a driver asks that is stopped then, it is starting, and has said nothing."""
+        server = self._server
+        if server is None:
+            return ServerStatus(state=ServerState.STARTING, elapsed_s=0.0), ()
         status = server.watch(seen, timeout_s)
         return status, server.tail()
 

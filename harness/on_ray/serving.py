@@ -156,6 +156,10 @@ def _deployment(
     program = up.launch.argv[0]
     facts = server.facts(program if is_python(program) else None)
     resolve = log_reader(up.launch.resolve)
+
+    def answers(within_s: float) -> None:
+        load.first_token(up.target, within_s, api_of(ask.plan), "load")
+
     return Deployment(
         running=Running(target=up.target, load=load),
         placement=placed.placement,
@@ -166,6 +170,7 @@ def _deployment(
         simulated=token.simulated,
         check=server.check,
         log_tail=server.log_tail,
+        answers=answers,
         watch=lambda interval_s: ServerWatch(
             server, placed.rung.device.kind, ask.clock, interval_s
         ),

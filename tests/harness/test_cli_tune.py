@@ -15,12 +15,20 @@ from typer.testing import CliRunner
 from harness.cli import tune as command
 from harness.cli.app import app
 from harness.cli.exits import Exit
-from harness.cli.tune_runs import configured, fingerprint
+from harness.cli.options import index_of
+from harness.cli.tune_runs import configured, reseeded
 from harness.errors import SpecError
 from harness.fake_deployer import FakeDeployer
+from harness.spec import RunSpec
 from harness.specfile import read_specs
+from harness.trial import fingerprint
 from results.store_files import FileStore
-from tuners.loop import Phase
+from tuners.errors import StudyError
+from tuners.goals import Reading
+from tuners.outcome import Crashed, FailureKind, Measured
+from tuners.space import Config
+from tuners.trial import Evaluated, Phase
+from workloads.params import CollectivesWorkload, CommandWorkload, TorchWorkload
 
 RUN = """
 name: varied
@@ -75,6 +83,25 @@ def test_a_fingerprint_is_of_what_was_asked(files: Path) -> None:
     )
 
 
+def test_what_has_no_seed_is_another_question_each_time_it_is_repeated(files: Path) -> None:
+    """Else memory would answer for every repeat with the first run."""
+
+    def asked(spec: RunSpec, repeat: int) -> str:
+        made = reseeded(spec, 1009 * repeat)
+        return fingerprint(replace(made, tags={"study.repeat": str(repeat)}))
+
+    (serving,) = read_specs(str(files / "run.yaml"))
+    command_ = RunSpec(name="own", workload=CommandWorkload(argv=("python", "train.py")))
+    training = RunSpec(name="train", workload=TorchWorkload())
+    exchange = RunSpec(name="exchange", workload=CollectivesWorkload())
+    for spec in (serving, command_, training, exchange):
+        assert len({asked(spec, repeat) for repeat in range(3)}) == 3
+        assert asked(spec, 0) == fingerprint(spec)
+        assert asked(spec, 2) == asked(spec, 2)
+    # What a seed tells apart already is the same question whoever repeats it.
+    assert fingerprint(replace(training, tags={"study.repeat": "2"})) == fingerprint(training)
+
+
 def invoke(*words: str) -> Any:
     return CliRunner().invoke(app, list(words))
 
@@ -83,9 +110,17 @@ def test_a_dry_run_starts_nothing(files: Path) -> None:
     result = invoke("tune", str(files / "study.yaml"), "--dry-run", "--json")
     assert result.exit_code == Exit.OK, result.output
     plan = json.loads(result.stdout)
-    assert plan["schema"] == "windtunnel.tune-plan/1"
-    assert plan["branches"] == [{"name": "", "knobs": 1, "configurations": 2}]
-    assert plan["forecast"][0]["fit"] == 2
+    assert plan["schema"] == "windtunnel.tune-plan/2"
+    (branch,) = plan["branches"]
+    assert (branch["num_knobs"], branch["configurations"], branch["num_fit"]) == (1, 2, 2)
+    assert len(branch["seeds"]) == 2  # no more configurations than that
+    assert branch["seeds"][0]["forecast"]["output_throughput"] > 0
+    assert (plan["num_trials_at_most"], plan["num_remeasured_least"]) == (3, 2)
+    assert plan["trial"]["expected_s"] is None  # nothing like it has run here
+    assert plan["usd_low"] is None
+    people = invoke("tune", str(files / "study.yaml"), "--dry-run").stdout
+    assert "no earlier run of this model here" in people
+    assert "CPUs have no price" in people
     assert not (files / "store").exists()
 
 
@@ -94,6 +129,7 @@ def test_a_dry_run_starts_nothing(files: Path) -> None:
     [
         (("spec: run.yaml", "spec: none.yaml"), "none.yaml"),
         (("max-num-seqs, values", "max-num-seqs, value"), "did you mean values"),
+        (("spec: run.yaml", "spec: run.yaml\nspace: torch"), "of torch workloads, and varied is a"),
         (("workload.engine_args.max-num-seqs", "workload.engineargs.x"), "engine_args"),
     ],
 )
@@ -156,3 +192,56 @@ def test_a_study_runs_remembers_and_goes_on(files: Path, without_ray: None) -> N
     assert [t["run_ids"] for t in document["trials"]] == [t["run_ids"] for t in found["trials"]]
     after = [r.run_id for r in FileStore(str(files / "store")).scan().records]
     assert after == [r.run_id for r in kept]  # not one run was made again
+
+
+def test_a_study_names_a_space_and_says_what_of_it_the_engine_has_not(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.cli.study_file.snapshot_at_hand", lambda *_: (None, "9.9"))
+    (files / "study.yaml").write_text(
+        "name: spaced\nspec: run.yaml\nspace: vllm-cpu\nwithout: [dtype]\nslo: ttft_p50=5s\n"
+        "budget: {num_trials: 3}\n"
+    )
+    (files / "run.yaml").write_text(
+        RUN.replace("{kind: simulated, model: tiny-llama, accelerator: H100, ", "{kind: vllm, ")
+    )
+    plan = json.loads(invoke("tune", str(files / "study.yaml"), "--dry-run", "--json").stdout)
+    assert sum(b["num_knobs"] for b in plan["branches"]) > 8
+    assert "not held against vllm 9.9" in plan["dropped"][0]
+    assert plan["why_no_forecast"] == "no data sheet of cpu is in the table"
+    assert plan["bounds"][0]["limit"] == 5.0
+
+
+@pytest.mark.parametrize("ended", ["well", "badly"])
+def test_a_limit_of_the_baseline_becomes_a_number_before_the_first_trial(
+    files: Path, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    (files / "study.yaml").write_text(
+        STUDY.replace("slo: ttft_p50=5s", "limits: [{metric: ttft_p50, of_baseline: 1.5}]")
+    )
+    asked = []
+
+    class Fake:
+        def __init__(self, *_: object) -> None: ...
+
+        def evaluate(self, config: Config, phase: Phase, repeat: int) -> Evaluated:
+            asked.append((dict(config), phase, repeat))
+            reading = Reading(goals={"output_throughput": 9.0}, bounds={"ttft_s_p50": 0.2})
+            well = Measured(reading=reading)
+            crash = Crashed(kind=FailureKind.HANG, message="no answer", severity=0.5)
+            return Evaluated(outcome=well if ended == "well" else crash, run_ids=("r1",))
+
+    monkeypatch.setattr(command, "TrialMaker", Fake)
+    study = command.read_study(files / "study.yaml")
+    store = FileStore(str(files / "store"))
+    memory = command.Memory(store, index_of(store), study.wish, "small-study")
+    if ended == "badly":
+        with pytest.raises(StudyError, match="limits of the study are multiples of it"):
+            command._against_baseline(study, memory, None)  # type: ignore[arg-type]
+        return
+    made = command._against_baseline(study, memory, None)  # type: ignore[arg-type]
+    assert asked == [({}, Phase.BASELINE, 0)]
+    (bound,) = made.wish.bounds
+    assert bound.limit == pytest.approx(0.3)
+    assert bound.of_baseline == 1.5
+    assert memory.wish == made.wish

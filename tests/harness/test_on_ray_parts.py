@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from harness.on_ray.load_actor import Secret
 from harness.on_ray.load_places import choose_node, next_node
 from harness.on_ray.node_facts import is_python, node_facts, package_versions
+from harness.on_ray.server_actor import ServerActor
 from harness.on_ray.server_handle import actor_options
 from harness.plan import Bundle
+from harness.server_process import ServerState
 from workloads.base import Device
 
 
@@ -116,3 +119,10 @@ def test_an_interpreter_that_does_not_answer_has_no_packages(tmp_path: Path) -> 
     broken.chmod(0o755)
     assert package_versions(str(broken)) == {}
     assert package_versions(str(tmp_path / "no-such-python")) == {}
+
+
+def test_a_server_actor_that_has_begun_nothing_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that is stopped before the server is begun asks for its last lines all the same."""
+    monkeypatch.setattr("harness.on_ray.server_actor.end_with_raylet", lambda duty: None)
+    status, lines = ServerActor().watch(ServerState.HEALTHY, 0.0)
+    assert (status.state, lines) == (ServerState.STARTING, ())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.errors import PlanRefused, SpecError
+from harness.fitting import num_chips
 from harness.model_identity import model_identity
 from harness.plan import Bundle, RunPlan, make_plan, plan_to_mapping, tuning_of, workload_hash
 from harness.plan_view import describe_plan, priced
@@ -588,3 +589,19 @@ def test_prices_fill_only_what_has_none() -> None:
     )
     after = priced(before, table)
     assert [p.usd_per_chip_hour for p in after.pools] == [4.0, 9.0, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("args", "chips"),
+    [
+        ({}, 2),
+        ({"pipeline-parallel-size": 2}, 4),
+        ({"pipeline_parallel_size": 2, "data-parallel-size": 2}, 8),
+        ({"data-parallel-size": None}, 2),
+    ],
+)
+def test_chips_are_those_of_every_kind_of_parallelism(args: dict[str, Any], chips: int) -> None:
+    """tp × pp × dp, where the spec names the accelerator alone."""
+    workload = VllmWorkload(tensor_parallel_size=2, engine_args=args)
+    spec = RunSpec(name="x", workload=workload, hardware=(Hardware(accelerator="H100"),))
+    assert num_chips(spec, spec.hardware[0]) == chips

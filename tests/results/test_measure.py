@@ -10,6 +10,7 @@ from results.measure import (
     measure_cost,
     measure_requests,
     measure_startup,
+    measure_token_cost,
     request_metrics,
 )
 from results.measurement import Measurement
@@ -129,3 +130,24 @@ def test_cost_is_chips_times_hours_times_price_or_nothing() -> None:
 @pytest.mark.parametrize(("q", "name"), [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")])
 def test_percentile_names(q: float, name: str) -> None:
     assert percentile_name(q) == name
+
+
+def test_a_million_tokens_cost_what_the_chips_cost_meanwhile() -> None:
+    """By hand: 8 chips at 3.6 USD an hour are 0.008 USD/s; 200 out and 400 / 4 in a second are 300
+    tokens/s, so that a million take 3333.3 s."""
+
+    def rate(name: str, value: float) -> Measurement:
+        return Measurement(metric=name, statistic="value", value=value, n=10)
+
+    serving = (rate("output_throughput", 200.0), rate("prompt_throughput", 400.0))
+    (cost,) = measure_token_cost(8, 3.6, serving)
+    assert cost.metric == "cost_per_million_output_tokens_usd"
+    assert cost.value == pytest.approx(0.008 * 1e6 / 300)
+    (trained,) = measure_token_cost(8, 3.6, (rate("training_throughput", 1000.0),))
+    assert trained.metric == "cost_per_million_training_tokens_usd"
+    assert trained.value == pytest.approx(8.0)
+    (unknown,) = measure_token_cost(8, None, serving)
+    assert unknown.value is None
+    assert "no price" in unknown.reason
+    assert measure_token_cost(0, 3.6, serving) == ()
+    assert measure_token_cost(8, 3.6, (rate("output_throughput", 0.0),)) == ()

@@ -281,3 +281,23 @@ def test_processes_refresh_and_rebuild_side_by_side(store: FileStore, tmp_path: 
     ]
     ends = [process.communicate("go\n", timeout=60) for process in processes]
     assert [out for out, _ in ends] == ["20\n"] * 3, ends
+
+
+def test_runs_are_found_by_their_tags(store: FileStore) -> None:
+    def sealed(second: int, **tags: str) -> str:
+        run_id = make_run_id(second)
+        store.seal(make_record(run_id=run_id, spec={"tags": tags}), {})
+        return run_id
+
+    one = sealed(1, study="chat", fingerprint="aa")
+    two = sealed(2, study="code", fingerprint="aa")
+    three = sealed(3, study="chat", config="x" * 400)
+    index = RunIndex(store)
+    assert index.tagged("study", "chat") == (one, three)
+    assert index.tagged("fingerprint", "aa") == (one, two)
+    assert index.tagged("config", "x" * 400) == ()  # nobody looks for so long a value
+    assert index.tag_values("study") == ("chat", "code")
+    shutil.rmtree((Path(store.url) / record_path(one)).parent)
+    index.refresh()
+    assert index.tagged("study", "chat") == (three,)
+    assert index.tag_values("study") == ("code", "chat")

@@ -1,13 +1,12 @@
-"""The forecast's limits in closed form, and its calibration."""
+"""The forecast's limits in closed form."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 
-from tuners.analytic import Efficiency, calibrate, forecast
+from tuners.analytic import Efficiency, forecast
 from tuners.serving import Load, Serving
 from workloads.simulated.accelerators import accelerator_named, model_named
 
@@ -54,20 +53,3 @@ def test_memory_bounds_what_runs_at_once() -> None:
 def test_what_does_not_fit_has_no_forecast() -> None:
     huge = replace(ONE, model=model_named("llama-3.1-70b"))
     assert forecast(huge, Load(input_tokens=16, output_tokens=16, concurrency=1)) is None
-
-
-def test_calibration_is_the_common_factor() -> None:
-    load = Load(input_tokens=256, output_tokens=256, concurrency=256)
-    predicted = [forecast(replace(ONE, max_num_seqs=n), load) for n in (1, 8, 64, 256)]
-    pairs = [
-        (p, {"tpot_s": p.tpot_s * 1.5 * factor, "ttft_s": p.ttft_s * 2.0})
-        for p, factor in zip(predicted, (0.9, 1.0, 1.0, 1.2), strict=True)
-        if p is not None
-    ]
-    found = calibrate(pairs)
-    assert found.factor("tpot_s") == pytest.approx(1.5)
-    assert found.factor("ttft_s") == pytest.approx(2.0)
-    assert found.spreads["ttft_s"] == pytest.approx(0.0, abs=1e-9)
-    assert found.factor("output_throughput_per_chip") == 1.0  # nothing was measured of it
-    assert math.isnan(found.spreads.get("output_throughput_per_chip", math.nan))
-    assert calibrate(pairs[:2]).factors == {}  # two points say nothing

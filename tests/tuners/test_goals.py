@@ -75,3 +75,35 @@ def test_what_is_missing_is_said_with_its_reason(wish: Wish) -> None:
     assert isinstance(found, tuple)
     assert any("needs at least 1000" in why for why in found)
     assert any("does not measure" in why for why in found)
+
+
+LOSS = Bound(metric="final_loss", limit=None, of_baseline=1.02, margin=0.0)
+RATE = Bound(metric="goodput_rate", limit=None, of_baseline=0.9, margin=0.0)
+
+
+def test_a_bound_of_the_baseline_waits_for_it_and_then_is_a_number() -> None:
+    wish = Wish(goals=(Goal(metric="training_throughput"),), bounds=(LOSS, RATE))
+    assert wish.waits_for_baseline
+    assert LOSS.slack(1e9) < 0  # nothing is known, and nothing broken
+    baseline = Reading(goals={}, bounds={"final_loss": 2.0, "goodput_rate": 10.0})
+    told = wish.against(baseline)
+    assert not told.waits_for_baseline
+    loss, rate = told.bounds
+    assert (loss.limit, rate.limit) == (pytest.approx(2.04), pytest.approx(9.0))
+    assert loss.slack(2.03) < 0 < loss.slack(2.05)
+    assert rate.slack(9.1) < 0 < rate.slack(8.9)
+    assert told.against(baseline) == told
+
+
+def test_no_multiple_of_nothing_is_a_limit() -> None:
+    wish = Wish(goals=(Goal(metric="training_throughput"),), bounds=(RATE,))
+    with pytest.raises(StudyError, match=r"0\.9 times the baseline's, which is 0"):
+        wish.against(Reading(goals={}, bounds={"goodput_rate": 0.0}))
+
+
+@pytest.mark.parametrize(
+    "given", [{"limit": None}, {"limit": None, "of_baseline": -1.0}, {"limit": 0.0}]
+)
+def test_a_bound_has_a_limit_above_0(given: dict[str, float | None]) -> None:
+    with pytest.raises(StudyError, match="final_loss"):
+        Bound(metric="final_loss", **given)  # type: ignore[arg-type]

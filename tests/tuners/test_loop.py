@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import optuna
 import pytest
 
 from results.clock import SystemClock
+from results.lost import this_process
+from tuners.crew import InTurn
 from tuners.goals import Reading, Wish
+from tuners.lease import Leases
 from tuners.loop import (
     Budget,
     Evaluated,
@@ -53,11 +58,21 @@ class World:
         return Measured(reading=reading)
 
 
-def part(branch: Branch, wish: Wish, predict: Predict | None = None, seeds: int = 2) -> Part:
+def part(
+    branch: Branch,
+    wish: Wish,
+    predict: Predict | None = None,
+    seeds: int = 2,
+    storage: optuna.storages.BaseStorage | None = None,
+    leases: Leases | None = None,
+) -> Part:
     sampler = sampler_named("random", seed=0, num_trials=20)
+    name = branch.name or "all"
     return Part(
         branch=branch,
-        searcher=OptunaSearcher(branch, wish, name=branch.name or "all", sampler=sampler),
+        searcher=OptunaSearcher(
+            branch, wish, name=name, sampler=sampler, storage=storage, leases=leases
+        ),
         seeder=Seeder(branch, wish, predict) if predict else None,
         num_seeds=seeds,
     )
@@ -67,8 +82,29 @@ def search(
     branch: Branch, wish: Wish, world: World, num_trials: int = 12, predict: Predict | None = None
 ) -> Search:
     return Search(
-        [part(branch, wish, predict)], wish, world, Budget(num_trials=num_trials), SystemClock()
+        [part(branch, wish, predict)],
+        wish,
+        InTurn(world),
+        Budget(num_trials=num_trials),
+        SystemClock(),
     )
+
+
+def test_a_branch_that_is_used_up_does_not_stop_the_others(wish: Wish) -> None:
+    """One branch has one configuration; the other's six are all tried all the same."""
+    knobs = (
+        Knob(path="chunked", domain=Categorical(values=(True, False))),
+        Knob(
+            path="seqs",
+            domain=Ordinal(values=(1, 2, 4, 8, 16, 32)),
+            when={"chunked": (True,)},
+        ),
+    )
+    world = World()
+    parts = [part(branch, wish, seeds=8) for branch in Space(knobs=knobs).branches()]
+    made = Search(parts, wish, InTurn(world), Budget(num_trials=7), SystemClock())
+    assert made.search() == "7 trials"
+    assert len({tuple(sorted(config.items())) for config, _, _ in world.calls}) == 7
 
 
 def test_the_known_best_is_found_and_proven(branch: Branch, wish: Wish) -> None:
@@ -142,7 +178,7 @@ def test_what_the_memory_filter_foresees_is_never_paid_for(branch: Branch, wish:
 def test_the_first_limit_that_is_reached_ends_it(
     budget: Budget, says: str, branch: Branch, wish: Wish
 ) -> None:
-    ours = Search([part(branch, wish)], wish, World(), budget, SystemClock())
+    ours = Search([part(branch, wish)], wish, InTurn(World()), budget, SystemClock())
     assert says in ours.search()
 
 
@@ -187,7 +223,9 @@ def test_every_branch_has_its_turn(wish: Wish) -> None:
     branches = Space(knobs=(engine, seqs, chunked)).branches()
     parts = [part(branch, wish, seeds=2) for branch in branches]
     seen: list[Trial] = []
-    ours = Search(parts, wish, World(), Budget(num_trials=6), SystemClock(), on_trial=seen.append)
+    ours = Search(
+        parts, wish, InTurn(World()), Budget(num_trials=6), SystemClock(), on_trial=seen.append
+    )
     ours.search()
     assert {t.branch for t in seen} == {branch.name for branch in branches}
     assert [t.number for t in seen] == [1, 2, 3, 4, 5, 6]
@@ -230,9 +268,12 @@ def test_the_gain_is_over_the_baseline_measured_beside_it(branch: Branch, wish: 
 
 
 def test_what_a_dead_process_had_asked_for_is_answered_first(branch: Branch, wish: Wish) -> None:
-    world, made = World(), part(branch, wish)
-    left = [made.searcher.ask(), made.searcher.ask()]
-    ours = Search([made], wish, world, Budget(num_trials=4), SystemClock())
+    storage = optuna.storages.InMemoryStorage()
+    dead = Leases(SystemClock(), me=replace(this_process(), pid=2**22 + 1))
+    gone = part(branch, wish, storage=storage, leases=dead)
+    left = [gone.searcher.ask(), gone.searcher.ask()]
+    world, made = World(), part(branch, wish, storage=storage)
+    ours = Search([made], wish, InTurn(world), Budget(num_trials=4), SystemClock())
     ours.search()
     assert [call[0] for call in world.calls[:2]] == [asked.config for asked in left]
     assert made.searcher.open_trials() == {}

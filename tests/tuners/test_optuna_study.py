@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tuners.errors import NoSampler, StudyError
-from tuners.goals import Bound, Reading, Wish
+from tuners.goals import Bound, Goal, Reading, Wish
 from tuners.optuna_study import WORKS, OptunaSearcher, sampler_named, storage_at
 from tuners.outcome import Crashed, FailureKind, Measured
 from tuners.search import SAMPLERS, Searcher
@@ -111,6 +111,35 @@ def test_auto_leaves_the_gaussian_process_where_it_is_too_slow() -> None:
 
 
 def test_a_storage_that_is_none_is_refused_without_its_password() -> None:
-    with pytest.raises(StudyError, match="no study storage at nowhere") as refused:
+    with pytest.raises(StudyError, match="no study storage at nosuchdb://nowhere") as refused:
         storage_at("nosuchdb://user:secret@nowhere/db")
     assert "secret" not in str(refused.value)
+
+
+def test_two_goals_and_limits_go_to_the_gaussian_process_together(branch: Branch) -> None:
+    """Optuna's front holds what keeps the limit alone: 16 at once are faster and too late."""
+    wish = Wish(
+        goals=(
+            Goal(metric="output_throughput_per_chip"),
+            Goal(metric="cost_per_million_output_tokens_usd"),
+        ),
+        bounds=(Bound(metric="ttft_s", statistic="p99", limit=0.5, margin=0.0),),
+    )
+    sampler = sampler_named("gp", seed=0, num_trials=12, num_startup=4)
+    made = OptunaSearcher(branch, wish, name="two", sampler=sampler)
+    for _ in range(8):
+        asked = made.ask()
+        seqs = int(str(asked.config["seqs"] or 2))
+        reading = Reading(
+            goals={
+                "output_throughput_per_chip": 10.0 * seqs,
+                "cost_per_million_output_tokens_usd": 1.0 + (0.2 if asked.config["chunked"] else 0),
+            },
+            bounds={"ttft_s_p99": 0.1 + 0.04 * seqs},
+        )
+        made.tell(asked.number, Measured(reading=reading))
+    front = made._study.best_trials
+    assert front
+    assert all(trial.constraints["ttft_s_p99"] <= 0 for trial in front)
+    told = made._study.get_trials()
+    assert any(trial.constraints["ttft_s_p99"] > 0 for trial in told)

@@ -10,7 +10,7 @@ from harness.errors import SpecError
 from harness.specfile import read_yaml_as
 from tuners.goals import Bound, Goal
 from tuners.space import Categorical, Integers, Ordinal, Reals
-from tuners.study_spec import StudySpec, bounds_of, check_study, space_of, wish_of
+from tuners.study_spec import StudySpec, bounds_of, check_study, expanded, space_of, wish_of
 
 GOOD = """
 name: knobs
@@ -80,3 +80,57 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], says: s
     assert change[0] in GOOD
     with pytest.raises(SpecError, match=says):
         written(tmp_path, GOOD.replace(*change))
+
+
+SPACED = """
+name: trained
+spec: training.yaml
+space: torch
+without: [compile]
+knobs:
+  - {path: workload.micro_batch_size, values: [2, 4]}
+goals: [mfu, startup_s]
+limits:
+  - {metric: final_loss, of_baseline: 1.02, margin: 0}
+  - {metric: peak_memory_bytes, at_most: 8.0e+10}
+  - {metric: step_time_p90, at_most: 0.5}
+"""
+
+
+def test_a_study_takes_a_space_and_makes_it_its_own(tmp_path: Path) -> None:
+    study = expanded(written(tmp_path, SPACED))
+    knobs = {knob.path: knob for knob in space_of(study).knobs}
+    assert "workload.compile" not in knobs
+    assert knobs["workload.micro_batch_size"].domain == Ordinal(values=(2, 4))
+    assert "workload.activation_checkpointing" in knobs
+
+
+def test_limits_are_on_any_metric_each_with_its_statistic_and_its_margin(tmp_path: Path) -> None:
+    wish = wish_of(written(tmp_path, SPACED))
+    assert wish.goals == (Goal(metric="mfu"), Goal(metric="startup_s"))
+    assert wish.bounds == (
+        Bound(metric="final_loss", limit=None, of_baseline=1.02, margin=0.0),
+        Bound(metric="peak_memory_bytes", limit=8e10),
+        Bound(metric="step_time_s", statistic="p90", limit=0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("space: torch", "space: troch"), "no space is called troch"),
+        (("without: [compile]", "without: [compiles]"), "did you mean compile"),
+        (("at_most: 0.5", "at_least: 0.5"), "lower is better"),
+        (("at_most: 0.5", "at_most: 0.5, of_baseline: 2"), "nothing else"),
+        (("at_most: 0.5", "at_most: -1"), "limits: bound on step_time_s"),
+        (("metric: step_time_p90", "metric: step_tim"), "step_time_s"),
+        (("metric: step_time_p90", "metric: offered_rate"), "limits: offered_rate"),
+        (("space: torch\nwithout: [compile]\n", "without: [compile]\n"), "without"),
+    ],
+)
+def test_what_is_wrong_with_a_space_or_a_limit_is_named(
+    tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    assert change[0] in SPACED
+    with pytest.raises(SpecError, match=says):
+        written(tmp_path, SPACED.replace(*change))

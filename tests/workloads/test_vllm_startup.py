@@ -212,6 +212,7 @@ def test_what_a_cpu_engine_runs_with() -> None:
             "kv_cache_memory_gib": 1.0,
             "kv_cache_tokens": 524288,
             "max_concurrency": 256.0,
+            "max_num_batched_tokens": 2048,
             "worker_cores": [0],
             "compile_cache": "written",
         },

@@ -1,0 +1,71 @@
+"""Trials at once and load points, as a study's plan tells of them and its records doubt them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from harness.capacity.ascent import Ascent
+from harness.runner import RunContext, bind
+from harness.side_by_side import check_beside, num_at_once
+from harness.spec import RunSpec
+from tuners.study_spec import StudySpec
+
+
+def longest(base: RunSpec, ascent: Ascent | None) -> RunSpec:
+    """The run with the load of a whole trial, if it goes to the last load point: what a plan counts
+    time by."""
+    if ascent is None or base.traffic is None:
+        return base
+    num, deadlines = len(ascent.loads), base.deadlines
+    num_windows = 2 * num if ascent.probe_s else num
+    return replace(
+        base,
+        traffic=replace(
+            base.traffic,
+            duration_s=num * (ascent.duration_s + ascent.probe_s),
+            num_requests=None,
+        ),
+        deadlines=replace(deadlines, load_s=num_windows * deadlines.load_s),
+    )
+
+
+def loads_lines(study: StudySpec, ascent: Ascent | None) -> Iterator[str]:
+    if ascent is not None:
+        listed = ", ".join(load.words for load in ascent.loads)
+        probe = f", each after a probe of {ascent.probe_s:g} s" if ascent.probe_s else ""
+        end = "to the first that breaks the limits" if ascent.conditions else "to the last"
+        yield f"  loads     {listed}: windows of {ascent.duration_s:g} s{probe}; upward {end}"
+    if study.parallel > 1:
+        yield f"  at once   {study.parallel} trials, as far as the pools have room"
+
+
+def loads_document(study: StudySpec, ascent: Ascent | None) -> dict[str, Any]:
+    return {
+        "parallel": study.parallel,
+        "loads": None
+        if ascent is None
+        else {
+            "at": [load.words for load in ascent.loads],
+            "window_s": ascent.duration_s,
+            "probe_s": ascent.probe_s,
+            "until": "slo" if ascent.conditions else "end",
+        },
+    }
+
+
+def doubts_beside(study: StudySpec, base: RunSpec, context: RunContext) -> tuple[str, ...]:
+    """Says how many trials fit at once. Raises PlanRefused where the baseline can never be placed,
+    SpecError where several would measure each other."""
+    plan = bind(base, context.deployer.inventory(), context.prices)
+    asked = study.parallel
+    doubts = tuple(check_beside(plan, asked, study.share_cores))
+    room = num_at_once(plan, asked)
+    if room < asked:
+        context.progress.phase(
+            "parallel",
+            f"{asked} trials at once are asked; the pools hold {room} of the size of "
+            f"{base.name}, so some wait for their turn",
+        )
+    return doubts
