@@ -93,13 +93,13 @@ def publish(told: NightTold, telling: Telling, command: str) -> str:
     pages.put("index.html", render_html(index_report(told.suite, _entries(pages))))
     page = pages.at(f"{name}.html")
     for option, path, text in (
-        ("--markdown", telling.markdown, lambda: markdown),
-        ("--prometheus", telling.prometheus, lambda: prometheus_text(told)),
-        ("--openmetrics", telling.openmetrics, lambda: openmetrics(told)),
+        ("--markdown", telling.markdown, markdown),
+        ("--prometheus", telling.prometheus, prometheus_text(told)),
+        ("--openmetrics", telling.openmetrics, openmetrics(told)),
     ):
         if path is not None:
             with writing(path, option):
-                path.write_text(text(), encoding="utf-8")
+                path.write_text(text, encoding="utf-8")
     if telling.pushgateway:
         _push(telling.pushgateway, told)
     if telling.webhook_env:
