@@ -23,13 +23,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.many_profiles import make_table
 from results.lookup.table import open_lookup
-from results.lookup.writing import write_snapshot
 from results.prices import PriceBook, PriceTable
 from results.recommendation.question import Objective, Question, Target
-from results.recommendation.testing import generated
 
-LOADS, SETTINGS = 10, 500  # load points of a configuration, configurations of a model
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 USD = {
     "A100": 3.0, "H100": 5.0, "H200": 6.0, "B200": 9.0, "L4": 0.7, "TPU-V5LITEPOD": 1.2,
@@ -113,16 +111,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        if not (folder / "CURRENT").exists():
-            models = max(1, given.profiles // (LOADS * SETTINGS))
-            begun = time.perf_counter()
-            write_snapshot(folder, generated(models, SETTINGS, LOADS, given.seed))
-            size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-            print(  # noqa: T201
-                f"made and wrote {models * SETTINGS * LOADS} generated profiles in "
-                f"{time.perf_counter() - begun:.0f} s, {size / 2**20:.0f} MiB",
-                file=sys.stderr,
-            )
+        begun = time.perf_counter()
+        make_table(folder, given.profiles, given.seed)
+        size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+        print(  # noqa: T201
+            f"{size / 2**20:.0f} MiB of generated profiles, there in "
+            f"{time.perf_counter() - begun:.0f} s",
+            file=sys.stderr,
+        )
         words = [sys.executable, "-m", "benchmarks.lookup", "--ask", str(folder)]
         words += ["--questions", str(given.questions), "--seed", str(given.seed)]
         done = subprocess.run(words, check=True, capture_output=True, text=True)

@@ -28,15 +28,12 @@ import numpy as np
 import psutil
 
 from benchmarks.http_load import Load, closed, paced
+from benchmarks.many_profiles import LOADS, SETTINGS, make_table
 from benchmarks.process import BUILD, HERE, Seat
 from results.clock import read_monotonic_s as now_s
 from results.environment import stable_hash
-from results.lookup.snapshot import current_id
-from results.lookup.writing import write_snapshot
-from results.recommendation.testing import generated
 from results.store_layout import LOOKUP
 
-LOADS, SETTINGS = 5, 1000  # of each model
 POST_SHARE = 0.3
 _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ACCELERATORS = ("A100", "H100", "H200", "B200", "L4", "TPU-V5P", "TPU-V6E")
@@ -182,11 +179,9 @@ def _make_table(home: Path, num_models: int) -> None:
     folder = home / "store" / LOOKUP
     home.mkdir(parents=True, exist_ok=True)
     (home / "prices.yaml").write_text(PRICES)
-    if not current_id(folder):
-        sys.stderr.write(f"making {num_models * SETTINGS * LOADS:,} profiles in {folder}\n")
-        write_snapshot(folder, generated(num_models, SETTINGS, LOADS))
-        # As a refresh leaves it that found nothing new, and no flag.
-        (folder / "built").write_text(stable_hash([]))
+    make_table(folder, num_models * SETTINGS * LOADS)
+    # As a refresh leaves it that found nothing new, and no flag.
+    (folder / "built").write_text(stable_hash([]))
 
 
 class _Server:
