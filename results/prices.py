@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from results.recommendation.profile import Machine, Price
@@ -144,6 +145,7 @@ def _rate(rates: Rates, wanted: str, capacity: str) -> float | None:
     return None
 
 
+@lru_cache(1024)
 def plain_name(accelerator: str) -> str:
     """The spelling by which two names of an accelerator are compared."""
     return accelerator.casefold().replace("_", "-")

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from results.api import page, shown
+from results.api.direct import Direct, Handler
 from results.api.door import nearest
 from results.api.encode import encoded
 from results.api.giq import Giq
@@ -74,10 +75,11 @@ def make_app(
         # One spelling of a path; a redirect would drop the token.
         redirect_slashes=False,
     )
-    _add_routes(api, serving, runs)
+    handlers = _add_routes(api, serving, runs)
     _add_errors(api)
     routes = frozenset(path for route in api.routes if (path := getattr(route, "path", "")))
-    meter = Meter(Guard(api, options.rules), routes | {METRICS}, serving)
+    direct = Direct(api, handlers, _DEFECT)
+    meter = Meter(Guard(direct, options.rules), routes | {METRICS}, serving)
 
     async def metrics() -> Response:
         return reply(meter.text(), CONTENT_TYPE)
@@ -97,9 +99,11 @@ async def _watch(serving: Serving, runs: StoreRuns, every_s: float) -> None:
         await asyncio.sleep(max(every_s, serving.clock.monotonic_s() - began_s))
 
 
-def _add_routes(api: FastAPI, serving: Serving, runs: StoreRuns) -> None:
-    api.include_router(Native(serving, runs).router())
-    api.include_router(Giq(serving).router())
+def _add_routes(api: FastAPI, serving: Serving, runs: StoreRuns) -> dict[tuple[str, str], Handler]:
+    """Those that are to be answered directly, by method and path."""
+    native, giq = Native(serving, runs), Giq(serving)
+    api.include_router(native.router())
+    api.include_router(giq.router())
     page.add_to(api)
     specified: list[bytes] = []
 
@@ -114,6 +118,7 @@ def _add_routes(api: FastAPI, serving: Serving, runs: StoreRuns) -> None:
     add: Any = api.add_api_route
     add("/healthz", healthz, **shown.HEALTH)
     add("/openapi.json", openapi, include_in_schema=False, response_model=None)
+    return {**native.most_asked, **giq.most_asked}
 
 
 def _health(serving: Serving) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter
 
 from results.api import giq_shown as shown
+from results.api.direct import Handler
 from results.api.door import checked, from_json, nearest, not_found, parameters
 from results.api.encode import encoded
 from results.api.giq_fetch import benchmarking_data, fetched_profiles
@@ -54,6 +55,11 @@ class Giq:
         add("/v1/benchmarkingData:fetch", self.data, methods=["POST"], **shown.DATA)
         add("/v1/optimizedManifest:generate", self.manifest, methods=["POST"], **shown.MANIFEST)
         return made
+
+    @property
+    def most_asked(self) -> dict[tuple[str, str], Handler]:
+        """By method and path: see ``Direct``."""
+        return {("POST", "/v1/profiles:fetch"): self.profiles}
 
     async def models(self, request: Request) -> Response:
         _given(request)

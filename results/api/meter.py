@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -12,6 +13,7 @@ from results.api.snapshots import Serving
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _OTHER: Final = "other"  # every path that is no route: their number is the client's to choose
+_MOST_LABELS: Final = 256
 _BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
@@ -38,6 +40,8 @@ class Meter:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
+        # Finding a metric by its labels costs more than counting.
+        self._of = lru_cache(_MOST_LABELS)(self._labelled)
         self._describe(serving)
         ProcessCollector(registry=self.registry)
 
@@ -82,9 +86,12 @@ class Meter:
         try:
             await self._app(scope, receive, sending)
         finally:
-            route = self._route(scope["path"])
-            self._requests.labels(route, scope["method"], status).inc()
-            self._seconds.labels(route).observe(self._clock.monotonic_s() - began_s)
+            requests, seconds = self._of(self._route(scope["path"]), scope["method"], status)
+            requests.inc()
+            seconds.observe(self._clock.monotonic_s() - began_s)
+
+    def _labelled(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(route, method, status), self._seconds.labels(route)
 
     def _route(self, path: str) -> str:
         found = self._exact.get(path)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, TypeAdapter
 
 from results.api import shown
+from results.api.direct import Handler
 from results.api.door import (
     AskedQuestion,
     checked,
@@ -57,6 +58,12 @@ class Native:
         add("/v1/runs", self.get_runs, methods=["GET"], **shown.RUNS)
         add("/v1/runs/{run_id}", self.get_run, methods=["GET"], **shown.RUN)
         return made
+
+    @property
+    def most_asked(self) -> dict[tuple[str, str], Handler]:
+        """By method and path: see ``Direct``."""
+        path = "/v1/recommendations"
+        return {("GET", path): self.get_question, ("POST", path): self.post_question}
 
     async def post_question(self, request: Request) -> Response:
         return self._answer(request, question_of_body(await request.body()))

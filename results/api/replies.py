@@ -20,12 +20,10 @@ _NOSNIFF: Final = ("x-content-type-options", "nosniff")
 
 def reply(body: bytes, media_type: str = JSON, etag: str = "", cache: str = "no-store") -> Response:
     """200 with that body. ``etag`` empty: none."""
-    response = Response(body, media_type=media_type)
-    response.headers.append("cache-control", cache)
-    response.headers.append(*_NOSNIFF)
+    headers = {"cache-control": cache, _NOSNIFF[0]: _NOSNIFF[1]}
     if etag:
-        response.headers.append("etag", etag)
-    return response
+        headers["etag"] = etag
+    return Response(body, media_type=media_type, headers=headers)
 
 
 def of_snapshot(body: bytes, snapshot: Snapshot, now: datetime) -> Response:

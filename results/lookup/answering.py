@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
 
 from results.cost import capacity_to_price, cost_of
 from results.lookup.columns import TYPICAL
+from results.lookup.filters import Indices
 from results.lookup.sheet import ROUNDING, Sheet, statistics_for
 from results.predictive import at_most_one, together
 from results.prices import PriceBook
@@ -31,11 +35,13 @@ class Known:
 
     profile: Profile
     stated: Mapping[tuple[str, str], Statistic]
+    has_unstated: bool  # any statistic that its source does not name
 
 
 def known(profile: Profile) -> Known:
     stated = {(s.metric, s.statistic): s for s in profile.statistics if s.value is not None}
-    return Known(profile=profile, stated=stated)
+    unstated = UNSTATED in [statistic for _, statistic in stated]
+    return Known(profile=profile, stated=stated, has_unstated=unstated)
 
 
 class Priced:
@@ -58,18 +64,44 @@ class Asked:
     now: datetime
 
 
+class Line(NamedTuple):
+    """One row of a sheet as plain numbers; None: not known."""
+
+    position: int
+    shorter: bool
+    replicas: float | None
+    utilisation: float | None
+    input_tokens: float | None
+    output_tokens: float | None
+    rate_each: float | None
+    input_per_s_each: float | None
+    output_per_s_each: float | None
+    per_chip: float | None
+    e2e_s: float | None
+    output_factor: float | None
+
+
+_NUMBERS = Line._fields[2:]
+
+
+def lines(one: Sheet, indices: Indices) -> list[Line]:
+    """Rows of the sheet, all columns at once: one number after the other takes longer."""
+    numbers = np.column_stack([getattr(one, name)[indices] for name in _NUMBERS])
+    plain = numbers.astype(object)
+    plain[~np.isfinite(numbers)] = None
+    positions, shorter = one.positions[indices].tolist(), one.shorter[indices].tolist()
+    return [Line(*row) for row in zip(positions, shorter, *plain.T.tolist(), strict=True)]
+
+
 def recommendation(
-    asked: Asked, found: Known, one: Sheet, index: int, rank: int, num_better: int
+    asked: Asked, found: Known, line: Line, rank: int, num_better: int
 ) -> Recommendation:
-    """Row ``index`` of the sheet; ``found`` is what that row encodes."""
-    question, profile = asked.question, found.profile
-    replicas = int(one.replicas[index]) if math.isfinite(one.replicas[index]) else 1
-    utilisation = _number(one.utilisation[index])
-    targets = tuple(_targets(found, one, index, question, utilisation))
-    output_each = _number(one.output_per_s_each[index])
-    rate_each = _number(one.rate_each[index])
-    startup = found.stated.get(("startup_s", "value"))
-    cost = _cost(asked, profile, one, index, replicas, startup)
+    """``found`` is what the line's row encodes."""
+    profile = found.profile
+    replicas = 1 if line.replicas is None else int(line.replicas)
+    targets = tuple(_targets(found, line, asked.question)) if asked.question.targets else ()
+    output_each, rate_each = line.output_per_s_each, line.rate_each
+    cost, is_old = _cost(asked, found, line, replicas), _is_old(asked, profile)
     return Recommendation(
         rank=rank,
         profile=profile,
@@ -77,57 +109,52 @@ def recommendation(
         num_chips=profile.machine.num_chips * replicas,
         rate_rps=None if rate_each is None else rate_each * replicas,
         output_tokens_per_s=None if output_each is None else output_each * replicas,
-        output_tokens_per_s_per_chip=_number(one.per_chip[index]),
-        e2e_s=_number(one.e2e_s[index]),
-        utilisation=utilisation,
+        output_tokens_per_s_per_chip=line.per_chip,
+        e2e_s=line.e2e_s,
+        utilisation=line.utilisation,
         cost=cost,
         targets=targets,
         probability=_all_kept(targets),
         pareto_rank=num_better + 1,
-        flags=_flags(asked, found, one, index, replicas, cost),
-        notes=_notes(asked, profile),
+        flags=_flags(asked, found, line, replicas, cost, is_old),
+        notes=_notes(asked, profile, is_old),
     )
 
 
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _cost(
-    asked: Asked,
-    profile: Profile,
-    one: Sheet,
-    index: int,
-    replicas: int,
-    startup: Statistic | None,
-) -> Cost:
+def _cost(asked: Asked, found: Known, line: Line, replicas: int) -> Cost:
     question = asked.question
-    each = _number(one.input_per_s_each[index]), _number(one.output_per_s_each[index])
-    of_load = None
-    if question.rate_rps is not None:
-        lengths = _number(one.input_tokens[index]), _number(one.output_tokens[index])
-        if lengths[0] is not None and lengths[1] is not None:
-            of_load = question.rate_rps * lengths[0], question.rate_rps * lengths[1]
+    startup = found.stated.get(("startup_s", "value"))
+    rate = question.rate_rps
     return cost_of(
-        asked.prices.find(profile.machine, question.capacity, question.region),
+        asked.prices.find(found.profile.machine, question.capacity, question.region),
         replicas=replicas,
-        tokens_per_s=(each[0], each[1]) if each[0] is not None and each[1] is not None else None,
-        asked_tokens_per_s=of_load,
-        utilisation=_number(one.utilisation[index]),
+        tokens_per_s=_both(line.input_per_s_each, line.output_per_s_each),
+        asked_tokens_per_s=None
+        if rate is None
+        else _both(line.input_tokens, line.output_tokens, rate),
+        utilisation=line.utilisation,
         startup_s=startup.value if startup else None,
         ratio=question.output_input_cost_ratio,
     )
 
 
-def _targets(
-    known: Known, one: Sheet, index: int, question: Question, utilisation: float | None
-) -> Iterator[TargetResult]:
-    is_light = utilisation is not None and utilisation < LIGHT_LOAD
+def _both(
+    inputs: float | None, outputs: float | None, factor: float = 1.0
+) -> tuple[float, float] | None:
+    if inputs is None or outputs is None:
+        return None
+    return factor * inputs, factor * outputs
+
+
+def _targets(known: Known, line: Line, question: Question) -> Iterator[TargetResult]:
+    is_light = line.utilisation is not None and line.utilisation < LIGHT_LOAD
     for target in question.targets:
         found = statistic_of(known.stated, target)
         if found is None or found.value is None:
             continue
-        factor = float(one.output_factor[index]) if target.metric == "ntpot_s" else 1.0
+        factor = 1.0
+        if target.metric == "ntpot_s":
+            factor = math.nan if line.output_factor is None else line.output_factor
         value_s = found.value * factor
         probability, reason = chance(found, target.limit_s / factor)
         higher = target.percentile is not None and found.statistic != f"p{target.percentile:g}"
@@ -140,14 +167,17 @@ def _targets(
             met=value_s <= target.limit_s * (1.0 + ROUNDING),
             probability=probability,
             reason=reason,
-            is_bound=bool(one.shorter[index]) or is_light or higher,
+            is_bound=line.shorter or is_light or higher,
         )
 
 
 def statistic_of(stated: Mapping[tuple[str, str], Statistic], target: Target) -> Statistic | None:
     """The statistic of a profile that answers a target: as ``sheet.stated`` has it in columns."""
     names = TYPICAL if target.percentile is None else statistics_for(target)
-    return next((s for n in names if (s := stated.get((target.metric, n))) is not None), None)
+    for name in names:
+        if (one := stated.get((target.metric, name))) is not None:
+            return one
+    return None
 
 
 def chance(one: Statistic, limit_s: float) -> tuple[float | None, str]:
@@ -160,36 +190,41 @@ def chance(one: Statistic, limit_s: float) -> tuple[float | None, str]:
 
 
 def _all_kept(targets: tuple[TargetResult, ...]) -> float | None:
+    if not targets:
+        return 1.0
     found = [t.probability for t in targets if t.probability is not None]
     return together(found) if len(found) == len(targets) else None
 
 
 def _flags(
-    asked: Asked, found: Known, one: Sheet, index: int, replicas: int, cost: Cost
+    asked: Asked, found: Known, line: Line, replicas: int, cost: Cost, is_old: bool
 ) -> tuple[Flag, ...]:
     profile, evidence = found.profile, found.profile.evidence
-    load = one.utilisation[index]
-    price = cost.price
-    told = {
-        Flag.LENGTHS_BELOW_MEASURED: bool(one.shorter[index]),
-        Flag.LENGTHS_UNKNOWN: profile.load.input_tokens is None,
-        Flag.LOAD_BELOW_MEASURED: bool(load < LIGHT_LOAD),
-        Flag.RATE_DERIVED: profile.load.derived.startswith("rate"),
-        Flag.REPLICAS_ASSUMED_ALIKE: replicas > 1,
-        Flag.STATISTIC_UNSTATED: _is_unstated(found, asked.question),
-        Flag.SINGLE_RUN: evidence.repeats < 2,
-        Flag.STALE: evidence.stale or _is_old(asked, profile),
-        Flag.SUPERSEDED: bool(profile.superseded_by),
-        Flag.NO_PRICE: price is None,
-        Flag.PRICED_FOR_OTHER_CAPACITY: price is not None
-        and profile.machine.capacity not in ("", price.capacity),
-        Flag.RUNS_FAILED: bool(evidence.failures),
-    }
-    return tuple(flag for flag, is_so in told.items() if is_so)
+    load, price = line.utilisation, cost.price
+    told = (
+        (Flag.LENGTHS_BELOW_MEASURED, line.shorter),
+        (Flag.LENGTHS_UNKNOWN, profile.load.input_tokens is None),
+        (Flag.LOAD_BELOW_MEASURED, load is not None and load < LIGHT_LOAD),
+        (Flag.RATE_DERIVED, profile.load.derived.startswith("rate")),
+        (Flag.REPLICAS_ASSUMED_ALIKE, replicas > 1),
+        (Flag.STATISTIC_UNSTATED, _is_unstated(found, asked.question)),
+        (Flag.SINGLE_RUN, evidence.repeats < 2),
+        (Flag.STALE, evidence.stale or is_old),
+        (Flag.SUPERSEDED, bool(profile.superseded_by)),
+        (Flag.NO_PRICE, price is None),
+        (
+            Flag.PRICED_FOR_OTHER_CAPACITY,
+            price is not None and profile.machine.capacity not in ("", price.capacity),
+        ),
+        (Flag.RUNS_FAILED, bool(evidence.failures)),
+    )
+    return tuple([flag for flag, is_so in told if is_so])
 
 
 def _is_unstated(found: Known, question: Question) -> bool:
     """Whether a latency that was compared (TTFT, where none was) is of no stated statistic."""
+    if not found.has_unstated:
+        return False
     used = (statistic_of(found.stated, target) for target in question.targets or _SHOWN)
     return any(one is not None and one.statistic == UNSTATED for one in used)
 
@@ -202,11 +237,12 @@ def _is_old(asked: Asked, profile: Profile) -> bool:
     return profile.evidence.age_days(asked.now) > limit
 
 
-def _notes(asked: Asked, profile: Profile) -> tuple[str, ...]:
+def _notes(asked: Asked, profile: Profile, is_old: bool) -> tuple[str, ...]:
     evidence = profile.evidence
+    if not (is_old or evidence.failures or evidence.num_invalid or evidence.why_stale):
+        return ()
     notes = []
-    failed = sum(evidence.failures.values())
-    if failed:
+    if failed := sum(evidence.failures.values()):
         kinds = ", ".join(f"{n} × {error}" for error, n in sorted(evidence.failures.items()))
         total = failed + evidence.repeats + evidence.num_invalid
         notes.append(f"{failed} of {total} runs of this configuration failed: {kinds}")
@@ -214,6 +250,6 @@ def _notes(asked: Asked, profile: Profile) -> tuple[str, ...]:
         notes.append(f"{evidence.num_invalid} runs are invalid and count for nothing")
     if evidence.why_stale:
         notes.append(f"stale: {evidence.why_stale}")
-    elif _is_old(asked, profile):
+    elif is_old:
         notes.append(f"stale: last measured {evidence.age_days(asked.now):.0f} days ago")
     return tuple(notes)

@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from results.lookup.filters import filtered
-from results.lookup.sheet import constraints, sheet
+from results.lookup.sheet import feasible_of
 from results.lookup.table import TableLookup
 from results.recommendation.profile import Profile
 from results.recommendation.question import Question
@@ -27,18 +27,16 @@ def best_of_each_hardware(
         question.model and question.model not in snapshot.about.names.model
     ):
         return ()
-    rows = filtered(snapshot, question, now).rows
-    if not len(rows):
-        return ()
-    one = sheet(snapshot, rows, question, table._usd_per_hour(question.capacity, question.region))
-    feasible = np.ones(len(rows), dtype=bool)
-    for constraint in constraints(snapshot, one, question):
-        feasible &= constraint.kept
+    found = filtered(snapshot, question, now)
+    hardware = table.hardware(question.capacity, question.region)
+    one, feasible = feasible_of(found, question, hardware)
     among = np.flatnonzero(feasible)
     thrift, e2e = (
         np.where(np.isnan(values), np.inf, values)[among] for values in (-one.per_chip, one.e2e_s)
     )
-    best = one.rows[among[np.lexsort([e2e, thrift])]]
-    apart = np.column_stack([snapshot.ints(name)[best] for name in _APART])
+    best = one.positions[among[np.lexsort([e2e, thrift])]]
+    apart = np.column_stack([found.part.ints(name)[best] for name in _APART])
     _, first = np.unique(apart, axis=0, return_index=True)
-    return tuple(snapshot.profile(int(row)) for row in best[np.sort(first)])
+    return tuple(
+        table.at(found.part.first + position) for position in best[np.sort(first)].tolist()
+    )

@@ -6,16 +6,16 @@ first. A row that is not feasible is never looked at, so adding one changes noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from results.lookup.columns import Bools, Ints
-from results.lookup.sheet import Doubles, Sheet
+from results.lookup.filters import Indices
+from results.lookup.part import Doubles
+from results.lookup.sheet import Sheet
 from results.recommendation.question import Objective, Question
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +28,32 @@ class Choice:
     num_better: Indices
 
 
-def choose(one: Sheet, feasible: Bools, configurations: Ints, question: Question) -> Choice:
-    """At most ``question.limit`` of the rows that are feasible, one at least. ``configurations``:
-    of every row of the sheet, ascending."""
+def choose(one: Sheet, feasible: Bools) -> Choice:
+    """At most ``question.limit`` of the rows that are feasible, one at least."""
+    question = one.question
     among = np.flatnonzero(feasible)
     if question.objective is Objective.PARETO:
-        points = objectives(one, question)[among]
+        points = objectives(one, among)
         best = fronts(points, question.limit)
     else:
         keys = [key[among] for key in _keys(one, question)]
-        tops = _best_of_each(keys, configurations[among])
+        tops = best_of_each(keys, one.configurations[among])
         among = among[tops]
-        points = objectives(one, question)[among]
-        best = np.lexsort([key[tops] for key in reversed(keys)])[: question.limit]
+        points = objectives(one, among)
+        best = first_of([key[tops] for key in keys], question.limit)
     return Choice(best=among[best], num_better=num_better(points, best))
+
+
+def first_of(keys: Sequence[Doubles], limit: int) -> Indices:
+    """Indices of the ``limit`` smallest, in order, by the first key that differs, then by index:
+    as a sort of them all would begin."""
+    first = keys[0]
+    if len(first) <= 2 * limit:
+        return np.asarray(np.lexsort(keys[::-1])[:limit])
+    highest = np.partition(first, limit - 1)[limit - 1]
+    near = np.flatnonzero(first <= highest)
+    order = np.lexsort([key[near] for key in reversed(keys)])
+    return np.asarray(near[order[:limit]])
 
 
 def _keys(one: Sheet, question: Question) -> list[Doubles]:
@@ -79,60 +91,69 @@ def _last(values: Doubles) -> Doubles:
     return np.where(np.isnan(values), np.inf, values)
 
 
-def _best_of_each(keys: list[Doubles], configurations: Ints) -> Indices:
-    """The index of the best row of every run of equal ``configurations``."""
-    starts = np.flatnonzero(np.r_[True, configurations[1:] != configurations[:-1]])
-    lengths = np.diff(np.r_[starts, len(configurations)])
-    alive = np.ones(len(configurations), dtype=bool)
+def best_of_each(keys: Sequence[Doubles], configurations: Ints) -> Indices:
+    """The index of the best row of every run of equal ``configurations``; the first of equals."""
+    is_start = np.empty(len(configurations), dtype=bool)
+    is_start[0] = True
+    np.not_equal(configurations[1:], configurations[:-1], out=is_start[1:])
+    group = np.cumsum(is_start) - 1
+    starts = np.flatnonzero(is_start)
+    left = np.arange(len(configurations))
     for key in keys:
-        among = np.where(alive, key, np.inf)
-        lowest = np.repeat(np.minimum.reduceat(among, starts), lengths)
-        still = alive & (among == lowest)
-        # A group whose last ones are all inf keeps them: none is better than another.
-        alive = np.where(np.isinf(lowest), alive, still)
-    positions = np.where(alive, np.arange(len(configurations)), len(configurations))
-    return np.asarray(np.minimum.reduceat(positions, starts))
+        if len(left) == len(starts):
+            return left
+        among = key[left]
+        lowest = np.minimum.reduceat(among, np.searchsorted(left, starts))
+        left = left[among == lowest[group[left]]]
+    return left[np.searchsorted(left, starts)]
 
 
-def objectives(one: Sheet, question: Question) -> npt.NDArray[np.float64]:
-    """(n, 3), smaller is better: cost (chips where nothing has a price), end-to-end seconds,
-    −output tokens per second per chip."""
-    cost = money(one, question)
+def objectives(one: Sheet, among: Indices) -> list[Doubles]:
+    """Of these rows, smaller is better: cost (chips where none of them has a price), end-to-end
+    seconds, −output tokens per second per chip."""
+    cost = money(one, one.question)[among]
     if np.isinf(cost).all():
-        cost = _last(one.num_chips)
-    return np.column_stack([cost, _last(one.e2e_s), _last(-one.per_chip)])
+        cost = _last(one.num_chips[among])
+    return [cost, _last(one.e2e_s[among]), _last(-one.per_chip[among])]
 
 
-def num_better(points: npt.NDArray[np.float64], of: Indices) -> Indices:
-    """How many of ``points`` dominate each of those at ``of``: nowhere worse, somewhere better."""
-    chosen = points[of]
-    nowhere_worse = np.ones((len(of), len(points)), dtype=bool)
-    somewhere_better = np.zeros_like(nowhere_worse)
-    for k in range(points.shape[1]):
-        nowhere_worse &= points[None, :, k] <= chosen[:, None, k]
-        somewhere_better |= points[None, :, k] < chosen[:, None, k]
+def num_better(points: Sequence[Doubles], of: Indices) -> Indices:
+    """How many of ``points`` (one array for each objective) dominate each of those at ``of``:
+    nowhere worse, somewhere better."""
+    chosen = [column[of] for column in points]
+    # What is worse somewhere than all of them dominates none.
+    near = np.logical_and.reduce(
+        [column <= mine.max() for column, mine in zip(points, chosen, strict=True)]
+    )
+    pairs = [
+        (column[near][None, :], mine[:, None]) for column, mine in zip(points, chosen, strict=True)
+    ]
+    nowhere_worse = np.logical_and.reduce([theirs <= mine for theirs, mine in pairs])
+    somewhere_better = np.logical_or.reduce([theirs < mine for theirs, mine in pairs])
     return np.asarray(np.count_nonzero(nowhere_worse & somewhere_better, axis=1))
 
 
-def fronts(points: npt.NDArray[np.float64], limit: int) -> Indices:
-    """Indices of at most ``limit`` points: the non-dominated ones by the first column, then those
-    that are when the former are taken away, and so on.
+def fronts(points: Sequence[Doubles], limit: int) -> Indices:
+    """Indices of at most ``limit`` points (one array for each of three objectives): the
+    non-dominated ones by the first, then those that are when the former are taken away, and so on.
 
     The lexicographically smallest of a set is never dominated in it, so the front comes out in
     order, one at a time, and nothing is compared that is not asked for.
     """
-    left = np.lexsort(points.T[::-1])
+    order = np.lexsort(points[::-1])
+    x, y, z = (column[order] for column in points)
+    left = np.arange(len(order))  # in that order
     chosen: list[int] = []
     while len(left) and len(chosen) < limit:
-        later: list[npt.NDArray[np.int64]] = []
+        later: list[Indices] = []
         while len(left) and len(chosen) < limit:
-            first, rest = left[0], left[1:]
-            chosen.append(int(first))
-            beaten = (points[rest] >= points[first]).all(axis=1) & (
-                points[rest] > points[first]
-            ).any(axis=1)
-            later.append(rest[beaten])
-            left = rest[~beaten]
-        left = np.concatenate(later)
-        left = left[np.lexsort(points[left].T[::-1])]
-    return np.array(chosen, dtype=np.int64)
+            first, left = left[0], left[1:]
+            chosen.append(int(order[first]))
+            others = y[left], z[left]
+            # None of them is before the first one in x.
+            beaten = (others[0] >= y[first]) & (others[1] >= z[first])
+            beaten &= (x[left] > x[first]) | (others[0] > y[first]) | (others[1] > z[first])
+            later.append(left[beaten])
+            left = left[~beaten]
+        left = np.sort(np.concatenate([left, *later]))
+    return np.array(chosen, dtype=np.intp)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from results.cost import capacity_to_price
-from results.lookup.answering import Asked, known, recommendation
-from results.lookup.choose import Indices
+from results.lookup.answering import Asked, Known, lines, recommendation
 from results.lookup.columns import Ints
-from results.lookup.filters import MOST_SHORTER, Filtered
-from results.lookup.sheet import Constraint, Sheet
+from results.lookup.filters import MOST_SHORTER, Filtered, Indices
+from results.lookup.sheet import Constraint, Sheet, constraints
 from results.lookup.snapshot import Snapshot
 from results.metrics import Unit
 from results.recommendation.answer import MeasureNext, NearMiss, NoAnswer, WhyNot
@@ -56,7 +55,7 @@ def nothing_fits(snapshot: Snapshot, question: Question, found: Filtered) -> NoA
     """A filter left nothing; the last of the narrowing is to blame."""
     binding = found.narrowing[-1].filter
     before = found.narrowing[-2].num_left if len(found.narrowing) > 1 else 0
-    words, relax_to = _filter_words(snapshot, question, binding, found.rows_before)
+    words, relax_to = _filter_words(snapshot, question, binding, found)
     of = f" of {question.model}" if question.model else ""
     return NoAnswer(
         binding=binding,
@@ -67,34 +66,32 @@ def nothing_fits(snapshot: Snapshot, question: Question, found: Filtered) -> NoA
 
 
 def _filter_words(
-    snapshot: Snapshot, question: Question, binding: str, rows: Ints
+    snapshot: Snapshot, question: Question, binding: str, found: Filtered
 ) -> tuple[str, float | None]:
-    about = snapshot.about
+    about, ints, before = snapshot.about, found.part.ints, found.before
     match binding:
         case "not_simulated":
             return "is anything but simulated; --with-simulated takes those", None
         case "hardware_known":
             return "says on what and on how many chips it ran", None
         case "hardware":
-            used = np.unique(snapshot.ints("hardware")[rows])
+            used = np.unique(ints("hardware")[before])
             names = {about.hardware[i].accelerator for i in used}
             known = _listed("accelerators", names)
             return f"ran on the hardware asked for; {known}", None
         case "model_server" | "model_server_version":
             column = binding.removeprefix("model_")
             column = "version" if column == "server_version" else column
-            names = {
-                getattr(about.names, column)[i] for i in np.unique(snapshot.ints(column)[rows])
-            }
+            names = {getattr(about.names, column)[i] for i in np.unique(ints(column)[before])}
             asked = getattr(question, binding)
             return f"ran {asked}; {_listed(column + 's', names)}", None
         case "input_tokens" | "output_tokens":
-            return _length_words(snapshot, question, binding, rows)
+            return _length_words(question, binding, found)
         case "max_age_days":
-            newest = int(snapshot.ints("last_measured")[rows].max())
+            newest = int(ints("last_measured")[before].max())
             return f"is that young; the newest was measured at {_day(newest)}", None
         case "min_repeats":
-            most = int(snapshot.ints("repeats")[rows].max())
+            most = int(ints("repeats")[before].max())
             return f"has so many repeats; the most are {most}", float(most)
         case "not_superseded":
             return "is anything but superseded", None
@@ -105,18 +102,16 @@ def _day(seconds: int) -> str:
     return str(np.datetime64(seconds, "s").astype("datetime64[D]"))
 
 
-def _length_words(
-    snapshot: Snapshot, question: Question, binding: str, rows: Ints
-) -> tuple[str, float | None]:
-    column = snapshot.floats(binding)
-    known = column[rows] if column is not None else np.zeros(0, np.float32)
+def _length_words(question: Question, binding: str, found: Filtered) -> tuple[str, float | None]:
+    values, which = found.part.lengths(binding)
+    known = values[np.bincount(which[found.before], minlength=len(values)) > 0]
     known = known[np.isfinite(known)]
     asked = question.lengths[0 if binding == "input_tokens" else 1]
     assert asked is not None  # or it would not have been filtered by
     what = binding.replace("_", " ")
     if not len(known):
         return f"says how many {what} its requests have", None
-    lengths = sorted({round(float(v)) for v in known}, key=lambda v: abs(math.log(v / asked)))
+    lengths = sorted({round(v) for v in known.tolist()}, key=lambda v: abs(math.log(v / asked)))
     near = ", ".join(str(v) for v in lengths[:_NAMED])
     return (
         f"was measured at {what} that answer {asked:g} (from {asked:g} to {MOST_SHORTER:g} times "
@@ -125,27 +120,21 @@ def _length_words(
     )
 
 
-def nothing_feasible(
-    asked: Asked,
-    snapshot: Snapshot,
-    one: Sheet,
-    limits: Sequence[Constraint],
-    configurations: Ints,
-) -> NoAnswer:
-    """Rows fit the filters, and none keeps every limit."""
+def nothing_feasible(asked: Asked, one: Sheet, decoded: Callable[[int], Known]) -> NoAnswer:
+    """Rows fit the filters, and none keeps every limit. ``decoded``: of a position in the part."""
+    limits = tuple(constraints(one))
     excess = np.column_stack([c.excess for c in limits])
-    nearest = _nearest(excess, configurations)
+    nearest = _nearest(excess, one.configurations)
     misses = []
-    for rank, index in enumerate(nearest, start=1):
-        profile = known(snapshot.profile(int(one.rows[index])))
-        why = tuple(_why_not(limits, excess[index], index))
-        made = recommendation(asked, profile, one, int(index), rank, 0)
+    for rank, (index, line) in enumerate(zip(nearest, lines(one, nearest), strict=True), start=1):
+        made = recommendation(asked, decoded(line.position), line, rank, 0)
+        why = tuple(_why_not(limits, excess[index], int(index)))
         misses.append(NearMiss(recommendation=made, why_not=why))
     binding, relax_to = _binding(limits, excess, int(nearest[0]))
     constraint = next(c for c in limits if c.name == binding)
     return NoAnswer(
         binding=binding,
-        words=_binding_words(constraint, relax_to, len(one.rows)),
+        words=_binding_words(constraint, relax_to, len(one)),
         relax_to=relax_to,
         nearest=tuple(misses),
         measure_next=tuple(_measure_next(asked, misses)),

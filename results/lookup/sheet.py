@@ -8,20 +8,18 @@ bounds in the same sense, and what is counted per token is counted with the aske
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from results.lookup.columns import Bools, Ints, column_name
-from results.lookup.filters import SAME_LENGTH
-from results.lookup.snapshot import Snapshot
+from results.lookup.columns import Bools, Ints
+from results.lookup.filters import SAME_LENGTH, Filtered, Indices
+from results.lookup.part import Doubles, Part
 from results.predictive import at_most
 from results.recommendation.observation import STATISTICS
 from results.recommendation.question import Question, Target
-
-Doubles = npt.NDArray[np.float64]
 
 # Columns are 4-byte floats: a value on its limit keeps it.
 ROUNDING = 1e-6
@@ -29,15 +27,17 @@ ROUNDING = 1e-6
 _PERCENTILES = tuple(s for s in STATISTICS if s.startswith("p"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """One entry per row, NaN where it is not known. ``*_each`` are of one replica, the rest of all.
 
-    ``shorter``: the asked lengths are below the measured ones. ``usd_per_m``: per million output
-    tokens, at the asked load where there is one (``usd_per_m_each``: at the profile's own).
+    ``positions`` are those of ``part`` that are in it. ``shorter``: the asked lengths are below the
+    measured ones. What not every question needs is computed when it is first looked at.
     """
 
-    rows: Ints
+    part: Part
+    positions: Indices
+    question: Question
     input_tokens: Doubles
     output_tokens: Doubles
     shorter: Bools
@@ -45,54 +45,83 @@ class Sheet:
     output_per_s_each: Doubles
     input_per_s_each: Doubles
     replicas: Doubles
-    num_chips: Doubles
     utilisation: Doubles
-    usd_per_hour: Doubles
-    usd_per_m_each: Doubles
-    usd_per_m: Doubles
+    chips_each: Doubles
+    usd_each: Doubles
     e2e_s: Doubles
-    per_chip: Doubles
     output_factor: Doubles  # measured / asked output tokens, 1 where they are the same
 
-    @property
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @cached_property
+    def configurations(self) -> Ints:
+        """Ascending."""
+        return self.part.configuration[self.positions]
+
+    @cached_property
     def throughput(self) -> Doubles:
         """Output tokens per second of all replicas at their load point."""
         return self.output_per_s_each * self.replicas
 
+    @cached_property
+    def per_chip(self) -> Doubles:
+        """Output tokens per second."""
+        chips, output = self.chips_each, self.output_per_s_each
+        return np.where(chips > 0, output / np.maximum(chips, 1.0), np.nan)
 
-def sheet(snapshot: Snapshot, rows: Ints, question: Question, usd_per_hour_each: Doubles) -> Sheet:
-    """``usd_per_hour_each``: of one replica, by the snapshot's hardware; NaN where no price is."""
+    @cached_property
+    def num_chips(self) -> Doubles:
+        return self.chips_each * self.replicas
 
-    def column(name: str) -> Doubles:
-        found = snapshot.floats(name)
-        if found is None:
-            return np.full(len(rows), np.nan)
-        return found[rows].astype(np.float64)
+    @cached_property
+    def usd_per_hour(self) -> Doubles:
+        return self.usd_each * self.replicas
 
+    @cached_property
+    def usd_per_m_each(self) -> Doubles:
+        """Per million output tokens, at the profile's own load."""
+        each = self.input_per_s_each, self.output_per_s_each
+        return _per_million(self.usd_each, *each, self.question)
+
+    @cached_property
+    def usd_per_m(self) -> Doubles:
+        """Per million output tokens, at the asked load where there is one."""
+        rate = self.question.rate_rps
+        if rate is None:
+            return self.usd_per_m_each
+        total = rate * self.input_tokens, rate * self.output_tokens
+        return _per_million(self.usd_each * self.replicas, *total, self.question)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """By the snapshot's hardware: chips of one replica and its $ per hour, NaN without a price."""
+
+    num_chips: Doubles
+    usd_per_hour: Doubles
+
+
+def sheet(part: Part, positions: Indices, question: Question, hardware: Hardware) -> Sheet:
+    """Everything that is computed for these rows."""
+    base = part.base.take(positions, axis=1)
+    measured, rate, concurrency, ttft, tpot, e2e = base[:2], base[2], base[3], *base[6:9]
     with np.errstate(invalid="ignore", divide="ignore"):
-        measured = [column("input_tokens"), column("output_tokens")]
-        asked = question.lengths
         used = [
-            m if a is None else np.full(len(rows), a) for m, a in zip(measured, asked, strict=True)
+            m if a is None else np.full(len(positions), float(a))
+            for m, a in zip(measured, question.lengths, strict=True)
         ]
-        shorter = (measured[0] > used[0] * SAME_LENGTH) | (measured[1] > used[1] * SAME_LENGTH)
-        rate = column("rate_rps")
-        output_each = np.where(shorter, rate * used[1], column("output_per_s"))
-        input_each = np.where(shorter, rate * used[0], column("input_per_s"))
-        replicas, load = _replicas(question, rate, column("concurrency"), output_each)
-        hardware = snapshot.ints("hardware")[rows]
-        chips_each = snapshot.num_chips[hardware]
-        usd_each = usd_per_hour_each[hardware]
-        factor = np.where(measured[1] > used[1] * SAME_LENGTH, measured[1] / used[1], 1.0)
-        per_m_each = _per_million(usd_each, input_each, output_each, question)
-        per_m = per_m_each
-        if question.rate_rps is not None:
-            total = question.rate_rps * used[0], question.rate_rps * used[1]
-            per_m = _per_million(usd_each * replicas, *total, question)
-        ttft, tpot, e2e = (column(f"{m}.typical.value") for m in ("ttft_s", "tpot_s", "e2e_s"))
+        shorter_output = measured[1] > used[1] * SAME_LENGTH
+        shorter = (measured[0] > used[0] * SAME_LENGTH) | shorter_output
+        output_each = np.where(shorter, rate * used[1], base[5])
+        input_each = np.where(shorter, rate * used[0], base[4])
+        replicas, load = _replicas(question, rate, concurrency, output_each)
+        which = part.hardware[positions]
         made_up = ttft + tpot * np.maximum(used[1] - 1.0, 0.0)
         return Sheet(
-            rows=rows,
+            part=part,
+            positions=positions,
+            question=question,
             input_tokens=used[0],
             output_tokens=used[1],
             shorter=shorter,
@@ -100,14 +129,11 @@ def sheet(snapshot: Snapshot, rows: Ints, question: Question, usd_per_hour_each:
             output_per_s_each=output_each,
             input_per_s_each=input_each,
             replicas=replicas,
-            num_chips=chips_each * replicas,
             utilisation=load,
-            usd_per_hour=usd_each * replicas,
-            usd_per_m_each=per_m_each,
-            usd_per_m=per_m,
+            chips_each=hardware.num_chips[which],
+            usd_each=hardware.usd_per_hour[which],
             e2e_s=np.where(shorter | np.isnan(e2e), made_up, e2e),
-            per_chip=np.where(chips_each > 0, output_each / np.maximum(chips_each, 1), np.nan),
-            output_factor=factor,
+            output_factor=np.where(shorter_output, measured[1] / used[1], 1.0),
         )
 
 
@@ -134,44 +160,25 @@ def _replicas(
 
 def _per_million(usd: Doubles, inputs: Doubles, outputs: Doubles, question: Question) -> Doubles:
     """See ``results.cost``."""
-    shared = inputs / question.output_input_cost_ratio + outputs
-    return np.where(outputs > 0, usd / 3600.0 / shared * 1e6, np.nan)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stated:
-    """What rows state of one target: the statistic it needs, or one that bounds it from above."""
-
-    value: Doubles
-    log_mean: Doubles
-    log_spread: Doubles
-    runs: Doubles
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shared = inputs / question.output_input_cost_ratio + outputs
+        return np.where(outputs > 0, usd / 3600.0 / shared * 1e6, np.nan)
 
 
 def statistics_for(target: Target) -> tuple[str, ...]:
     """Those that answer it, the first that a row has counts. A higher percentile bounds a lower."""
-    if target.percentile is None:
-        return ("typical",)
-    return tuple(s for s in _PERCENTILES if float(s[1:]) >= target.percentile)
+    return ("typical",) if target.percentile is None else _at_least(target.percentile)
 
 
-def stated(snapshot: Snapshot, one: Sheet, target: Target) -> Stated:
-    """Of NTPOT with shorter outputs the bound: the whole time over fewer tokens."""
-    names = ("value", "log_mean", "log_spread", "runs")
-    found = {name: np.full(len(one.rows), np.nan) for name in names}
-    for statistic in reversed(statistics_for(target)):
-        value = snapshot.floats(column_name(target.metric, statistic, "value"))
-        if value is None:
-            continue
-        here = np.isfinite(value[one.rows])
-        for name in names:
-            column = snapshot.floats(column_name(target.metric, statistic, name))
-            if column is not None:
-                found[name] = np.where(here, column[one.rows], found[name])
-    if target.metric == "ntpot_s":
-        found["value"] = found["value"] * one.output_factor
-        found["log_mean"] = found["log_mean"] + np.log(one.output_factor)
-    return Stated(**found)
+@lru_cache(256)
+def _at_least(percentile: float) -> tuple[str, ...]:
+    return tuple(s for s in _PERCENTILES if float(s[1:]) >= percentile)
+
+
+def stated(part: Part, target: Target, what: str = "value") -> Doubles:
+    """What rows state of one target: ``what`` of the statistic it needs, or of one that bounds it
+    from above."""
+    return part.stated(target.metric, statistics_for(target), what)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,60 +206,80 @@ class Constraint:
         return np.where(np.isnan(self.found), np.inf, over)
 
 
-def constraints(snapshot: Snapshot, one: Sheet, question: Question) -> tuple[Constraint, ...]:
+def constraints(one: Sheet) -> Iterator[Constraint]:
     """Everything that the question limits, in the order it is told."""
-    found = []
+    question = one.question
     if question.rate_rps is not None or question.concurrency is not None:
-        found.append(Constraint(name="load_known", limit=1.0, found=_known(one), at_least=True))
-    of_targets = [stated(snapshot, one, target) for target in question.targets]
-    found += [
-        Constraint(name=target.name, limit=target.limit_s, found=said.value)
-        for target, said in zip(question.targets, of_targets, strict=True)
-    ]
+        yield Constraint(name="load_known", limit=1.0, found=_known(one), at_least=True)
+    for target in question.targets:
+        yield Constraint(name=target.name, limit=target.limit_s, found=_values(one, target))
     if question.probability is not None and question.targets:
-        chance = _together(question.targets, of_targets)
-        found.append(
-            Constraint(name="probability", limit=question.probability, found=chance, at_least=True)
+        yield Constraint(
+            name="probability", limit=question.probability, found=_together(one), at_least=True
         )
     if question.max_error_share is not None:
-        errors = snapshot.floats("error_share")
-        said = np.full(len(one.rows), np.nan) if errors is None else errors[one.rows]
-        found.append(
-            Constraint(
-                name="error_share", limit=question.max_error_share, found=said.astype(np.float64)
-            )
+        errors = one.part.column("error_share")
+        said = np.full(len(one), np.nan) if errors is None else errors[one.positions]
+        yield Constraint(
+            name="error_share", limit=question.max_error_share, found=said.astype(np.float64)
         )
-    for name, limit, values in (
-        ("max_accelerators", question.max_accelerators, one.num_chips),
-        ("max_cost_usd_per_hour", question.max_cost_usd_per_hour, one.usd_per_hour),
-        (
-            "max_cost_usd_per_million_output_tokens",
-            question.max_cost_usd_per_million_output_tokens,
-            one.usd_per_m,
-        ),
-    ):
-        if limit is not None:
-            found.append(Constraint(name=name, limit=float(limit), found=values))
+    if question.max_accelerators is not None:
+        limit = float(question.max_accelerators)
+        yield Constraint(name="max_accelerators", limit=limit, found=one.num_chips)
+    if question.max_cost_usd_per_hour is not None:
+        limit = question.max_cost_usd_per_hour
+        yield Constraint(name="max_cost_usd_per_hour", limit=limit, found=one.usd_per_hour)
+    if question.max_cost_usd_per_million_output_tokens is not None:
+        yield Constraint(
+            name="max_cost_usd_per_million_output_tokens",
+            limit=question.max_cost_usd_per_million_output_tokens,
+            found=one.usd_per_m,
+        )
     if question.min_throughput is not None:
-        found.append(
-            Constraint(
-                name="min_throughput",
-                limit=question.min_throughput,
-                found=one.throughput,
-                at_least=True,
-            )
+        yield Constraint(
+            name="min_throughput",
+            limit=question.min_throughput,
+            found=one.throughput,
+            at_least=True,
         )
-    return tuple(found)
+
+
+def feasible_of(found: Filtered, question: Question, hardware: Hardware) -> tuple[Sheet, Bools]:
+    """A sheet with every feasible row, and which of its rows those are."""
+    part, positions = found.part, found.positions
+    for target in question.targets:
+        # What is compared as it was measured needs no sheet to be dropped.
+        if target.metric != "ntpot_s":
+            said = stated(part, target)[positions]
+            kept = Constraint(name=target.name, limit=target.limit_s, found=said).kept
+            positions = positions[kept]
+    one = sheet(part, positions, question, hardware)
+    feasible: Bools = np.ones(len(one), dtype=bool)
+    if len(one):
+        for constraint in constraints(one):
+            feasible &= constraint.kept
+    return one, feasible
 
 
 def _known(one: Sheet) -> Doubles:
     return np.where(np.isfinite(one.replicas), 1.0, np.nan)
 
 
-def _together(targets: Sequence[Target], of_targets: Sequence[Stated]) -> Doubles:
+def _values(one: Sheet, target: Target) -> Doubles:
+    """Of NTPOT with shorter outputs the bound: the whole time over fewer tokens."""
+    said = stated(one.part, target)[one.positions]
+    return said * one.output_factor if target.metric == "ntpot_s" else said
+
+
+def _together(one: Sheet) -> Doubles:
     """Bonferroni's bound over the targets; NaN where any is not known."""
-    misses = [
-        1.0 - at_most(float(np.log(t.limit_s)), s.log_mean, s.log_spread, s.runs)
-        for t, s in zip(targets, of_targets, strict=True)
-    ]
+    misses = []
+    for target in one.question.targets:
+        log_mean, log_spread, runs = (
+            stated(one.part, target, what)[one.positions]
+            for what in ("log_mean", "log_spread", "runs")
+        )
+        if target.metric == "ntpot_s":
+            log_mean = log_mean + np.log(one.output_factor)
+        misses.append(1.0 - at_most(float(np.log(target.limit_s)), log_mean, log_spread, runs))
     return np.asarray(np.maximum(1.0 - np.sum(misses, axis=0), 0.0))

@@ -5,9 +5,10 @@ Opening reads a few kilobytes; a page of a column is read when a question first 
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -17,12 +18,16 @@ import numpy.typing as npt
 
 from results.errors import LookupUnreadable
 from results.lookup.columns import Floats, Ints
+from results.lookup.part import Part
 from results.lookup.writing import ABOUT, CURRENT, FORMAT, Place
 from results.recommendation.build import Fruitless
 from results.recommendation.lookup import AcceleratorSummary, ModelSummary
 from results.recommendation.profile import Machine, Profile
 
 T = TypeVar("T")
+
+_MOST_PARTS = 1024  # models; together they are no more rows than there are
+_MOST_PLACES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +63,24 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 
 
 class _Blobs:
-    """Encoded values, decoded one at a time."""
+    """Encoded values, decoded one at a time.
+
+    Read, not mapped: they lie far from each other, a first look at a page of a mapped file costs
+    several times what reading two kilobytes does, and the page would count as ours.
+    """
 
     def __init__(self, folder: Path, name: str, kind: type[Any]) -> None:
         self._starts = _mapped(folder / f"{name}.starts.npy")
-        with (folder / f"{name}.bin").open("rb") as file:
-            size = file.seek(0, 2)
-            self._data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if size else b""
-        if size:
-            # One answer lies here and the next one far away: what is around is not wanted.
-            self._data.madvise(mmap.MADV_RANDOM)  # type: ignore[union-attr]
+        self._file = (folder / f"{name}.bin").open("rb", buffering=0)
         self._decode = msgspec.msgpack.Decoder(kind).decode
 
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
     def __getitem__(self, index: int) -> Any:
-        return self._decode(self._data[int(self._starts[index]) : int(self._starts[index + 1])])
+        start, end = self._starts[index : index + 2].tolist()
+        return self._decode(os.pread(self._file.fileno(), end - start, start))
 
 
 class Snapshot:
@@ -95,8 +104,11 @@ class Snapshot:
             # By hardware: how many chips, and whether a deployment on it can be named at all.
             self.num_chips = np.array([m.num_chips for m in machines], dtype=np.int64)
             self.is_known = np.array([_is_known(m) for m in machines], dtype=bool)
+            self.all_known = bool(self.is_known.all())
             self._profiles = _Blobs(folder, "profiles", Profile)
             self._places = _Blobs(folder, "configurations", Place)
+            self._place = lru_cache(_MOST_PLACES)(self._places.__getitem__)
+            self.part = lru_cache(_MOST_PARTS)(self._part)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise LookupUnreadable(
                 f"{folder}: no lookup table that can be read ({error}); rebuild it with "
@@ -125,6 +137,9 @@ class Snapshot:
         starts = self._columns["model_starts"]
         return int(starts[number]), int(starts[number + 1])
 
+    def _part(self, model: str) -> Part:
+        return Part(self._columns, *self.rows_of_model(model))
+
     def row_of(self, profile_id: str) -> int | None:
         try:
             wanted = np.uint64(int(profile_id, 16))
@@ -137,9 +152,12 @@ class Snapshot:
         return int(self._columns["profile_rows"][at])
 
     def profile(self, row: int) -> Profile:
-        place: Place = self._places[int(self._columns["configuration"][row])]
+        place: Place = self._place(int(self._columns["configuration"][row]))
         slim: Profile = self._profiles[row]
-        return replace(slim, configuration=place.configuration, machine=place.machine)
+        # No one else has it yet. ``replace`` would take as long as the decoding.
+        object.__setattr__(slim, "configuration", place.configuration)
+        object.__setattr__(slim, "machine", place.machine)
+        return slim
 
 
 def _is_known(machine: Machine) -> bool:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from results.cost import DEFAULT_RATIO, cost_of, tokens_per_s
-from results.lookup.answering import Asked, Known, Priced, known, recommendation
+from results.lookup.answering import Asked, Known, Priced, known, lines, recommendation
 from results.lookup.choose import choose
 from results.lookup.columns import SIMULATED, SUPERSEDED, Bools
 from results.lookup.filters import Filtered, filtered
 from results.lookup.refusal import failures_of, nothing_feasible, nothing_fits, unknown_model
-from results.lookup.sheet import Doubles, constraints, sheet
+from results.lookup.sheet import Hardware, feasible_of, sheet
 from results.lookup.snapshot import Snapshot, open_current
 from results.lookup.writing import write_snapshot
 from results.prices import PriceBook, plain_name
@@ -34,7 +34,7 @@ from results.recommendation.lookup import (
 from results.recommendation.profile import Cost, Profile
 from results.recommendation.question import Question
 
-_MOST_PROFILES = 4096  # kept decoded; most questions are about the same few
+_MOST_PROFILES = 16384  # kept decoded, some 8 kB each; most questions are about the same few
 _MOST_PRICED = 64
 
 
@@ -47,7 +47,7 @@ class TableLookup:
         self._prices = Priced(book)
         self._snapshot_id = _with_prices(snapshot.snapshot_id, book)
         self._known = lru_cache(_MOST_PROFILES)(self._decoded)
-        self._usd_per_hour = lru_cache(_MOST_PRICED)(self._priced)
+        self.hardware = lru_cache(_MOST_PRICED)(self._hardware)
 
     @property
     def snapshot_id(self) -> str:
@@ -59,7 +59,8 @@ class TableLookup:
 
     def answer(self, question: Question, now: datetime) -> Answer:
         snapshot, asked = self.snapshot, Asked(question=question, prices=self._prices, now=now)
-        blank = Answer(
+        start = partial(
+            Answer,
             question=question,
             answered_at=now,
             snapshot_id=self.snapshot_id,
@@ -68,48 +69,48 @@ class TableLookup:
         if not snapshot.num_profiles or (
             question.model and question.model not in snapshot.about.names.model
         ):
-            return replace(blank, no_answer=unknown_model(snapshot, question))
+            return start(no_answer=unknown_model(snapshot, question))
         found = filtered(snapshot, question, now)
-        blank = replace(blank, narrowing=found.narrowing)
-        if not len(found.rows):
-            return replace(blank, no_answer=nothing_fits(snapshot, question, found))
-        return self._of_rows(asked, found, blank)
+        start = partial(start, narrowing=found.narrowing)
+        if not len(found.positions):
+            return start(no_answer=nothing_fits(snapshot, question, found))
+        return self._of_rows(asked, found, start)
 
-    def _of_rows(self, asked: Asked, found: Filtered, blank: Answer) -> Answer:
-        snapshot, question = self.snapshot, asked.question
-        usd = self._usd_per_hour(question.capacity, question.region)
-        one = sheet(snapshot, found.rows, question, usd)
-        limits = constraints(snapshot, one, question)
-        configurations = snapshot.ints("configuration")[found.rows]
-        blank = replace(blank, num_considered=_num_different(configurations))
-        feasible: Bools = np.ones(len(found.rows), dtype=bool)
-        for constraint in limits:
-            feasible &= constraint.kept
+    def _of_rows(self, asked: Asked, found: Filtered, start: Callable[..., Answer]) -> Answer:
+        part, question = found.part, asked.question
+        hardware = self.hardware(question.capacity, question.region)
+        start = partial(start, num_considered=_num_different(part.configuration[found.positions]))
+        one, feasible = feasible_of(found, question, hardware)
+
+        def decoded(position: int) -> Known:
+            return self._known(part.first + position)
+
         if not feasible.any():
-            none = nothing_feasible(asked, snapshot, one, limits, configurations)
-            return replace(blank, no_answer=none)
-        chosen = choose(one, feasible, configurations, question)
-        return replace(
-            blank,
-            num_feasible=_num_different(configurations[feasible]),
+            one = sheet(part, found.positions, question, hardware)
+            return start(no_answer=nothing_feasible(asked, one, decoded))
+        chosen = choose(one, feasible)
+        better = chosen.num_better.tolist()
+        return start(
+            num_feasible=_num_different(one.configurations[feasible]),
             recommendations=tuple(
-                recommendation(asked, self._known(int(one.rows[i])), one, int(i), rank, int(better))
-                for rank, (i, better) in enumerate(
-                    zip(chosen.best, chosen.num_better, strict=True), start=1
-                )
+                [
+                    recommendation(asked, decoded(line.position), line, rank, better[rank - 1])
+                    for rank, line in enumerate(lines(one, chosen.best), start=1)
+                ]
             ),
-            comments=tuple(_comments(usd, question)),
+            comments=tuple(_comments(hardware, question)),
         )
 
     def _decoded(self, row: int) -> Known:
         return known(self.snapshot.profile(row))
 
-    def _profile(self, row: int) -> Profile:
+    def at(self, row: int) -> Profile:
+        """The profile in that row of the snapshot."""
         return self._known(row).profile
 
     def profile(self, profile_id: str) -> Profile | None:
         row = self.snapshot.row_of(profile_id)
-        return None if row is None else self._profile(row)
+        return None if row is None else self.at(row)
 
     def profiles(self, wanted: ProfileFilter, offset: int = 0, limit: int = 100) -> ProfilePage:
         names = self.snapshot.about.names
@@ -120,7 +121,7 @@ class TableLookup:
             rows = rows[self._of_configuration(rows, wanted.configuration_id)]
         chosen = rows[max(offset, 0) : max(offset, 0) + max(limit, 0)]
         return ProfilePage(
-            profiles=tuple(self._profile(int(row)) for row in chosen),
+            profiles=tuple(self.at(int(row)) for row in chosen),
             offset=offset,
             total=len(rows),
         )
@@ -162,7 +163,7 @@ class TableLookup:
         numbers = self.snapshot.ints("configuration")[rows]
         found, first = np.unique(numbers, return_index=True)
         for number, at in zip(found, first, strict=True):
-            if self._profile(int(rows[at])).configuration_id == configuration_id:
+            if self.at(int(rows[at])).configuration_id == configuration_id:
                 return np.asarray(numbers == number)
         return np.zeros(len(rows), dtype=bool)
 
@@ -188,21 +189,24 @@ class TableLookup:
             ratio=output_input_cost_ratio,
         )
 
-    def _priced(self, capacity: str, region: str) -> Doubles:
-        """$ per hour of one replica, by the snapshot's hardware; NaN where there is no price."""
-        found = [
-            self._prices.find(machine, capacity, region) for machine in self.snapshot.about.hardware
-        ]
+    def _hardware(self, capacity: str, region: str) -> Hardware:
+        """With the prices of that capacity type and region."""
+        machines = self.snapshot.about.hardware
+        found = [self._prices.find(machine, capacity, region) for machine in machines]
         usd = [np.nan if isinstance(price, str) else price.usd_per_hour for price in found]
-        return np.array(usd or [np.nan], dtype=np.float64)
+        return Hardware(
+            num_chips=self.snapshot.num_chips.astype(np.float64),
+            usd_per_hour=np.array(usd or [np.nan], dtype=np.float64),
+        )
 
 
 def _num_different(ascending: np.ndarray[tuple[int], np.dtype[np.int32]]) -> int:
-    return int(np.count_nonzero(np.diff(ascending))) + 1 if len(ascending) else 0
+    different = ascending[1:] != ascending[:-1]
+    return int(np.count_nonzero(different)) + 1 if len(ascending) else 0
 
 
-def _comments(usd: Doubles, question: Question) -> Iterable[str]:
-    if np.isnan(usd).all():
+def _comments(hardware: Hardware, question: Question) -> Iterable[str]:
+    if np.isnan(hardware.usd_per_hour).all():
         yield (
             "no price is known: nothing is ranked by cost; give your prices with --prices, and the "
             "same profiles are ranked anew"

@@ -404,9 +404,9 @@ def test_fronts_are_the_definition(rows: list[tuple[int, int, int]], limit: int)
         front = [i for i in left if not dominated(i, left)]
         expected += [rows[i] for i in sorted(front, key=lambda i: rows[i])]
         left = [i for i in left if i not in front]
-    found = fronts(points, limit)
+    found = fronts(list(points.T), limit)
     assert [rows[i] for i in found] == expected[:limit]
-    counts = num_better(points, found)
+    counts = num_better(list(points.T), found)
     for i, count in zip(found, counts, strict=True):
         better = [
             j
