@@ -224,11 +224,13 @@ def test_losses_go_on_with_another_number_of_workers(told: Any, pair: list[Any])
 @pytest.mark.parametrize("layout", ["fsdp2", "tensor"])
 def test_a_late_peer_is_waited_for_and_that_is_communication(pair: list[Any], layout: str) -> None:
     """Rank 1 sleeps before each step. Rank 0 has nothing else to do meanwhile, so that its exposed
-    communication is at least that long; the late one's is not."""
+    communication is at least that long; the late one's is not. (Where computing is quick, more than
+    half of the late one's step is its sleep, and its own share is then not told: a sentence.)"""
     first, late = (rank[layout]["exposed_s"] for rank in pair)
-    assert late > 0.0
     assert 0.8 * LATE_S < first < pair[0][layout]["step_s"]
-    assert first - late > 0.5 * LATE_S
+    assert (
+        "of the steps' time" in late if isinstance(late, str) else 0.0 < late < first - 0.5 * LATE_S
+    )
 
 
 def test_both_engines_see_the_same_tokens_of_files(
