@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from results.errors import NotDeployable
+from results.gke_names import GPUS, TPUS
 from results.manifests.engine import (
     PORT,
     engine_args,
@@ -22,15 +23,6 @@ from results.manifests.text import yaml_text
 from results.recommendation.manifest import ManifestOptions
 from results.recommendation.profile import Machine, Profile
 
-# Ray's accelerator types → the value of GKE's label on a node that has them.
-_GKE_GPUS: Final = {
-    "L4": "nvidia-l4", "T4": "nvidia-tesla-t4", "V100": "nvidia-tesla-v100",
-    "A100": "nvidia-tesla-a100", "A100-80G": "nvidia-a100-80gb", "H100": "nvidia-h100-80gb",
-    "H200": "nvidia-h200-141gb", "B200": "nvidia-b200",
-}  # fmt: skip
-_GKE_TPUS: Final = {
-    "TPU-V5LITEPOD": "tpu-v5-lite-podslice", "TPU-V5P": "tpu-v5p-slice", "TPU-V6E": "tpu-v6e-slice",
-}  # fmt: skip
 _GPU, _TPU = "nvidia.com/gpu", "google.com/tpu"
 # One Pod's chips: no machine that GKE has holds more.
 MOST_CHIPS_PER_NODE: Final = 8
@@ -199,10 +191,10 @@ def _placed(machine: Machine) -> Object:
     """The nodes that have the hardware, by GKE's labels; nothing where no label is known."""
     name = machine.accelerator.upper()
     selector: dict[str, str] = {}
-    if name in _GKE_GPUS:
-        selector["cloud.google.com/gke-accelerator"] = _GKE_GPUS[name]
-    if name in _GKE_TPUS:
-        selector["cloud.google.com/gke-tpu-accelerator"] = _GKE_TPUS[name]
+    if name in GPUS:
+        selector["cloud.google.com/gke-accelerator"] = GPUS[name]
+    if name in TPUS:
+        selector["cloud.google.com/gke-tpu-accelerator"] = TPUS[name]
         if machine.topology:
             selector["cloud.google.com/gke-tpu-topology"] = machine.topology
     if machine.machine_type:
@@ -213,4 +205,4 @@ def _placed(machine: Machine) -> Object:
 
 
 def label_is_known(machine: Machine) -> bool:
-    return machine.accelerator.upper() in (*_GKE_GPUS, *_GKE_TPUS) or not machine.num_chips
+    return machine.accelerator.upper() in (*GPUS, *TPUS) or not machine.num_chips
