@@ -54,7 +54,7 @@ def findings_section(told: NightTold, by_key: dict[str, Series]) -> Section:
         heading="What moved",
         blocks=tuple(blocks),
         sections=tuple(
-            _finding(told, d, by_key.get(d.suspicion.series), i)
+            _finding(d, by_key.get(d.suspicion.series), i)
             for i, d in enumerate(_told_at_length(moved))
         ),
     )
@@ -112,7 +112,7 @@ def _since(decision: Decision) -> str:
     return f"{s.likely} ({s.earliest} to {s.latest})"
 
 
-def _finding(told: NightTold, decision: Decision, series: Series | None, index: int) -> Section:
+def _finding(decision: Decision, series: Series | None, index: int) -> Section:
     s = decision.suspicion
     unit = metric(s.metric).unit
     facts = [
@@ -133,7 +133,7 @@ def _finding(told: NightTold, decision: Decision, series: Series | None, index: 
             blocks.append(Plots(plots=(plot,)))
     if decision.differences:
         blocks.append(_differences(decision))
-    blocks.append(Listing(title="The command that looks again", text=_again(told, decision)))
+    blocks.append(Listing(title="The command that looks again", text=_again(decision, series)))
     heading = f"{s.name} on {s.pool or 'no pool'}: {metric_label(s.metric, s.statistic)}"
     badge = Badge(
         text=decision.finding.value, meaning=decision.why, tone=TONES.get(decision.finding, "plain")
@@ -160,14 +160,17 @@ def _differences(decision: Decision) -> Table:
     )
 
 
-def _again(told: NightTold, decision: Decision) -> str:
-    s = decision.suspicion
-    c = decision.confirmation
+def _again(decision: Decision, series: Series | None) -> str:
+    """The pairs that confirmed it; else the runs of the last night before it and of the night in
+    which it was found."""
+    s, c = decision.suspicion, decision.confirmation
     if c is not None:
-        a, b = ",".join(c.a_runs), ",".join(c.b_runs)
-        return f"windtunnel compare {a} {b}"
-    before, after = s.revisions
-    if before and after and before != after:
-        return f"windtunnel nightly SUITE.yaml --only {s.name} --across {before} {after}"
-    runs = [run.record.run_id for run in told.runs if run.series == s.name]
-    return f"windtunnel runs show {runs[-1]}" if runs else "windtunnel runs list"
+        return _compare(c.a_runs, c.b_runs)
+    nights = series.nights if series is not None else ()
+    before = [n.run_ids for n in nights if n.night < s.earliest]
+    found = [n.run_ids for n in nights if n.night == s.found]
+    return _compare(before[-1], found[0]) if before and found else "windtunnel runs list"
+
+
+def _compare(a: Sequence[str], b: Sequence[str]) -> str:
+    return f"windtunnel compare {','.join(a)} {','.join(b)}"

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_prom
 from reports.confirm import Finding
 from reports.html import render_html
 from reports.markdown import render_markdown
+from reports.model import Listing
 from reports.night_metrics import openmetrics, prometheus_text
 from reports.night_outputs import (
     IndexEntry,
@@ -135,6 +136,21 @@ def test_a_slow_night_is_watched_until_pairs_were_made(book: Book) -> None:
     good = good_run(group, [run for runs in night_runs(book.records).values() for run in runs])
     assert good is not None and good.night_id == f"n{LAST - 1:03}"
     assert told.found(Finding.REGRESSION) == ()
+
+
+def test_a_finding_says_how_to_look_again_at_runs_that_there_are(book: Book) -> None:
+    book.night(LAST, level=0.115, engine="2")
+    report = night_report(book.told(), "c")
+    (finding,) = next(s for s in report.sections if s.key == "findings").sections
+    (command,) = [b.text for b in finding.blocks if isinstance(b, Listing)]
+    words = command.split()
+    assert words[:2] == ["windtunnel", "compare"]
+    runs: dict[int, list[str]] = {LAST - 1: [], LAST: []}
+    for record in book.records:
+        night = (record.started_at.date() - FIRST).days
+        if record.name == "chat" and night in runs:
+            runs[night].append(record.run_id)
+    assert [word.split(",") for word in words[2:]] == [runs[LAST - 1], runs[LAST]]
 
 
 def test_pairs_make_a_regression_of_it_and_name_what_differs(book: Book) -> None:
