@@ -36,6 +36,7 @@ from workloads.traffic.spec import Traffic
 from workloads.training_checks import knob_faults, training_faults
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+NAME_WORDS = "1 to 63 lower-case letters, digits and . _ - between, such as llama-8b"
 TOPOLOGY = re.compile(r"[1-9]\d*(x[1-9]\d*){1,2}")
 
 # Engine arguments that the deployment decides, and what to say instead.
@@ -81,11 +82,7 @@ def topology_chips(topology: str) -> int:
 
 def _check_top(spec: RunSpec) -> Wrong:
     if not NAME.fullmatch(spec.name):
-        yield _wrong(
-            ("name",),
-            spec.name,
-            "1 to 63 lower-case letters, digits and . _ - between, such as llama-8b",
-        )
+        yield _wrong(("name",), spec.name, NAME_WORDS)
     yield from _numbers(spec, (), num_repeats=_at_least(1))
     yield from _numbers(
         spec.deadlines, ("deadlines",), startup_s=_above_0, load_s=_above_0, teardown_s=_above_0

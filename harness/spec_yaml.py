@@ -23,6 +23,7 @@ from harness.spec_errors import Path, Problem, dotted, listed, refuse
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000  # aliases of aliases can make a small file a huge value
 MAX_DEPTH = 64
+MAX_DIGITS = 250  # of a whole number, in any base: beyond 1e308 it could not be compared
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = "plain"  # the tag of a scalar with neither quotes nor a tag of its own
@@ -227,6 +228,8 @@ class _Reader:
         if text in _TRUTH:
             return _TRUTH[text]
         if _INTEGER.fullmatch(text):
+            if len(text) > MAX_DIGITS:
+                return self._wrong(path, f"found a number of {len(text)} digits; it is too large")
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if _YAML_1_1_TRUTH.fullmatch(text):
             truth = "true" if text.lower() in ("yes", "on") else "false"

@@ -42,6 +42,7 @@ from tuners.lease import Leases
 from tuners.outcome import Crashed, Measured
 from tuners.search import SAMPLERS, Asked
 from tuners.space import Branch, Categorical, Config, Domain, Integers, Ordinal, Value
+from tuners.storage_url import shown_storage, without_password
 
 WORKS = "works"  # the constraint that a crash violates
 _OWNER, _BEAT = "owner", "beat:"  # who asked for a trial; the study's attributes of heartbeats
@@ -320,11 +321,12 @@ def storage_at(url: str) -> BaseStorage:
         return _database(url)
     except ImportError as error:
         raise StudyError(
-            f"no study storage at {_without_user(url)}: its driver is not installed ({error}); "
+            f"no study storage at {shown_storage(url)}: its driver is not installed ({error}); "
             "PostgreSQL's comes with `pip install 'windtunnel[postgres]'`"
         ) from error
     except Exception as error:  # of SQLAlchemy, or of the driver that the URL names
-        raise StudyError(f"no study storage at {_without_user(url)}: {error}") from error
+        said = without_password(str(error), url)
+        raise StudyError(f"no study storage at {shown_storage(url)}: {said}") from error
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -332,11 +334,6 @@ def close_storage(storage: BaseStorage) -> None:
     if isinstance(storage, RDBStorage):
         storage.remove_session()
         storage.engine.dispose()
-
-
-def _without_user(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _database(url: str) -> RDBStorage:

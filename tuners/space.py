@@ -81,12 +81,17 @@ class Reals:
         _check_range(self.low, self.high, self.log)
 
 
+# Beyond it neighbouring whole numbers are one number to a sampler.
+_MAX_WHOLE = 2**53
+
 Domain = Ordinal | Categorical | Integers | Reals
 
 
 def _check_range(low: float, high: float, log: bool) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise SpaceError(f"a range has a low below its high; found {low} … {high}")
+    if isinstance(low, int) and isinstance(high, int) and max(abs(low), abs(high)) > _MAX_WHOLE:
+        raise SpaceError(f"a range of whole numbers lies within ±2⁵³; found {low} … {high}")
     if log and low <= 0:
         raise SpaceError(f"a range by ratio begins above 0; found {low}")
 
@@ -263,7 +268,12 @@ def values_of(domain: Domain) -> tuple[Value, ...]:
 
 
 def num_values(domain: Domain) -> float:
-    return math.inf if isinstance(domain, Reals) else len(values_of(domain))
+    """Without listing them: a range may hold more than memory does."""
+    if isinstance(domain, Reals):
+        return math.inf
+    if isinstance(domain, Integers):
+        return (domain.high - domain.low) // domain.step + 1
+    return len(domain.values)
 
 
 def _text(value: Value) -> str:

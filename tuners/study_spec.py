@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.spec_errors import Problem
+from harness.spec_checks import NAME, NAME_WORDS
+from harness.spec_errors import Problem, found
 from results.errors import InvalidSlo, UnknownMetric
 from results.measurement import statistic_named
 from results.metrics import Direction, Unit, metric
@@ -17,6 +18,9 @@ from tuners.load_spec import LoadSpec, wrong_loads
 from tuners.search import SAMPLERS
 from tuners.space import Categorical, Domain, Integers, Knob, Ordinal, Reals, Space, Value
 from tuners.space_files import KnobSpec, joined, read_space
+
+# A sampler's is 32 bits wide, and a sitting that goes on adds the number of its runs.
+MAX_SEED = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,11 @@ def domain_of(spec: KnobSpec) -> Domain:
         if spec.low is None or spec.high is None:
             raise SpaceError("a range has both a low and a high")
         if spec.step is not None:
+            if int(spec.low) != spec.low or int(spec.high) != spec.high:
+                raise SpaceError(
+                    f"step makes whole numbers; found {spec.low} … {spec.high}: leave step out for "
+                    "a continuous range"
+                )
             return Integers(low=int(spec.low), high=int(spec.high), step=spec.step, log=spec.log)
         return Reals(low=float(spec.low), high=float(spec.high), log=spec.log)
     except SpaceError as error:
@@ -182,6 +191,8 @@ def check_study(study: StudySpec, beside: Path | None = None) -> Sequence[Proble
     def wrong(path: str, message: str) -> None:
         problems.append(Problem(path=tuple(path.split(".")), message=message))
 
+    if not NAME.fullmatch(study.name):
+        wrong("name", f"found {found(study.name)}; accepted: {NAME_WORDS}")
     try:
         space_of(expanded(study, beside))
     except SpaceError as error:
@@ -194,6 +205,12 @@ def check_study(study: StudySpec, beside: Path | None = None) -> Sequence[Proble
         wrong("sampler", f"found {study.sampler!r}; accepted: {', '.join(SAMPLERS)}")
     if study.budget.num_trials < 1:
         wrong("budget.num_trials", f"found {study.budget.num_trials}; at least 1 trial is made")
+    for name in ("wall_s", "chip_hours", "usd"):
+        limit = getattr(study.budget, name)
+        if limit < 0:
+            wrong(f"budget.{name}", f"found {limit:g}; above 0, or 0 for no such limit")
+    if not 0 <= study.seed <= MAX_SEED:
+        wrong("seed", f"found {study.seed}; a whole number from 0 to {MAX_SEED}")
     if not 0.5 <= study.probability < 1:
         wrong("probability", f"found {study.probability:g}; from 0.5 to below 1")
     if not 0 <= study.margin < 1:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from harness.capacity.document import CAPACITY_SCHEMA, capacity_document
 from harness.capacity.judge import conditions_of
@@ -238,7 +239,7 @@ def _table(rates: Sequence[RateJudged]) -> Table:
         c = rate.constraints[0] if rate.constraints else None
         table.add_row(
             f"{rate.rate_rps:g}/s",
-            f"[{_STYLE[rate.verdict]}]{rate.verdict.value}[/]",
+            Text(rate.verdict.value, style=_STYLE[rate.verdict]),
             format_value(c.attainment, "ratio") if c else "n/a",
             format_interval(c.low, c.high, "ratio") if c else "",
             f"{c.num_judged:,}" if c else "",

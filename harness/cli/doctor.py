@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.exits import Exit
 from harness.cli.options import Json
@@ -178,7 +179,7 @@ def _print(checks: tuple[Check, ...]) -> None:
     for column in ("", "what", "found", "needed for"):
         table.add_column(column)
     for c in checks:
-        mark = "[green]ok[/green]" if c.ok else ("[red]missing[/red]" if c.needed else "–")
+        mark = Text("ok", "green") if c.ok else Text("missing", "red") if c.needed else "–"
         table.add_row(mark, c.name, c.found, c.what_for)
     console = stdout()
     console.print(table)

@@ -50,6 +50,13 @@ def exit_code(records: Iterable[RunRecord]) -> Exit:
     return Exit.OK
 
 
+class Interrupted(Exception):
+    """Ctrl-C, or SIGTERM."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped; nothing was left running")
+
+
 class Afterwards(Exception):
     """``error`` came after the command's document was printed, and must not bring a second one."""
 
@@ -73,6 +80,8 @@ _WHAT_TO_DO = {
     Exit.USAGE: "Correct what was asked; `windtunnel COMMAND --help` shows what is accepted.",
     Exit.INFRASTRUCTURE: "Put right what the message names, then ask again; `windtunnel doctor` "
     "looks at this machine.",
+    Exit.INTERRUPTED: "Ask again; what was measured until then is in the store, and a study or a "
+    "night goes on with --resume.",
     Exit.INVALID: "Ask for less, or give the load client more of a machine.",
 }
 
@@ -95,7 +104,9 @@ def told(as_json: bool = False) -> Iterator[None]:
             print_error(error, code)
         raise typer.Exit(code) from None
     except KeyboardInterrupt:
-        print("windtunnel: stopped; nothing was left running", file=sys.stderr)  # noqa: T201
+        _say(Interrupted())
+        if as_json:
+            print_error(Interrupted(), Exit.INTERRUPTED)
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
         # `windtunnel runs list | head`: the reader has gone, and Python must not flush to it.

@@ -83,7 +83,7 @@ class TerminalLines:
 def phase_bars(console: Console) -> RichProgress:
     return RichProgress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.completed:g}/{task.total}", justify="right"),
         TimeElapsedColumn(),

@@ -163,7 +163,7 @@ def _tell(night: NightTold, page: str, as_json: bool) -> Exit:
         return exit_of(night)
     console = stdout()
     sentence = night_sentence(night)
-    console.print(f"[bold]{sentence[0].upper()}{sentence[1:]}[/bold]", highlight=False)
+    console.print(f"{sentence[0].upper()}{sentence[1:]}", style="bold")
     for decision in night.decisions:
         s = decision.suspicion
         console.print(
@@ -221,7 +221,8 @@ def _print_outlook(suite: Suite, outlook: Outlook, unwatched: tuple[str, ...]) -
             _number(one.usd),
         )
     console = stdout()
-    console.print(f"\n[bold]{suite.name}[/bold]  {counted(outlook.num_runs, 'run')}", end="")
+    console.print(f"\n{suite.name}", style="bold", end="")
+    console.print(f"  {counted(outlook.num_runs, 'run')}", end="")
     console.print(f" in {counted(outlook.num_lanes, 'lane')}")
     console.print(table)
     cost = "no price known" if outlook.usd is None else f"{outlook.usd:.2f} USD"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -9,6 +10,8 @@ from typing import Annotated, Self
 import typer
 
 from harness.cli.output import check_writable
+from harness.errors import SpecError
+from harness.settings import secret
 
 _Opt = typer.Option
 SuitePath = Annotated[
@@ -107,4 +110,27 @@ class Telling:
             ("--openmetrics", self.openmetrics),
         ):
             check_writable(option, path)
+        if self.webhook_env:
+            webhook_url(self.webhook_env)
+        if self.publish and "://" not in self.publish:
+            _check_folder("--publish", Path(self.publish))
         return self
+
+
+def webhook_url(name: str) -> str:
+    """What the variable holds. Raises SpecError, without it."""
+    url = secret(name)
+    if url is None:
+        raise SpecError(f"--webhook-env {name}: there is no such variable, or it is empty")
+    if not url.startswith(("http://", "https://")):
+        raise SpecError(f"--webhook-env {name}: the variable holds no http URL")
+    return url
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    """It may be made later, with all that is above it. Raises SpecError."""
+    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
+    if not there.is_dir():
+        raise SpecError(f"{option} {folder}: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SpecError(f"{option} {folder}: {there} may not be written")

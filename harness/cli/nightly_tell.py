@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from datetime import date
 
 from harness.cli.exits import Exit
-from harness.cli.nightly_options import Telling
+from harness.cli.nightly_options import Telling, webhook_url
 from harness.cli.output import json_text, stderr, writing
-from harness.errors import SpecError
 from harness.nightly.journal import Journal
 from harness.nightly.night import NOT_RUN
-from harness.settings import read_settings, secret
+from harness.settings import read_settings
 from reports.confirm import Finding
 from reports.html import render_html
 from reports.markdown import render_markdown
@@ -127,13 +126,8 @@ def _push(gateway: str, told: NightTold) -> None:
 
 def _post(name: str, message: Mapping[str, object]) -> None:
     """A chat that does not answer costs a warning, not the night."""
-    url = secret(name)
-    if url is None:
-        raise SpecError(f"--webhook-env {name}: there is no such variable, or it is empty")
-    if not url.startswith(("http://", "https://")):
-        raise SpecError(f"--webhook-env {name}: the variable holds no http URL")
-    request = urllib.request.Request(  # checked above
-        url, json.dumps(message).encode(), {"Content-Type": "application/json"}
+    request = urllib.request.Request(  # an http URL, or none at all
+        webhook_url(name), json.dumps(message).encode(), {"Content-Type": "application/json"}
     )
     try:
         with urllib.request.urlopen(request, timeout=_OTHERS_S):

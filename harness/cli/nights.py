@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.exits import told
-from harness.cli.options import Json, Store, store_of
+from harness.cli.options import Json, Store, index_of, store_of
 from harness.cli.output import print_json, stderr, stdout
 from harness.errors import SpecError
+from harness.spec_errors import nearest
 from results.clock import SystemClock
 
 if TYPE_CHECKING:
     from results.events import Event, Said
+    from results.store_files import FileStore
 
 app = typer.Typer(help="What people say of nights.", no_args_is_help=True)
 
@@ -129,9 +131,39 @@ def _say(what: str, night: str, series: str, reason: str, store: str | None, as_
             raise SpecError(f"night {night!r}: is a date such as 2026-11-24") from None
         if not reason.strip():
             raise SpecError("--reason is empty; whoever reads it later wants to know why")
-        event = _event(Said(what), day, series, reason)
-        append_event(store_of(store).objects, event)
-    _told(event, as_json)
+        kept, event = store_of(store), _event(Said(what), day, series, reason)
+        append_event(kept.objects, event)
+        concerned = _concerned(kept, event)
+    _told(event, as_json, num_series=concerned)
+
+
+def _concerned(store: FileStore, event: Event) -> int:
+    """How many series of that night it is said of. None is no error, for the night may lie in
+    another store; more often a word is wrong, so what there is is said on stderr."""
+    from reports.night_told import series_of_nights
+    from results.nights import DATE, night_run
+
+    index, night = index_of(store), event.night.isoformat()
+    index.refresh()
+    runs = [night_run(store.get(run_id)) for run_id in index.tagged(DATE, night)]
+    keys = [one.key for one in series_of_nights([run for run in runs if run is not None])]
+    concerned = sum(event.concerns(key) for key in keys)
+    if not runs:
+        known = ", ".join(sorted(index.tag_values(DATE))[-3:]) or "none"
+        stderr().print(
+            f"kept, but this store has no night of {night}; the latest are: {known}", markup=False
+        )
+    elif not concerned:
+        hint = nearest(event.series, keys)
+        some = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        stderr().print(
+            f"kept, but no series of {night} with a value is {event.series!r}{hint}; "
+            f"there are: {some or 'none'}. `windtunnel nights withdraw {event.event_id}` takes it "
+            "back",
+            markup=False,
+            soft_wrap=True,
+        )
+    return concerned
 
 
 def _event(said: Said, night: date, series: str, reason: str, withdraws: str = "") -> Event:
@@ -157,9 +189,9 @@ def _who() -> str:
         return ""
 
 
-def _told(event: Event, as_json: bool) -> None:
+def _told(event: Event, as_json: bool, **more: int) -> None:
     if as_json:
-        print_json("windtunnel.nights-verdict/1", {"event": _plain(event)})
+        print_json("windtunnel.nights-verdict/1", {"event": _plain(event), **more})
     else:
         stdout().print(event.event_id)
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,31 @@ from results.record import RunRecord
 PLAIN_WIDTH = 140
 
 
+class _Console(Console):
+    """Shows text as it is: a model may be called `a[/]b`, and a reason hold `:bug:`. A reader who
+    has seen enough (`| head`) ends neither the command nor its exit code."""
+
+    def __init__(self, *, stderr: bool, is_terminal: bool) -> None:
+        super().__init__(
+            stderr=stderr,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            width=None if is_terminal else PLAIN_WIDTH,
+        )
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with suppress(OSError, ValueError):  # no file at all
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 def stdout() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    return _Console(stderr=False, is_terminal=sys.stdout.isatty())
 
 
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH)
+    return _Console(stderr=True, is_terminal=sys.stderr.isatty())
 
 
 def print_json(schema: str, body: Mapping[str, Any]) -> None:

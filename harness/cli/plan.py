@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.exits import told
 from harness.cli.options import Json, Overrides, Pools, Prices, Quiet, Ray, SpecPath
@@ -42,7 +43,8 @@ def plan(
 
 def _print(what: PlanDescription) -> None:
     console = stdout()
-    console.print(f"\n[bold]{what.name}[/bold]  {what.workload}  workload {what.workload_hash}")
+    about = f"  {what.workload}  workload {what.workload_hash}"
+    console.print(Text.assemble("\n", (what.name, "bold"), about))
     console.print(facts([("load", what.what), ("duration", what.duration)]))
     if what.rungs:
         table = Table(box=None, pad_edge=False, header_style="dim")

@@ -140,7 +140,7 @@ def _token(path: Path | None) -> str:
     """What the file holds, else the variable's value; empty where neither is. Raises SpecError,
     without the token."""
     if path is None:
-        return secret(TOKEN_VARIABLE) or ""
+        return _one_word(secret(TOKEN_VARIABLE) or "", f"${TOKEN_VARIABLE}")
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -148,9 +148,13 @@ def _token(path: Path | None) -> str:
         raise SpecError(f"--token-file {path}: {said}") from None
     if not token:
         raise SpecError(f"--token-file {path} is empty; put the token in its first line")
+    return _one_word(token, f"--token-file {path}")
+
+
+def _one_word(token: str, where: str) -> str:
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise SpecError(
-            f"--token-file {path}: a token is one word of ASCII characters; look for a second line"
+            f"{where}: a token is one word of ASCII characters; look for a blank or a second line"
         )
     return token
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.exits import told
 from harness.cli.options import Json, Store, store_of
@@ -83,7 +84,8 @@ def show(name: Name, store: Store = None, as_json: Json = False) -> None:
         print_json("windtunnel.study/1", {**_summary(study), "runs": _runs(study)})
         return
     console = stdout()
-    console.print(f"\n[bold]{study.name}[/bold]  {study.state}: {study.state_words}")
+    told_state = f"  {study.state}: {study.state_words}"
+    console.print(Text.assemble("\n", (study.name, "bold"), told_state))
     console.print(trial_table(study.wish, study.trials))
     baseline, best = baseline_of(study.trials), best_of(study.wish, study.trials)
     keeps, counted = _feasible(study)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.exits import told
 from harness.cli.options import Json
@@ -122,7 +123,7 @@ def _print_names(as_json: bool) -> None:
 def _print(made: SpaceFile, snapshot: Snapshot | None, held: Held) -> None:
     console = stdout()
     of = f" for {snapshot.engine} {snapshot.version} ({snapshot.device})" if snapshot else ""
-    console.print(f"\n[bold]{made.name}[/bold]: {made.about}{of}")
+    console.print(Text.assemble("\n", (made.name, "bold"), f": {made.about}{of}"))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("knob", "values", "default", "what it does"):
         table.add_column(column)

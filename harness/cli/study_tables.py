@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.tables import facts
 from results.metrics import metric
@@ -88,7 +89,7 @@ def gain_over(reading: Reading, baseline: Reading | None, wish: Wish) -> str:
 
 def found_tables(name: str, wish: Wish, found: Found) -> Iterator[Any]:
     """Every trial, the candidates measured again, and the answer."""
-    yield f"\n[bold]{name}[/bold]  stopped: {found.stopped_by}"
+    yield Text.assemble("\n", (name, "bold"), f"  stopped: {found.stopped_by}")
     yield trial_table(wish, found.trials)
     if found.judged:
         yield "\nmeasured again"

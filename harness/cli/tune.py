@@ -41,6 +41,7 @@ from tuners.loop import Found, Part, Search
 from tuners.outcome import Measured, Unusable
 from tuners.prior import Prior
 from tuners.remeasure import MIN_RUNS, Verdict
+from tuners.storage_url import shown_storage
 from tuners.trial import Evaluated, Phase
 
 NUM_SEEDS = 8  # what the replay bench found best; docs/tuning.md has the figures
@@ -319,7 +320,7 @@ def _plan(
         seed=spec.seed,
         prices=price_table(prices),
         past=runs_like(store, index, study.base),
-        storage=study.storage,
+        storage=shown_storage(study.storage),
         dropped=study.dropped,
         num_parallel=spec.parallel,
     )

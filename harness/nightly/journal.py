@@ -96,8 +96,15 @@ def nights_kept(home: Path, suite: str) -> tuple[str, ...]:
 def alone(home: Path, who: str) -> Iterator[None]:
     """Holds the home's lock; it ends with the process, however that ends. Raises NightBusy."""
     folder = home / "nights"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise HarnessError(
+            f"{who} cannot begin: {folder} cannot be written ({error.strerror or error}); name "
+            "another home with $WINDTUNNEL_HOME"
+        ) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

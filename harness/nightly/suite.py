@@ -12,11 +12,15 @@ from pathlib import Path
 
 from harness.errors import SpecError
 from harness.spec import RunSpec
+from harness.spec_checks import NAME, NAME_WORDS
 from harness.spec_errors import Problem
+from harness.spec_errors import found as found_words
 from harness.specfile import read_specs, read_yaml_as
 from results.errors import UnknownMetric
 from results.measurement import one_statistic
 from workloads.registry import Role, role_of
+
+MAX_REPEATS = 1000  # of one series in a night: more would not end by the next one
 
 # What matters of a run where the suite does not say it.
 SERVING_METRICS = (
@@ -146,10 +150,14 @@ def default_metrics(spec: RunSpec) -> tuple[str, ...]:
 
 def _problems(suite: SuiteSpec) -> list[Problem]:
     found: list[Problem] = []
+    if not NAME.fullmatch(suite.name):
+        message = f"found {found_words(suite.name)}; accepted: {NAME_WORDS}"
+        found.append(Problem(path=("name",), message=message))
     for kind, group in (("runs", suite.runs), ("canaries", suite.canaries)):
         for index, run in enumerate(group):
-            if run.repeats < 1:
-                found.append(Problem(path=(kind, index, "repeats"), message="at least 1"))
+            if not 1 <= run.repeats <= MAX_REPEATS:
+                message = f"found {run.repeats}; at least 1 and at most {MAX_REPEATS}"
+                found.append(Problem(path=(kind, index, "repeats"), message=message))
             for text in run.metrics:
                 try:
                     one_statistic(text)
@@ -161,6 +169,14 @@ def _problems(suite: SuiteSpec) -> list[Problem]:
     if not 2 <= confirm.pairs <= confirm.max_pairs:
         message = f"found {confirm.pairs} of {confirm.max_pairs}; 2 ≤ pairs ≤ max_pairs"
         found.append(Problem(path=("confirm", "pairs"), message=message))
+    if confirm.max_suspects < 0:
+        message = f"found {confirm.max_suspects}; 0 or more"
+        found.append(Problem(path=("confirm", "max_suspects"), message=message))
+    for name in ("wall_s", "chip_hours", "usd"):
+        limit = getattr(suite.budget, name)
+        if limit < 0:
+            message = f"found {limit:g}; above 0, or 0 for no such limit"
+            found.append(Problem(path=("budget", name), message=message))
     subject = suite.subject
     if subject and subject.git and subject.values:
         message = "a git subject has its commits for values; give one of git and values"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import reports.calibration
 from harness.cli.app import app
 from results.events import Said, read_events
 from results.measurement import Measurement
+from results.nights import NightRole, night_tags
 from results.store_files import FileStore
 from results.testing import EPOCH, make_record
 
@@ -126,6 +127,29 @@ def test_people_say_what_they_think(windtunnel: Any, tmp_path: Path) -> None:
     assert listed.stdout.count("because") == 3 and listed.stdout.count("(withdrawn)") == 1
     rows = json.loads(windtunnel("nights", "verdicts", *where, "--json").stdout)["events"]
     assert sum(row["in_force"] for row in rows) == 2
+
+
+def test_a_verdict_on_what_is_not_there_is_kept_and_said_to_be_so(
+    windtunnel: Any, store: FileStore
+) -> None:
+    tags = night_tags(
+        night_id="20261124T010000Z-0123456789",
+        on=date(2026, 11, 24),
+        suite="s",
+        series="chat",
+        role=NightRole.RUN,
+        slot="chat#1",
+        metrics=("ttft_p50",),
+    )
+    store.seal(make_record(index=98, name="chat", spec={"name": "chat", "tags": tags}), {})
+    where = ("--reason", "x", "--store", store.url)
+    other = windtunnel("nights", "ack", "2026-11-23", *where)
+    assert other.exit_code == 0 and "no night of 2026-11-23" in other.stderr
+    assert "2026-11-24" in other.stderr
+    typo = windtunnel("nights", "ack", "2026-11-24", "--series", "*/chat/ttft_s p5", *where)
+    assert "did you mean" in typo.stderr and "chat/ttft_s p50" in typo.stderr
+    fits = windtunnel("nights", "ack", "2026-11-24", "--series", "*/ttft_s p50", *where, "--json")
+    assert json.loads(fits.stdout)["num_series"] == 1 and fits.stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import typer
+from rich.table import Table
 
+from harness.cli import output
 from harness.cli.exits import Afterwards, Exit, exit_code, told
 from harness.errors import EngineDied, SpecError
 from results.errors import RecordNotFound, StoreUnwritable
@@ -75,3 +79,54 @@ def test_a_failed_deployment_tells_its_stage_and_last_words(
     assert (error["kind"], error["stage"], error["log_tail"]) == (
         "engine_died", "startup", ["oops"],
     )  # fmt: skip
+
+
+def test_ctrl_c_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as stopped, told(as_json=True):
+        raise KeyboardInterrupt
+    assert stopped.value.exit_code == 130
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["kind"], error["exit_code"]) == ("interrupted", 130)
+    assert "--resume" in error["what_to_do"]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_who_has_gone_ends_nothing(stream: str) -> None:
+    """`windtunnel compare a b | head -1` has compare's exit code, and a log that nobody reads any
+    more costs no night."""
+    script = (
+        "import sys, time\n"
+        "from harness.cli import output\n"
+        f"console = output.{stream}()\n"
+        "sys.stdin.read()  # until the reader has gone\n"
+        "for _ in range(3):\n"
+        "    console.print('x' * 100_000)\n"
+        f"print('still here', file=sys.{'stderr' if stream == 'stdout' else 'stdout'})\n"
+        "sys.exit(4)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin and child.stdout and child.stderr
+    gone, kept = child.stdout, child.stderr
+    if stream == "stderr":
+        gone, kept = kept, gone
+    gone.close()
+    child.stdin.close()
+    said = kept.read().decode()
+    kept.close()
+    assert child.wait(30) == 4
+    assert said == "still here\n"
+
+
+def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "a[/]b [red]c :bug: [1]"
+    table = Table()
+    table.add_column()
+    table.add_row(words)
+    output.stdout().print(words)
+    output.stdout().print(table)
+    assert capsys.readouterr().out.count(words) == 2

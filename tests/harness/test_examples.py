@@ -16,6 +16,7 @@ from harness.cli.tune import read_study
 from harness.plan import make_plan
 from harness.plan_view import describe_plan
 from harness.pools import Capacity, Inventory, NodePool
+from harness.pricefile import read_prices
 from harness.spec_schema import DESCRIPTIONS, DIALECT, spec_schema
 from harness.specfile import read_specs, spec_from_mapping, spec_to_mapping
 from workloads.params import MadeModel, TorchWorkload, VllmWorkload
@@ -24,7 +25,7 @@ from workloads.registry import BUILT_IN
 ROOT = Path(__file__).resolve().parents[2]
 ALL = sorted((ROOT / "examples").glob("*.yaml"))
 STUDIES = [path for path in ALL if path.name.startswith("study-")]
-EXAMPLES = [path for path in ALL if not path.name.startswith(("pools-", "study-"))]
+EXAMPLES = [path for path in ALL if not path.name.startswith(("pools-", "prices", "study-"))]
 GIB = 1 << 30
 
 
@@ -51,6 +52,14 @@ DATA_CENTRE = Inventory(
         pool("cpus", "cpu"),
     )
 )
+
+
+def test_the_prices_are_a_form_and_say_so() -> None:
+    prices = read_prices(ROOT / "examples/prices.yaml")
+    assert "invented" in prices.source
+    assert prices.price("tpu_v6e", "reservation") == 2.0
+    assert prices.price("H100", "on-demand", "europe-west4") == 11.0
+    assert prices.price("B200", "on-demand") is None
 
 
 def test_the_examples_are_all_there() -> None:

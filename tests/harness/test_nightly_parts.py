@@ -80,6 +80,10 @@ def test_two_specs_of_one_name_are_refused(tmp_path: Path) -> None:
         ("name: s\nruns: [{spec: a.yaml}]\nconfirm: {pairs: 9}\n", "pairs ≤ max_pairs"),
         ("name: s\nruns: [{spec: a.yaml}]\nsubject: {git: ., into: x, values: [a]}\n", "one of"),
         ("name: s\nruns: [{spec: a.yaml, repeat: 2}]\n", "did you mean repeats"),
+        ("name: ../s\nruns: [{spec: a.yaml}]\n", "accepted: 1 to 63 lower-case letters"),
+        ("name: s\nruns: [{spec: a.yaml, repeats: 1000000000}]\n", "at most 1000"),
+        ("name: s\nruns: [{spec: a.yaml}]\nbudget: {wall_s: -5}\n", "budget.wall_s: found -5"),
+        ("name: s\nruns: [{spec: a.yaml}]\nconfirm: {max_suspects: -1}\n", "0 or more"),
     ],
 )
 def test_a_suite_that_cannot_be_meant_is_refused_with_its_line(

@@ -250,6 +250,7 @@ YAML_TRAPS = [
     ("deadlines: {load_s: .inf}", "only finite numbers are accepted"),
     ("deadlines: {load_s: .nan}", "only finite numbers are accepted"),
     ("deadlines: {load_s: 1e999}", "1e999 is too large"),
+    (f"num_repeats: {'9' * 5000}", "a number of 5000 digits; it is too large"),
     ("tags: {a: 2026-01-01, b: !!python/name:os.system x}", "!!python/name:os.system is not"),
     ("tags: {a: !secret x}", "the tag !secret is not accepted"),
     ("tags: &t {a: *t}", "an alias inside its own anchor"),

@@ -118,3 +118,10 @@ def test_nonsense_is_refused(make: object, says: str) -> None:
 def test_a_continuous_range_cannot_be_listed() -> None:
     with pytest.raises(SpaceError, match="continuous"):
         values_of(Reals(low=0.1, high=0.9))
+
+
+def test_a_huge_range_is_counted_without_being_listed() -> None:
+    domain = Integers(low=1, high=2**53 - 1, step=2)
+    assert num_values(domain) == 2**52
+    with pytest.raises(SpaceError, match="2⁵³"):
+        Integers(low=0, high=2**53 + 1)

@@ -74,6 +74,12 @@ def test_limits_of_each_request_are_a_bound_on_how_many_kept_them() -> None:
         (("name: knobs", "name: knobs\nsampler: grid"), "accepted: auto, gp"),
         (("name: knobs", "name: knobs\nprobability: 1.0"), "from 0.5 to below 1"),
         (("goals:", "goal:"), "did you mean goals"),
+        (("name: knobs", "name: ../knobs"), 'name: found text "../knobs"; accepted: 1 to 63'),
+        (("name: knobs", "name: knobs\nseed: -1"), "seed: found -1"),
+        (("name: knobs", "name: knobs\nseed: 4294967296"), "from 0 to 2147483648"),
+        (("num_trials: 12", "num_trials: 12, wall_s: -1"), "budget.wall_s: found -1"),
+        (("low: 64", "low: 64.5"), "step makes whole numbers; found 64.5 … 512"),
+        (("high: 512", "high: 99999999999999999999"), "within ±2⁵³"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], says: str) -> None:

@@ -1,5 +1,5 @@
 // What stands behind one row: reservations, configuration, evidence, and how to deploy it.
-import { ask } from "./asking.js";
+import { ask, hasToken } from "./asking.js";
 import { make, money, seconds } from "./words.js";
 
 const PLATFORMS = [["command", "command line"], ["kubernetes", "Kubernetes"], ["serve", "Ray Serve"], ["rayservice", "KubeRay RayService"]];
@@ -32,7 +32,8 @@ const measured = (one) => {
 
 const evidence = (found) => {
   const runs = make("span", {});
-  found.run_ids.slice(-5).forEach((id, i) => runs.append(i ? ", " : "", make("a", { href: `/v1/runs/${id}` }, id)));
+  // A link carries no token: it would lead to a refusal.
+  found.run_ids.slice(-5).forEach((id, i) => runs.append(i ? ", " : "", hasToken() ? make("code", {}, id) : make("a", { href: `/v1/runs/${id}` }, id)));
   if (found.run_ids.length > 5) runs.append(` and ${found.run_ids.length - 5} before`);
   const day = (text) => text.slice(0, 10);
   return facts([
