@@ -27,16 +27,16 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from results.clock import SystemClock
 from tuners.dashboard import Attribute, shown_config, shown_outcome
-from tuners.errors import NoSampler, StudyError
+from tuners.errors import NoSampler, StorageLost, StudyError
 from tuners.goals import Wish
 from tuners.lease import Leases
 from tuners.outcome import Crashed, Measured
@@ -324,9 +324,36 @@ def storage_at(url: str) -> BaseStorage:
             f"no study storage at {shown_storage(url)}: its driver is not installed ({error}); "
             "PostgreSQL's comes with `pip install 'windtunnel[postgres]'`"
         ) from error
-    except Exception as error:  # of SQLAlchemy, or of the driver that the URL names
+    except NoSuchModuleError as error:
         said = without_password(str(error), url)
-        raise StudyError(f"no study storage at {shown_storage(url)}: {said}") from error
+        hint = "; PostgreSQL's is postgresql://" if url.startswith("postgres:") else ""
+        raise StudyError(f"no study storage at {shown_storage(url)}: {said}{hint}") from error
+    except Exception as error:  # of SQLAlchemy, or of the driver that the URL names
+        said = _said(error, url)
+        raised = StudyError if isinstance(error, ArgumentError) else StorageLost
+        raise raised(f"no study storage at {shown_storage(url)}: {said}") from error
+
+
+def _said(error: Exception, url: str) -> str:
+    """The driver's own words, without SQLAlchemy's around them, nor the password."""
+    return without_password(str(getattr(error, "orig", None) or error).strip(), url)
+
+
+@contextmanager
+def kept_at(url: str) -> Iterator[BaseStorage]:
+    """``storage_at``, given back at the end. Raises StorageLost where it is lost meanwhile."""
+    storage = storage_at(url)
+    try:
+        yield storage
+    except (StorageInternalError, SQLAlchemyError) as error:
+        said = _said(error, url)
+        raise StorageLost(
+            f"the study storage at {shown_storage(url)} was lost: {said}; what was measured is in "
+            "the record store, and --resume goes on"
+        ) from error
+    finally:
+        with suppress(SQLAlchemyError):  # what is lost cannot be given back
+            close_storage(storage)
 
 
 def close_storage(storage: BaseStorage) -> None:

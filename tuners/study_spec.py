@@ -197,10 +197,17 @@ def check_study(study: StudySpec, beside: Path | None = None) -> Sequence[Proble
         space_of(expanded(study, beside))
     except SpaceError as error:
         wrong("space" if study.space else "knobs", str(error))
-    try:
-        wish_of(study)
-    except (StudyError, InvalidSlo, UnknownMetric) as error:
-        wrong(_place_of(str(error)), str(error).removeprefix("limits: "))
+    # One after the other: the first that is refused is to blame.
+    for place, asked in (
+        ("goals", replace(study, slo="", limits=())),
+        ("slo", replace(study, limits=())),
+        ("limits", study),
+    ):
+        try:
+            wish_of(asked)
+        except (StudyError, InvalidSlo, UnknownMetric) as error:
+            wrong(place, str(error).removeprefix("limits: "))
+            break
     if study.sampler not in SAMPLERS:
         wrong("sampler", f"found {study.sampler!r}; accepted: {', '.join(SAMPLERS)}")
     if study.budget.num_trials < 1:
@@ -223,9 +230,3 @@ def check_study(study: StudySpec, beside: Path | None = None) -> Sequence[Proble
         for path, message in wrong_loads(study.load, study.slo):
             wrong(path, message)
     return problems
-
-
-def _place_of(message: str) -> str:
-    if message.startswith("limits"):
-        return "limits"
-    return "goals" if "goal" in message else "slo"

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.cli.exits import Exit, interrupt_on_sigterm, print_error
+from harness.cli.exits import Exit, Interrupted, interrupt_on_sigterm, print_error
 
 # name → where it is, as module:attribute under harness.cli, in the order of --help
 COMMANDS = {
@@ -127,6 +127,8 @@ def main() -> None:
     try:
         app_with(word if word in COMMANDS or word in GROUPS else "")()
     except KeyboardInterrupt:  # before a command could take it: the imports of one take a second
+        if "--json" in sys.argv:
+            print_error(Interrupted(), Exit.INTERRUPTED)
         sys.exit(Exit.INTERRUPTED)
     except SystemExit as leaving:
         if leaving.code == Exit.INTERRUPTED:  # another Ctrl-C now would end us in the middle of it

@@ -12,6 +12,7 @@ import typer
 
 from harness.errors import SpecError
 from harness.pricefile import WAYS_TO_PAY
+from results.clock import SystemClock
 from results.recommendation.question import USE_CASES, Objective, Question, Target
 
 _CASES = ", ".join(
@@ -247,4 +248,10 @@ def _way_to_pay(name: str) -> str:
 
 
 def day_of(when: datetime | None) -> date | None:
-    return None if when is None else when.date()
+    """Raises SpecError for a day that has not begun: nothing can have been measured by its end."""
+    if when is None:
+        return None
+    today = SystemClock().now_utc().date()
+    if when.date() > today:
+        raise SpecError(f"--as-of {when.date()}: that day is yet to come; today is {today} (UTC)")
+    return when.date()

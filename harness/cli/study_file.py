@@ -73,7 +73,12 @@ def read_study(path: Path, storage: str = "") -> Study:
     space, wish = space_of(spec), wish_of(spec)
     for branch in space.branches():  # a knob that leads nowhere is found before anything runs
         for knob in branch.knobs:
-            configured(base, {knob.path: _some(knob.domain)})
+            some = _some(knob.domain)
+            try:
+                configured(base, {knob.path: some})
+            except SpecError as error:
+                said = str(error).removeprefix("spec: ").removeprefix(f"knob {knob.path}: ")
+                raise SpecError(f"{path}: knob {knob.path} = {some}: {said}") from None
     return Study(
         spec=spec,
         base=base,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,7 +28,7 @@ from harness.cli.tune_make import Memory, TrialMaker, ascent_of
 from harness.cli.tune_plan import StudyPlan, plan_document, plan_lines, study_plan
 from harness.cli.tune_runs import configured
 from harness.cli.tune_watch import Watch
-from harness.errors import SpecError
+from harness.errors import HarnessError, SpecError
 from harness.runner import RunContext
 from results.clock import SystemClock
 from results.lost import seal_lost
@@ -36,13 +36,16 @@ from results.store_files import FileStore
 from results.store_index import RunIndex
 from results.study_log import StudyLog
 from tuners.crew import Crew, InTurn
-from tuners.errors import StudyError, TunerError
+from tuners.errors import StorageLost, StudyError, TunerError
 from tuners.loop import Found, Part, Search
 from tuners.outcome import Measured, Unusable
 from tuners.prior import Prior
 from tuners.remeasure import MIN_RUNS, Verdict
 from tuners.storage_url import shown_storage
 from tuners.trial import Evaluated, Phase
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 NUM_SEEDS = 8  # what the replay bench found best; docs/tuning.md has the figures
 
@@ -97,6 +100,7 @@ def tune(
     with told(as_json):
         try:
             made = _with(read_study(study, storage), parallel, share_cores)
+            check_budget(made.base, made.budget, price_table(prices), virtual=pools is not None)
             kept = store_of(store)
             index = index_of(kept)  # brought up to date once, with the first question
             known = prior(made, kept)
@@ -104,13 +108,14 @@ def tune(
             if dry_run:
                 _print_plan(made, plan, as_json)
                 raise typer.Exit(Exit.OK)
-            check_budget(made.base, made.budget, price_table(prices), virtual=pools is not None)
             kept.prepare()
             memory = Memory(kept, index, made.wish, made.spec.name, only_own=remeasure)
             _check_past(made, memory, resume)
             if not quiet:
                 _say(stderr(), made, plan)
             found = _searched(made, known, memory, ray=ray, pools=pools, prices=prices, quiet=quiet)
+        except StorageLost as error:
+            raise HarnessError(str(error)) from None
         except TunerError as error:
             raise SpecError(str(error)) from None
         defaults = defaults_told(found, made.base, kept)
@@ -280,9 +285,16 @@ def _refuse_blind(baseline: Evaluated, study: Study) -> None:
 def _parts(study: Study, known: Prior, num_before: int) -> Iterator[list[Part]]:
     """Imports optuna, and torch where its sampler needs it: not before it is sure to be used.
     ``num_before``: runs made until now; a sitting that goes on, or joins, draws other numbers."""
-    from tuners.optuna_study import OptunaSearcher, close_storage, sampler_named, storage_at
+    from tuners.optuna_study import kept_at
 
-    storage, spec, parts = storage_at(study.storage), study.spec, []
+    with kept_at(study.storage) as storage:
+        yield _parts_in(storage, study, known, num_before)
+
+
+def _parts_in(storage: BaseStorage, study: Study, known: Prior, num_before: int) -> list[Part]:
+    from tuners.optuna_study import OptunaSearcher, sampler_named
+
+    spec, parts = study.spec, []
     seeds = 0 if study.foresight.why_no_forecast else NUM_SEEDS
     for branch in study.space.branches():
         sampler = sampler_named(
@@ -295,10 +307,7 @@ def _parts(study: Study, known: Prior, num_before: int) -> Iterator[list[Part]]:
         searcher = OptunaSearcher(branch, study.wish, name=name, sampler=sampler, storage=storage)
         seeder = known.seeder(branch, study.wish, study.foresight, spec.seed)
         parts.append(Part(branch=branch, searcher=searcher, seeder=seeder, num_seeds=NUM_SEEDS))
-    try:
-        yield parts
-    finally:
-        close_storage(storage)
+    return parts
 
 
 def _plan(

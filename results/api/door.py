@@ -30,6 +30,7 @@ TARGETS: Final = {
 }
 PERCENTILE: Final = "percentile"
 _MAX_INT: Final = 2**53
+_MAX_PARAMETERS: Final = 200
 _HELP: Final = "GET /openapi.json shows every field"
 
 
@@ -105,7 +106,13 @@ def parameters(
     Refused for names that are not known and for values that come twice."""
     found: dict[str, Any] = {}
     wrong = []
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=200)
+    try:
+        pairs = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS
+        )
+    except ValueError:
+        said = _whole(f"there are more than {_MAX_PARAMETERS}")
+        raise Refused(invalid("these parameters", [said], _HELP)) from None
     for name, value in pairs:
         if name in free:
             continue

@@ -214,7 +214,7 @@ def _what_else(many: Sequence[Any]) -> str:
     """What the document looks like instead, for the person who chose the wrong file."""
     first = many[0] if many else None
     if not isinstance(first, Mapping):
-        return f"a JSON {type(first).__name__}, not a result"
+        return "JSON without an object in it, so no result"
     keys = set(first)
     looks = (
         ({"metadata", "metrics"}, f"AIPerf's {AIPERF_REQUESTS}: give its folder instead"),

@@ -19,10 +19,16 @@ from optuna.storages import BaseStorage, RDBStorage
 
 from results.lost import this_process
 from results.testing import FakeClock
-from tuners.errors import StudyError
+from tuners.errors import StorageLost, StudyError
 from tuners.goals import Reading, Wish
 from tuners.lease import LEASE_S, Leases
-from tuners.optuna_study import OptunaSearcher, close_storage, sampler_named, storage_at
+from tuners.optuna_study import (
+    OptunaSearcher,
+    close_storage,
+    kept_at,
+    sampler_named,
+    storage_at,
+)
 from tuners.outcome import Measured
 from tuners.seeds import key
 from tuners.space import Branch
@@ -237,3 +243,21 @@ def test_a_storage_that_is_not_there_is_named_without_its_password(url: str) -> 
         storage_at(url.replace("nobody@", "nobody:secret@"))
     except StudyError as error:
         assert "secret" not in str(error)
+
+
+def test_a_storage_that_is_lost_is_no_fault_of_who_asked(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    with pytest.raises(StorageLost, match=r"was lost: .*--resume goes on"), kept_at(url) as storage:
+        with storage.engine.begin() as connection:  # type: ignore[attr-defined]
+            connection.exec_driver_sql("DROP TABLE studies")
+        storage.get_all_studies()
+
+
+def test_a_server_that_is_not_there_is_said_without_its_password() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(StorageLost) as lost:
+        storage_at("postgresql://me:hush@127.0.0.1:1/studies")
+    assert "127.0.0.1:1/studies" in str(lost.value) and "hush" not in str(lost.value)
+    with pytest.raises(StudyError, match="PostgreSQL's is postgresql://") as wrong:
+        storage_at("postgres://me:hush@127.0.0.1:1/studies")
+    assert not isinstance(wrong.value, StorageLost) and "hush" not in str(wrong.value)

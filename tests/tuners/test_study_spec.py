@@ -67,9 +67,10 @@ def test_limits_of_each_request_are_a_bound_on_how_many_kept_them() -> None:
         (("low: 0.5, high: 0.95", "low: 0.5"), "both a low and a high"),
         (
             ("goals: [output_throughput, ttft_p50]", "goals: [outputthroughput]"),
-            "output_throughput",
+            r"study.yaml:\d+: goals: .*output_throughput",
         ),
-        (("ttft_p99=500ms", "ttft_p99=500"), "slo"),
+        (("output_throughput, ttft_p50", "ttft_p50, ttft_p50"), "goals: ttft_s_p50: given twice"),
+        (("ttft_p99=500ms", "ttft_p99=500"), r"study.yaml:\d+: slo: "),
         (("num_trials: 12", "num_trials: 0"), "budget.num_trials: found 0"),
         (("name: knobs", "name: knobs\nsampler: grid"), "accepted: auto, gp"),
         (("name: knobs", "name: knobs\nprobability: 1.0"), "from 0.5 to below 1"),

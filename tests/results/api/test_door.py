@@ -83,6 +83,7 @@ def test_what_a_body_must_not_say(body: Any, field: str, said: str) -> None:
     [
         ("modle=x", "modle", "did you mean model"),
         ("model=a&model=b", "model", "twice"),
+        ("&".join(f"a{i}=1" for i in range(500)), "", "more than 200"),
         ("rate_rps=four", "rate_rps", "found 'four'"),
         ("target_ttft_milliseconds=soon", "target_ttft_milliseconds", "milliseconds"),
         ("target_ttft_milliseconds=nan", "", "above 0"),
