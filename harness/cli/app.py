@@ -15,7 +15,13 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.cli.exits import Exit, Interrupted, interrupt_on_sigterm, print_error
+from harness.cli.exits import (
+    Exit,
+    Interrupted,
+    interrupt_on_sigterm,
+    lose_no_interrupt,
+    print_error,
+)
 
 # name → where it is, as module:attribute under harness.cli, in the order of --help
 COMMANDS = {
@@ -123,6 +129,7 @@ def __dir__() -> list[str]:
 
 def main() -> None:
     interrupt_on_sigterm()
+    lose_no_interrupt()
     word = next((w for w in sys.argv[1:] if not w.startswith("-")), "")
     try:
         app_with(word if word in COMMANDS or word in GROUPS else "")()

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -136,6 +137,30 @@ def print_error(error: Exception, code: Exit, message: str = "") -> None:
 
 def _say(error: Exception) -> None:
     print(f"windtunnel: {error}", file=sys.stderr)  # noqa: T201
+
+
+def lose_no_interrupt() -> None:
+    """A Ctrl-C that comes while Python runs a finalizer or a callback is printed and forgotten by
+    it, and the command goes on to its end. Here it comes a second time, a moment later."""
+    before = sys.unraisablehook
+
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            threading.Timer(_AGAIN_S, _interrupt_main).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = again
+
+
+_AGAIN_S = 0.05  # until the finalizer is over
+
+
+def _interrupt_main() -> None:
+    """A real signal, which also wakes a main thread that waits."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 def interrupt_on_sigterm() -> None:

@@ -130,3 +130,22 @@ def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     output.stdout().print(words)
     output.stdout().print(table)
     assert capsys.readouterr().out.count(words) == 2
+
+
+def test_a_ctrl_c_in_a_finalizer_is_not_lost() -> None:
+    script = (
+        "import threading\n"
+        "from harness.cli.exits import lose_no_interrupt, told\n"
+        "class Finalized:\n"
+        "    def __del__(self):\n"
+        "        raise KeyboardInterrupt\n"
+        "lose_no_interrupt()\n"
+        "with told():\n"
+        "    Finalized()\n"
+        "    threading.Event().wait(30)\n"
+        "    print('went on to its end')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout == "" and "windtunnel: stopped" in done.stderr
