@@ -93,6 +93,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "engine_args": "Go to the server as they are: max-model-len: 512 → --max-model-len 512.",
         "env": "Variables of the server's process alone. They are kept in the record: no secrets.",
         "python": "The interpreter that has vllm; empty: the one that runs windtunnel.",
+        "fork_engine": "On CPUs: import vLLM once and fork its other processes; starts sooner.",
     },
     "EndpointWorkload": {
         "kind": "An OpenAI-compatible server that is already there.",

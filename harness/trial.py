@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from harness.capacity.ascent import Ascent, Seen, Window, next_window
 from harness.capacity.judge import Condition
 from harness.capacity.measure import PointMeasured
+from harness.capacity.paired import Probe
 from harness.capacity.points import at_rate, point_of, salted, with_users
+from harness.capacity.race import Race, raced
 from harness.errors import SpecError
 from harness.model_identity import model_identity
 from harness.runner import RunContext, run_points, run_spec
@@ -22,7 +24,7 @@ from harness.specfile import spec_from_mapping, spec_to_mapping
 from results.capacity import Point
 from results.environment import stable_hash
 from results.measurement import of_group
-from results.record import Failed, RunRecord, new_run_id
+from results.record import Failed, RunRecord, Succeeded, new_run_id
 from results.samples import RequestSamples
 from results.store import RecordStore
 from workloads.params import CollectivesWorkload, JaxWorkload, TorchWorkload
@@ -81,8 +83,7 @@ def _climbed(ask: TrialAsk, ascent: Ascent, context: RunContext) -> Iterator[Run
     def take(window: Window, record: RunRecord) -> None:
         records.append(record)
         if not isinstance(record.outcome, Failed):
-            point = point_from(record, context.store, ascent.conditions)
-            seen.append(Seen(window=window, point=point))
+            seen.append(seen_from(window, record, context.store, ascent))
 
     asked: list[Window] = []
 
@@ -114,7 +115,12 @@ def spec_at(spec: RunSpec, ascent: Ascent, window: Window) -> RunSpec:
         raise SpecError(f"{spec.name} has no traffic, so there is no load to vary")
     load = ascent.loads[window.number]
     duration_s = ascent.probe_s if window.is_probe else ascent.duration_s
-    if load.num_users is not None:
+    tags = {**spec.tags, LOAD: load_tag(ascent, window)}
+    if load.is_own and not (window.is_probe or window.again):
+        return marked(replace(spec, tags=tags))  # the very run that it is without a probe
+    if load.is_own:
+        made = replace(traffic, duration_s=duration_s) if window.is_probe else traffic
+    elif load.num_users is not None:
         made = with_users(traffic, load.num_users, duration_s, ascent.think_s)
     elif isinstance(traffic.arrivals, ClosedLoop) or not hasattr(traffic.arrivals, "rate_rps"):
         raise SpecError(
@@ -124,8 +130,9 @@ def spec_at(spec: RunSpec, ascent: Ascent, window: Window) -> RunSpec:
     else:
         made = at_rate(traffic, load.rate_rps or 0.0, duration_s)
     number = 3 * window.number + (0 if window.is_probe else 2 if window.again else 1)
-    made = salted(replace(made, num_requests=None), traffic.seed, number)
-    return marked(replace(spec, traffic=made, tags={**spec.tags, LOAD: load_tag(ascent, window)}))
+    if window.is_probe or not load.is_own:
+        made = replace(made, num_requests=None)
+    return marked(replace(spec, traffic=salted(made, traffic.seed, number), tags=tags))
 
 
 def windows_of(ascent: Ascent) -> Iterator[Window]:
@@ -145,8 +152,15 @@ def load_tag(ascent: Ascent, window: Window) -> str:
         "number": window.number,
         "window": "probe" if window.is_probe else "again" if window.again else "full",
         "target": ascent.target.value if ascent.target else None,
+        "race": _race_tag(ascent.race),
     }
     return json.dumps(body, sort_keys=True)
+
+
+def _race_tag(race: Race | None) -> dict[str, object] | None:
+    if race is None:
+        return None
+    return {"rival": race.rival, "number": race.number, "value": race.value}
 
 
 def point_from(record: RunRecord, store: RecordStore, conditions: Sequence[Condition]) -> Point:
@@ -162,6 +176,33 @@ def point_from(record: RunRecord, store: RecordStore, conditions: Sequence[Condi
         run_id=record.run_id,
     )
     return point_of(measured, traffic, conditions)
+
+
+def seen_from(window: Window, record: RunRecord, store: RecordStore, ascent: Ascent) -> Seen:
+    """What a window has shown, and of a probe in a race what it is worth."""
+    point = point_from(record, store, ascent.conditions)
+    race = ascent.race
+    mine = _probe(record, store) if race and window.is_probe and point.is_usable else None
+    if race is None or mine is None:
+        return Seen(window=window, point=point)
+    theirs = None
+    if race.rival and race.number == window.number:
+        theirs = _probe(store.get(race.rival), store)
+    return Seen(window=window, point=point, raced=raced(race, mine, theirs))
+
+
+def _probe(record: RunRecord, store: RecordStore) -> Probe | None:
+    """None where its own gate calls it invalid, it left no samples, or has no length."""
+    table = store.table(record, "requests")
+    traffic = spec_from_mapping(dict(record.spec)).traffic
+    is_good = isinstance(record.outcome, Succeeded)
+    if table is None or traffic is None or not traffic.duration_s or not is_good:
+        return None
+    return Probe(
+        samples=RequestSamples.from_table(table),
+        duration_s=traffic.duration_s,
+        num_chips=record.placement.num_chips if record.placement else 0,
+    )
 
 
 def is_complete(ascent: Ascent, seen: Sequence[Seen]) -> bool:

@@ -37,11 +37,13 @@ _SUMMARY_ROWS = 12
 
 FRONT, BEATEN, BREAKS = "no other beats it", "keeps its limits", "breaks a limit"
 FAILED, BASELINE, WINNER = "failed or invalid", "baseline", "winner, measured again"
+STOPPED = "stopped after its probe"
 # Colour and shape of each, in the order of the legend.
 _LOOKS: dict[str, tuple[str, Any]] = {
     FRONT: (SERIES[3], "circle"),
     BEATEN: (SERIES[0], "circle"),
     BREAKS: (SERIES[1], "triangle"),
+    STOPPED: (INK, "cross"),
     FAILED: (BAD, "cross"),
     BASELINE: (INK, "square"),
     WINNER: (GOOD, "square"),
@@ -53,6 +55,8 @@ def kind_of(told: StudyTold, trial: TrialTold) -> str:
     """Which mark a trial is drawn with."""
     if trial.state in (TrialState.FAILED, TrialState.INVALID, TrialState.INFRASTRUCTURE):
         return FAILED
+    if trial.state is TrialState.STOPPED:
+        return STOPPED
     if trial.phase == "baseline":
         return BASELINE
     if trial.state is TrialState.BREAKS:
@@ -247,8 +251,8 @@ def history(told: StudyTold, goal: GoalTold, key: str) -> Plot | None:
     single = len(told.goals) == 1
     measured = [t for t in trials if value_of(goal, t) is not None]
     note = (
-        "Failed and invalid trials stand on the floor: they have no number. "
-        if FAILED in kinds
+        "Trials that failed, were invalid or stopped stand on the floor: they have no number. "
+        if {FAILED, STOPPED} & set(kinds)
         else ""
     )
     if single and told.progress:

@@ -16,6 +16,7 @@ TONES: dict[TrialState, Tone] = {
     TrialState.BREAKS: "warn",
     TrialState.FAILED: "bad",
     TrialState.INVALID: "warn",
+    TrialState.STOPPED: "muted",
     TrialState.INFRASTRUCTURE: "muted",
 }
 

@@ -12,6 +12,7 @@ from reports.study_told import (
     CandidateTold,
     GoalTold,
     StudyTold,
+    TrialState,
     TrialTold,
     config_words,
 )
@@ -201,7 +202,59 @@ def cost_blocks(told: StudyTold) -> tuple[Block, ...]:
         Fact(label="chip-hours", value=f"{told.chip_hours:.3g}" if told.chip_hours else "none"),
         Fact(label="money", value=money),
     ]
-    return (Facts(facts=tuple(facts)), _phases_table(told))
+    stopped = [t for t in told.trials if t.state is TrialState.STOPPED]
+    probe_s = sum(t.probe_s for t in told.trials if not t.from_memory)
+    if probe_s:
+        saved_s = sum(t.saved_s for t in stopped)
+        words = f"{format_value(saved_s, 's')} of load not made" if saved_s else "none stopped"
+        facts.append(
+            Fact(
+                label="probes",
+                value=f"{len(stopped)} trials stopped: {words}; {format_value(probe_s, 's')} spent",
+            )
+        )
+    tables = (_phases_table(told), *_restarts_table(told))
+    return (Facts(facts=tuple(facts)), *tables)
+
+
+def _restarts_table(told: StudyTold) -> tuple[Table, ...]:
+    """Seconds of every start by what they were spent on; nothing where nothing was started."""
+    started = [t for t in told.trials if t.startup_s is not None and not t.from_memory]
+    if not started:
+        return ()
+    parts = list(dict.fromkeys(name for t in started for name in t.startup_parts))
+    rows = [
+        (
+            Cell(text=str(t.number)),
+            Cell(text=config_words(t.config) or "as it stands"),
+            Cell(text=format_value(t.startup_s, "s")),
+            *(Cell(text=format_value(t.startup_parts.get(name, 0.0), "s")) for name in parts),
+        )
+        for t in started[:MAX_TRIALS]
+    ]
+    each = len(started)
+    means = [sum(t.startup_parts.get(name, 0.0) for t in started) / each for name in parts]
+    whole_s = sum(t.startup_s or 0.0 for t in started) / each
+    rows.append(
+        (
+            Cell(text="mean"),
+            Cell(text=f"of {each}"),
+            Cell(text=format_value(whole_s, "s")),
+            *(Cell(text=format_value(mean, "s")) for mean in means),
+        )
+    )
+    return (
+        Table(
+            caption="Seconds of restart, trial by trial",
+            columns=(
+                Column(name="#"),
+                Column(name="configuration"),
+                Column(name="start", numeric=True, meaning="asked for → first token or step"),
+                *(Column(name=name, numeric=True) for name in parts),
+            ),
+            rows=tuple(rows),
+        ),
+    )
 
 
 _PHASES: Mapping[str, str] = {

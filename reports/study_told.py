@@ -22,6 +22,7 @@ class TrialState(StrEnum):
     BREAKS = "breaks a limit"
     FAILED = "failed"
     INVALID = "invalid"  # ran, and its numbers cannot be used
+    STOPPED = "stopped"  # its probe ruled it out: no full window was measured
     INFRASTRUCTURE = "infrastructure"  # says nothing about the configuration
 
 
@@ -95,7 +96,10 @@ class TrialTold:
     run_id: str = ""
     started_at: datetime | None = None
     wall_s: float = 0.0
-    startup_s: float | None = None
+    startup_s: float | None = None  # None where nothing was started
+    startup_parts: Mapping[str, float] = field(default_factory=dict)  # in words → seconds
+    probe_s: float = 0.0
+    saved_s: float = 0.0  # the load that a trial stopped after its probe was spared
     chip_hours: float = 0.0
     usd: float | None = None
     from_memory: bool = False  # a run of before answered it

@@ -6,8 +6,10 @@ Phases may overlap and may leave gaps; both are shown as they are. What no phase
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Final
 
 
 class PhaseSource(StrEnum):
@@ -61,3 +63,74 @@ class StartupTimeline:
                 covered += end - start
                 reached = end
         return max(self.ready_s - covered, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartupParts:
+    """A start by what it was spent on; the parts add up to it. ``rest_s``: no phase that is known
+    says what happened then."""
+
+    place_s: float = 0.0  # until the engine's process runs
+    imports_s: float = 0.0
+    load_s: float = 0.0  # the model is built, its weights read
+    compile_s: float = 0.0  # graphs compiled, captured, or read from a cache
+    warmup_s: float = 0.0  # profiling, the KV cache, the first token or step
+    rest_s: float = 0.0
+
+    def plus(self, other: StartupParts) -> StartupParts:
+        return StartupParts(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+
+# Beginnings of phases' names, by part; the longest that fits decides. Phases overlap, and a moment
+# counts once: for the first part here that has it, because graphs are compiled within loading, and
+# all is done within warming up.
+_PARTS: Final = (
+    ("compile_s", ("compile", "load compiled", "capture")),
+    ("imports_s", ("imports", "inspect model")),
+    ("load_s", ("load", "build and load", "initialize model", "download", "quantize", "restore")),
+    (
+        "warmup_s",
+        (
+            "warm-up",
+            "profile",
+            "compile and first run",
+            "first run",
+            "allocate KV cache",
+            "first token",
+            "first step",
+        ),
+    ),
+    ("place_s", ("placed", "launch prepared", "actor start", "port retry", "process start")),
+)
+
+
+def parts_of(timeline: StartupTimeline) -> StartupParts:
+    """Where the seconds of a start went, by the phases that are known."""
+    spans: list[tuple[int, float, float]] = []
+    for phase in timeline.phases:
+        rank = _part_of(phase.name)
+        if rank is not None:
+            start_s, end_s = max(phase.start_s, 0.0), min(phase.end_s, timeline.ready_s)
+            spans.append((rank, start_s, end_s))
+    edges = sorted({0.0, timeline.ready_s, *(s for _, *ends in spans for s in ends)})
+    seconds = dict.fromkeys((name for name, _ in _PARTS), 0.0)
+    seconds["rest_s"] = 0.0
+    for start_s, end_s in itertools.pairwise(edges):
+        if end_s > timeline.ready_s:
+            break
+        ranks = [rank for rank, begin, end in spans if begin <= start_s and end_s <= end]
+        seconds[_PARTS[min(ranks)][0] if ranks else "rest_s"] += end_s - start_s
+    return StartupParts(**seconds)
+
+
+def _part_of(name: str) -> int | None:
+    """Its place in ``_PARTS``; None for a phase that holds others, or is not known."""
+    fits = [
+        (len(beginning), rank)
+        for rank, (_, beginnings) in enumerate(_PARTS)
+        for beginning in beginnings
+        if name.startswith(beginning)
+    ]
+    return max(fits)[1] if fits else None

@@ -30,6 +30,7 @@ _STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
 class StudyEventKind(StrEnum):
     BEGUN = "begun"  # ``process``, ``asked``: the study's file, ``command``
     REMEMBERED = "remembered"  # a trial that a record of before answered: ``run_id``, ``phase``
+    STOPPED = "stopped"  # a trial that its probe ruled out: ``run_id``, ``rule``, ``why``, bounds
     FORESEEN = "foreseen"  # a configuration that was refused unpaid: ``config``, ``why``
     ENDED = "ended"  # ``stopped_by``, ``why_none``, ``num_foreseen``; ``interrupted``
 

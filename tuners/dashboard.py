@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuners.goals import Wish
-from tuners.outcome import Crashed, Measured
+from tuners.outcome import Crashed, Stopped, Told
 from tuners.space import Config
 
 KEEPS = "keeps limits"
@@ -26,8 +26,12 @@ def shown_config(config: Config) -> Mapping[str, Attribute]:
     }
 
 
-def shown_outcome(outcome: Measured | Crashed, wish: Wish) -> Mapping[str, Attribute]:
+def shown_outcome(outcome: Told, wish: Wish) -> Mapping[str, Attribute]:
     if isinstance(outcome, Crashed):
         return {KEEPS: False, "failed": str(outcome.kind)}
+    if isinstance(outcome, Stopped):
+        at_best = {**outcome.goals, **outcome.bounds}
+        bounds = {f"at best {name}": value for name, value in at_best.items()}
+        return {**bounds, KEEPS: False, "stopped": outcome.rule}
     seen = {f"limit {name}": value for name, value in outcome.reading.bounds.items()}
     return {**seen, KEEPS: outcome.reading.keeps(wish)}

@@ -16,7 +16,7 @@ from tuners.again import Again
 from tuners.crew import Attempts, Crew, Done
 from tuners.errors import StudyError
 from tuners.goals import Reading, Wish
-from tuners.outcome import Crashed, FailureKind, Measured, Transient
+from tuners.outcome import Crashed, FailureKind, Measured, Told, Transient
 from tuners.remeasure import Candidate, Gain, Judged, gain
 from tuners.search import Asked, Searcher
 from tuners.seeds import Seeder, key
@@ -262,7 +262,7 @@ class Search:
 
     def _tell(self, part: Part, asked: Asked, evaluated: Evaluated) -> None:
         outcome = evaluated.outcome
-        if isinstance(outcome, Measured | Crashed):
+        if isinstance(outcome, Told):
             part.searcher.tell(asked.number, outcome)
         else:
             why = outcome.message if isinstance(outcome, Transient) else ", ".join(outcome.reasons)

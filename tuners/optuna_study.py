@@ -5,6 +5,8 @@ What Optuna cannot do by itself, and is done here:
 - A failed trial is invisible to its samplers. A permanent failure is therefore a completed trial
   whose constraint ``works`` is violated by its severity, with the worst value of each goal seen so
   far, and with the typical slack of every other bound, about which a crash says nothing.
+- A trial that its probe stopped has no value but a bound. It is told at that bound, the best that
+  it can be, and what its probe did not tell at the typical value, as of a crash.
 - A sampler that models constraints needs each of them on every trial, in one order.
 - Its heartbeats run under ``optimize`` only; who asked and died is found out by ``tuners.lease``.
 """
@@ -39,7 +41,7 @@ from tuners.dashboard import Attribute, shown_config, shown_outcome
 from tuners.errors import NoSampler, StorageLost, StudyError
 from tuners.goals import Wish
 from tuners.lease import Leases
-from tuners.outcome import Crashed, Measured
+from tuners.outcome import Crashed, Measured, Stopped, Told
 from tuners.search import SAMPLERS, Asked
 from tuners.space import Branch, Categorical, Config, Domain, Integers, Ordinal, Value
 from tuners.storage_url import shown_storage, without_password
@@ -94,8 +96,9 @@ class OptunaSearcher:
         _show(trial, shown_config(config))
         return Asked(number=trial.number, config=config)
 
-    def tell(self, number: int, outcome: Measured | Crashed) -> None:
-        """A crash before the first measurement waits for one: until then nothing is worse."""
+    def tell(self, number: int, outcome: Told) -> None:
+        """A crash or a stop before the first measurement waits for one: until then nothing is
+        worse, nor typical."""
         trial = self._open(number)
         if trial is None:
             return
@@ -105,11 +108,11 @@ class OptunaSearcher:
             values = [outcome.reading.goals[goal.name] for goal in self._wish.goals]
             self._complete(trial, values, {**slacks, WORKS: _WORKS_WELL})
             self._tell_waiting()
-        else:
-            crash = {"kind": str(outcome.kind), "severity": outcome.severity}
-            trial.set_user_attr(_WHY, {**crash, "message": outcome.message[:2000]})
-            if self._measured():
-                self._tell_crash(trial, outcome.severity)
+            return
+        why = _why(outcome)
+        trial.set_user_attr(_WHY, why)
+        if self._measured():
+            self._tell_bounds(trial, why)
 
     def forget(self, number: int, why: str) -> None:
         trial = self._open(number)
@@ -185,30 +188,44 @@ class OptunaSearcher:
             trial.set_constraint(name, constraints[name])
         self._study.tell(trial, list(values))
 
-    def _tell_crash(self, trial: optuna.Trial, severity: float) -> None:
+    def _tell_bounds(self, trial: optuna.Trial, why: Mapping[str, Any]) -> None:
+        """Of a trial without a measurement of its own."""
         ran = self._measured()
         seen = np.array([t.values for t in ran])
-        worst = [
-            float(column.min() if goal.maximize else column.max())
-            for goal, column in zip(self._wish.goals, seen.T, strict=True)
-        ]
-        typical = {
+        slacks = {
             bound.name: float(np.median([t.constraints[bound.name] for t in ran]))
             for bound in self._wish.bounds
         }
-        self._complete(trial, worst, {**typical, WORKS: severity})
+        if "severity" in why:
+            worst = [
+                float(column.min() if goal.maximize else column.max())
+                for goal, column in zip(self._wish.goals, seen.T, strict=True)
+            ]
+            self._complete(trial, worst, {**slacks, WORKS: float(why["severity"])})
+            return
+        at_best, goals = why["bounds"], why["goals"]
+        slacks |= {b.name: b.slack(at_best[b.name]) for b in self._wish.bounds if b.name in at_best}
+        values = [
+            float(goals.get(goal.name, middle))
+            for goal, middle in zip(self._wish.goals, np.median(seen, axis=0), strict=True)
+        ]
+        self._complete(trial, values, {**slacks, WORKS: _WORKS_WELL})
 
     def _tell_waiting(self) -> None:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             why = trial.user_attrs.get(_WHY)
-            if why is not None and "severity" in why:
+            if why is not None and ("severity" in why or "bounds" in why):
                 held = optuna.Trial(self._study, trial._trial_id)
                 with suppress(UpdateFinishedTrialError, ValueError):  # another process did it
-                    self._tell_crash(held, float(why["severity"]))
+                    self._tell_bounds(held, why)
 
     def _measured(self) -> list[FrozenTrial]:
         done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [trial for trial in done if trial.constraints.get(WORKS, 0.0) < 0]
+        return [
+            trial
+            for trial in done
+            if trial.constraints.get(WORKS, 0.0) < 0 and _WHY not in trial.user_attrs
+        ]
 
     # ---- configurations and Optuna's parameters ----
 
@@ -252,6 +269,14 @@ class OptunaSearcher:
                 "bounds; give this one another name, or the old question"
             )
         self._study.set_user_attr("question", asked)
+
+
+def _why(outcome: Crashed | Stopped) -> dict[str, Any]:
+    if isinstance(outcome, Crashed):
+        crash = {"kind": str(outcome.kind), "severity": outcome.severity}
+        return {**crash, "message": outcome.message[:2000]}
+    at_best = {"goals": dict(outcome.goals), "bounds": dict(outcome.bounds)}
+    return {"stopped": outcome.rule, **at_best, "message": outcome.why[:2000]}
 
 
 def _show(trial: optuna.Trial, attributes: Mapping[str, Attribute]) -> None:

@@ -2,12 +2,14 @@
 
 A permanent failure is a fact about the configuration: it is told, and shared by every study. A
 transient one is a fact about the day: the trial is made again, and nothing is told. A measurement
-that its own gate calls invalid is neither: it is never told.
+that its own gate calls invalid is neither: it is never told. A trial that its probe stopped was not
+measured: what is told of it are bounds.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -99,7 +101,24 @@ class Unusable:
     reasons: tuple[str, ...]
 
 
-Outcome = Measured | Crashed | Transient | Unusable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """A probe ruled it out, and no full window was measured. ``rule``: goal or limits.
+
+    ``goals`` and ``bounds``: the best that each can be, by the probe at the race's error. What is
+    missing there the probe did not tell. ``saved_s``: the load of the window that was not made.
+    """
+
+    rule: str
+    why: str
+    goals: Mapping[str, float]
+    bounds: Mapping[str, float]
+    saved_s: float = 0.0
+
+
+Outcome = Measured | Crashed | Stopped | Transient | Unusable
+# What a search learns from; the others are told to nobody.
+Told = Measured | Crashed | Stopped
 
 
 def outcome_of(record: RunRecord, wish: Wish) -> Outcome:

@@ -3,8 +3,9 @@
 Contract (``tuners.testing.SearcherContract`` is the same in code):
 
 * ``ask`` hands out a configuration of the branch and a number that is never used again.
-* Every number is answered once: ``tell`` with a measurement or a permanent failure, or ``forget``
-  where nothing was learned. After either the number is closed; a second answer raises StudyError.
+* Every number is answered once: ``tell`` with a measurement, a permanent failure or the bounds of a
+  trial that was stopped, or ``forget`` where nothing was learned. After either the number is
+  closed; a second answer raises StudyError.
 * ``want`` makes the next asks hand out these configurations first, in this order; one that was
   wanted or told before is not handed out again.
 * ``open_trials`` are those that were asked and not answered, by whomever, dead or alive.
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tuners.outcome import Crashed, Measured
+from tuners.outcome import Told
 from tuners.space import Config
 
 # The names that a study may ask for; ``tuners.optuna_study`` makes them.
@@ -39,7 +40,7 @@ class Asked:
 class Searcher(Protocol):
     def ask(self) -> Asked: ...
 
-    def tell(self, number: int, outcome: Measured | Crashed) -> None: ...
+    def tell(self, number: int, outcome: Told) -> None: ...
 
     def forget(self, number: int, why: str) -> None: ...
 

@@ -15,6 +15,7 @@ from results.slo import parse_slo
 from tuners.errors import SpaceError, StudyError
 from tuners.goals import Bound, Goal, Wish
 from tuners.load_spec import LoadSpec, wrong_loads
+from tuners.race_spec import RaceSpec, wrong_race
 from tuners.search import SAMPLERS
 from tuners.space import Categorical, Domain, Integers, Knob, Ordinal, Reals, Space, Value
 from tuners.space_files import KnobSpec, joined, read_space
@@ -80,6 +81,8 @@ class StudySpec:
     share_cores: bool = False  # they may measure each other on CPUs that they share
     load: LoadSpec | None = None  # several load points of each server start
     keep_caches: bool = True  # what an engine compiled for one trial serves the next
+    # A probe stops trials that are not worth their window; null: none does.
+    race: RaceSpec | None = field(default_factory=RaceSpec)
 
 
 def domain_of(spec: KnobSpec) -> Domain:
@@ -228,5 +231,8 @@ def check_study(study: StudySpec, beside: Path | None = None) -> Sequence[Proble
         wrong("parallel", f"found {study.parallel}; at least 1 trial is made at a time")
     if study.load is not None:
         for path, message in wrong_loads(study.load, study.slo):
+            wrong(path, message)
+    if study.race is not None:
+        for path, message in wrong_race(study.race):
             wrong(path, message)
     return problems

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from results.startup import StartupParts
 from tuners.outcome import Crashed, FailureKind, Outcome, Transient, Unusable
 from tuners.space import Config
 
@@ -21,13 +22,16 @@ class Phase(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
     """``wall_s`` is of the runs, which may stand beside each other; ``startup_s`` is the part of it
-    until a server answered or a step was made. ``usd``: None where no price is known."""
+    until a server answered or a step was made, by its ``startup_parts``; ``probe_s`` went into
+    probes. ``usd``: None where no price is known."""
 
     wall_s: float = 0.0
     chip_hours: float = 0.0
     usd: float | None = None
     startup_s: float = 0.0
     num_starts: int = 0
+    startup_parts: StartupParts = field(default_factory=StartupParts)
+    probe_s: float = 0.0
 
     def plus(self, other: Spent) -> Spent:
         known = [usd for usd in (self.usd, other.usd) if usd is not None]
@@ -37,6 +41,8 @@ class Spent:
             usd=sum(known) if known else None,
             startup_s=self.startup_s + other.startup_s,
             num_starts=self.num_starts + other.num_starts,
+            startup_parts=self.startup_parts.plus(other.startup_parts),
+            probe_s=self.probe_s + other.probe_s,
         )
 
     @property

@@ -20,6 +20,7 @@ from workloads.traffic.spec import Traffic
 
 _MODULE = "vllm.entrypoints.openai.api_server"  # in every release; the `vllm` command is not
 _STARTUP = "workloads.vllm_startup"
+_FORKED = str(Path(__file__).with_name("vllm_forked.py"))
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 
 # Flags that are made of the spec's own fields or of the place the server is put in.
@@ -56,11 +57,16 @@ class VllmServing:
             **_span_env(flags, params.env),
             **params.env,
         }
+        if params.fork_engine and device.kind != "cpu":
+            raise LaunchRefused(
+                f"workload.fork_engine is for CPUs, and the device is a {device.accelerator}: vLLM "
+                "forks there by itself; leave it out"
+            )
+        started = (_FORKED,) if params.fork_engine else ("-m", _MODULE)
         return ServerLaunch(
             argv=(
                 params.python or sys.executable,
-                "-m",
-                _MODULE,
+                *started,
                 "--model",
                 model.argument,
                 "--served-model-name",

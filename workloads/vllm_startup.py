@@ -319,6 +319,7 @@ _FACTS = (
     # What the compiler is told to expect is a step's budget of tokens, resolved.
     _fact("max_num_batched_tokens", r"'compile_ranges_endpoints': \[(?:\d+, )*(\d+)\]", int),
     _fact("max_model_len", r"Using max model len (\d+)", int),
+    _fact("engine_start", r"^windtunnel: vLLM imported once; its engine is (forked)"),
     _fact("supported_tasks", r"Supported tasks: (\[.*\])", _value),
     _fact("attention_backend", r"Using (\S+) (?:attention )?backend\b"),
     _fact("checkpoint_gib", r"Checkpoint size: ([\d.]+) GiB", float),

@@ -8,6 +8,9 @@ ends the ascent: more load never helps. Then a full window is wanted at the high
 to keep them, and downward from there until one does keep them: that is what the server is worth.
 A window that the client spoiled is measured once more, since a passing disturbance is no limit; a
 spoiled probe is as good as none.
+
+With a *race* a trial may end without any full window: where no load that was probed is worth one.
+What its probes rule out is then all that is known of it, and it can be no winner.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass, replace
 from harness.capacity.curve import Load
 from harness.capacity.evidence import judged_rates, leans_to_fail
 from harness.capacity.judge import Condition
+from harness.capacity.race import Race, Raced
 from results.capacity import Point, Verdict, falls_behind
 from results.measurement import Measurement
 
@@ -41,7 +45,7 @@ class Target:
 class Ascent:
     """``loads`` rise, all rates or all users. ``probe_s`` 0: no probes. ``conditions`` ():
     nothing ends it but the last load. ``target`` None: every load that may keep the limits gets
-    its full window."""
+    its full window. ``race`` None: at least one full window is measured."""
 
     loads: tuple[Load, ...]
     duration_s: float
@@ -49,6 +53,7 @@ class Ascent:
     think_s: float = 0.0
     conditions: tuple[Condition, ...] = ()
     target: Target | None = None
+    race: Race | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +68,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
+    """``raced``: what a usable probe says in a race."""
+
     window: Window
     point: Point
+    raced: Raced | None = None
 
 
 def next_window(ascent: Ascent, seen: Sequence[Seen]) -> Window | str:
@@ -78,11 +86,32 @@ def next_window(ascent: Ascent, seen: Sequence[Seen]) -> Window | str:
     bad = [s.window.number for s in seen if _stops(ascent, seen, s)]
     if any(s.window.number not in bad and s.point.is_usable for s in full):
         return why
+    if gave_up := given_up(ascent, seen):
+        return gave_up
     tried = {s.window.number for s in full}
     left = [n for n in range(min(bad, default=len(ascent.loads))) if n not in tried]
     if not left and not tried:
         left = [0]  # by how much it breaks them is worth knowing, too
     return Window(number=max(left)) if left else why
+
+
+def given_up(ascent: Ascent, seen: Sequence[Seen]) -> str:
+    """Why no load is worth a full window, in words; "" where one is, or was measured, or without a
+    race."""
+    if ascent.race is None or not seen or any(not s.window.is_probe for s in seen):
+        return ""
+    if any(_is_open(ascent, seen, s) for s in seen):
+        return ""
+    said = [s.raced.why for s in seen if s.raced is not None and s.raced.stop]
+    return said[-1] if said else "no load that keeps the limits could beat the best so far"
+
+
+def _is_open(ascent: Ascent, seen: Sequence[Seen], probe: Seen) -> bool:
+    """Whether a full window there could still say something. Where a higher load only just breaks
+    the limits, the one below it answers; of the lowest, by how much is worth knowing."""
+    if not _wants_full(ascent, probe):
+        return False
+    return probe.window.number == 0 or not _stops(ascent, seen, probe)
 
 
 def _upward(ascent: Ascent, seen: Sequence[Seen]) -> Window:
@@ -110,7 +139,8 @@ def _ended(ascent: Ascent, seen: Sequence[Seen]) -> str:
         return ""
     if _wants_full(ascent, seen[-1]):
         return ""
-    return f"{ascent.loads[-1].words} is the highest load asked for"
+    words = ascent.loads[-1].words
+    return f"{words} is the highest load asked for" if words else "its load was measured"
 
 
 def _is_to_repeat(last: Seen) -> bool:
@@ -120,6 +150,10 @@ def _is_to_repeat(last: Seen) -> bool:
 def _wants_full(ascent: Ascent, last: Seen) -> bool:
     if not last.window.is_probe:
         return False
+    if last.raced is not None and last.raced.stop:
+        return False
+    if last.raced is not None and last.raced.compared.at_most is not None:
+        return True  # pairs of the same requests know better than two figures
     return not last.point.is_usable or _may_win(ascent.target, last.point.measurements)
 
 

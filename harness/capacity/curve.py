@@ -24,17 +24,22 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One point to measure: a rate or a number of users, exactly one of them."""
+    """One point to measure: a rate or a number of users; with neither the load is the run's own, as
+    its file says it."""
 
     rate_rps: float | None = None
     num_users: int | None = None
     repeat: int = 0
 
     @property
+    def is_own(self) -> bool:
+        return self.rate_rps is None and self.num_users is None
+
+    @property
     def words(self) -> str:
         if self.num_users is not None:
             return f"{self.num_users} user{'' if self.num_users == 1 else 's'}"
-        return f"{self.rate_rps:g}/s"
+        return "" if self.rate_rps is None else f"{self.rate_rps:g}/s"
 
 
 def rates_of(text: str) -> tuple[float, ...]:

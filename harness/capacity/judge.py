@@ -57,18 +57,21 @@ def judged(
     """How each condition did over the part of the schedule that is judged, and each single limit
     of a joint one besides (its ``wanted`` is 0: it decides nothing, it explains)."""
     m = request_metrics(samples)
-    rows = _settled(samples, duration_s)
+    rows = settled(samples, duration_s)
     found = []
     for condition in conditions:
-        found.append(_seen(condition.name, condition.wanted, _severity(m, condition.limits), rows))
+        found.append(
+            _seen(condition.name, condition.wanted, severity_of(m, condition.limits), rows)
+        )
         if len(condition.limits) > 1:
             found += [
-                _seen(limit.words, 0.0, _severity(m, (limit,)), rows) for limit in condition.limits
+                _seen(limit.words, 0.0, severity_of(m, (limit,)), rows)
+                for limit in condition.limits
             ]
     return tuple(found)
 
 
-def _settled(samples: RequestSamples, duration_s: float) -> IntColumn:
+def settled(samples: RequestSamples, duration_s: float) -> IntColumn:
     """Rows (of the measured requests) that are judged, in the order of their intended send."""
     intended = samples.intended_s[~samples.is_warmup]
     order = np.argsort(intended, kind="stable")
@@ -76,7 +79,7 @@ def _settled(samples: RequestSamples, duration_s: float) -> IntColumn:
     return picked.astype(np.int64)
 
 
-def _severity(m: RequestMetrics, limits: Sequence[Limit]) -> FloatColumn:
+def severity_of(m: RequestMetrics, limits: Sequence[Limit]) -> FloatColumn:
     """(n,) the worst of value / limit per request; at most 1: met. Infinite for a failed request;
     0 where the request has no such value (TPOT of a single token), which cannot be missed."""
     worst = np.zeros(len(m.answered))

@@ -21,6 +21,9 @@ from harness.cli.study_tables import (
     best_of,
     goal_words,
     outcome_document,
+    race_words,
+    restart_words,
+    spent_document,
     trial_table,
 )
 from harness.errors import SpecError
@@ -95,7 +98,11 @@ def show(name: Name, store: Store = None, as_json: Json = False) -> None:
     failed = failures_by_kind(study.trials)
     if failed:
         console.print("failed    " + ", ".join(f"{n} {kind}" for kind, n in failed.items()))
-    console.print(f"cost      {_cost_words(_spent(study))}")
+    spent = _spent(study)
+    console.print(f"cost      {_cost_words(spent)}")
+    console.print(f"restarts  {restart_words(spent)}")
+    if probed := race_words(study.trials, spent):
+        console.print(f"probes    {probed}")
     console.print(f"page      `windtunnel study report {study.name}`", markup=False)
 
 
@@ -217,7 +224,7 @@ def _summary(study: KeptStudy) -> dict[str, Any]:
         "failures": dict(failures_by_kind(study.trials)),
         "baseline": dict(baseline.goals) if baseline else None,
         "best": dict(best.goals) if best else None,
-        "spent": {"wall_s": spent.wall_s, "chip_hours": spent.chip_hours, "usd": spent.usd},
+        "spent": spent_document(spent, study.trials),
         "started_at": study.started_at.isoformat(),
         "ended_at": study.ended_at.isoformat(),
     }
@@ -230,6 +237,8 @@ def _runs(study: KeptStudy) -> list[dict[str, Any]]:
             "phase": str(t.phase),
             "config": dict(t.config),
             "from_memory": t.evaluated.from_memory,
+            "startup_s": t.evaluated.spent.startup_s,
+            "startup_parts": asdict(t.evaluated.spent.startup_parts),
             **outcome_document(t.evaluated, study.wish),
         }
         for t in study.trials

@@ -35,7 +35,7 @@ from results.study_log import (
 )
 from tuners.goals import Bound, Goal, Wish
 from tuners.loop import Phase, Spent, Trial
-from tuners.outcome import Crashed, Measured, Unusable
+from tuners.outcome import Crashed, Measured, Stopped, Unusable
 from tuners.space import Value
 
 
@@ -119,7 +119,10 @@ def kept_study(store: FileStore, name: str, index: RunIndex | None = None) -> Ke
     groups = groups_of_trials(records)
     both: list[tuple[list[RunRecord], StudyEvent | None]] = [*((g, None) for g in groups), *known]
     both.sort(key=lambda pair: pair[1].at if pair[1] is not None else pair[0][0].started_at)
-    trials = [_trial(group, wish, i, event) for i, (group, event) in enumerate(both, 1)]
+    stops = _stops(events)
+    trials = [
+        _stopped(_trial(group, wish, i, event), stops) for i, (group, event) in enumerate(both, 1)
+    ]
     wish = _against_baseline(wish, trials)
     state, words = state_of(events)
     times = [*(e.at for e in events), *(r.started_at for r in records)]
@@ -198,6 +201,24 @@ def _trial(
         config=dict(event.body.get("config", config)),
         evaluated=replace(made, spent=Spent(), from_memory=True),
     )
+
+
+def _stops(events: Sequence[StudyEvent]) -> dict[str, Stopped]:
+    """By the last run of each trial that its probe ruled out."""
+    found = {}
+    for event in events:
+        if event.kind is StudyEventKind.STOPPED:
+            body = {k: v for k, v in event.body.items() if k != "run_id"}
+            found[str(event.body.get("run_id", ""))] = Stopped(**body)
+    return found
+
+
+def _stopped(trial: Trial, stops: Mapping[str, Stopped]) -> Trial:
+    """Its probe alone says nothing; the study's own word is what it was told."""
+    outcome, run_ids = trial.evaluated.outcome, trial.evaluated.run_ids
+    if not isinstance(outcome, Unusable) or not run_ids or run_ids[-1] not in stops:
+        return trial
+    return replace(trial, evaluated=replace(trial.evaluated, outcome=stops[run_ids[-1]]))
 
 
 def wish_of_tag(text: str) -> Wish:

@@ -14,7 +14,7 @@ from results.metrics import metric
 from results.units import counted, format_value
 from tuners.goals import Goal, Reading, Wish
 from tuners.loop import Evaluated, Found, Phase, Spent, Trial, failures_by_kind
-from tuners.outcome import Crashed, Measured, Transient, Unusable
+from tuners.outcome import Crashed, Measured, Stopped, Transient, Unusable
 from tuners.remeasure import Candidate, Gain
 from tuners.space import Config, Value
 
@@ -38,6 +38,8 @@ def outcome_words(evaluated: Evaluated, wish: Wish) -> str:
             return f"{goal_words(reading, wish)}{at}, {kept if wish.bounds else 'measured'}"
         case Crashed(kind=kind):
             return f"failed: {kind}"
+        case Stopped(why=why):
+            return f"stopped after its probe: {why}"
         case Transient(message=message):
             return f"infrastructure: {message.splitlines()[0][:80]}"
         case Unusable(reasons=reasons):
@@ -148,6 +150,8 @@ def _answer(wish: Wish, found: Found) -> list[tuple[str, str]]:
         ("spent", f"{spent.wall_s:.0f} s of runs, {spent.chip_hours:.3g} chip-hours{cost}")
     )
     lines.append(("restarts", restart_words(spent)))
+    if probed := race_words(found.trials, spent):
+        lines.append(("probes", probed))
     if found.winner is None:
         return [*lines, ("winner", f"none: {found.why_none}")]
     mean, runs = mean_reading(found.winner), len(found.winner.fresh)
@@ -165,8 +169,39 @@ def restart_words(spent: Spent) -> str:
         return "none"
     starts = counted(spent.num_starts, "start")
     each_s = spent.startup_s / spent.num_starts
-    return (
+    whole = (
         f"{spent.startup_s:.0f} s in {starts}, {each_s:.1f} s each, {share:.0%} of the runs' time"
+    )
+    named = {name: seconds for name, seconds in parts_words(spent).items() if seconds >= 0.05}
+    listed = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in named.items())
+    return f"{whole}; of each {listed}" if listed else whole
+
+
+PARTS = {
+    "place_s": "placing",
+    "imports_s": "imports",
+    "load_s": "loading",
+    "compile_s": "compiling",
+    "warmup_s": "warm-up",
+    "rest_s": "else",
+}
+
+
+def parts_words(spent: Spent) -> dict[str, float]:
+    """Seconds of one start, on average, by what they were spent on."""
+    each = max(spent.num_starts, 1)
+    return {words: getattr(spent.startup_parts, name) / each for name, words in PARTS.items()}
+
+
+def race_words(trials: Sequence[Trial], spent: Spent) -> str:
+    """``4 of 11 trials stopped, 480 s of load not made; 264 s spent on probes``; "" without any."""
+    stopped = [t.evaluated.outcome for t in trials if isinstance(t.evaluated.outcome, Stopped)]
+    if not stopped and not spent.probe_s:
+        return ""
+    saved_s = sum(outcome.saved_s for outcome in stopped)
+    return (
+        f"{len(stopped)} of {counted(len(trials), 'trial')} stopped, {saved_s:.0f} s of load not "
+        f"made; {spent.probe_s:.0f} s spent on probes"
     )
 
 
@@ -197,6 +232,7 @@ def found_document(name: str, wish: Wish, found: Found) -> dict[str, Any]:
                 "from_memory": t.evaluated.from_memory,
                 "at": t.evaluated.at,
                 "startup_s": t.evaluated.spent.startup_s,
+                "startup_parts": asdict(t.evaluated.spent.startup_parts),
                 **outcome_document(t.evaluated, wish),
             }
             for t in found.trials
@@ -220,15 +256,24 @@ def found_document(name: str, wish: Wish, found: Found) -> dict[str, Any]:
         "winner": dict(found.winner.config) if found.winner else None,
         "gain": asdict(found.gain) if found.gain else None,
         "why_none": found.why_none,
-        "spent": {
-            "wall_s": found.spent.wall_s,
-            "chip_hours": found.spent.chip_hours,
-            "usd": found.spent.usd,
-            "startup_s": found.spent.startup_s,
-            "num_starts": found.spent.num_starts,
-            "startup_share": found.spent.startup_share,
-        },
+        "spent": spent_document(found.spent, found.trials),
         "took_s": found.took_s,
+    }
+
+
+def spent_document(spent: Spent, trials: Sequence[Trial]) -> dict[str, Any]:
+    stopped = [t.evaluated.outcome for t in trials if isinstance(t.evaluated.outcome, Stopped)]
+    return {
+        "wall_s": spent.wall_s,
+        "chip_hours": spent.chip_hours,
+        "usd": spent.usd,
+        "startup_s": spent.startup_s,
+        "num_starts": spent.num_starts,
+        "startup_share": spent.startup_share,
+        "startup_parts": asdict(spent.startup_parts),
+        "probe_s": spent.probe_s,
+        "num_stopped": len(stopped),
+        "saved_s": sum(outcome.saved_s for outcome in stopped),
     }
 
 
@@ -243,6 +288,15 @@ def outcome_document(evaluated: Evaluated, wish: Wish) -> dict[str, Any]:
             }
         case Crashed(kind=kind, message=message):
             return {"outcome": "failed", "kind": str(kind), "message": message}
+        case Stopped(rule=rule, why=why, goals=goals, bounds=bounds, saved_s=saved_s):
+            at_best = {"goals": dict(goals), "bounds": dict(bounds)}
+            return {
+                "outcome": "stopped",
+                "rule": rule,
+                "why": why,
+                "at_best": at_best,
+                "saved_s": saved_s,
+            }
         case Transient(message=message):
             return {"outcome": "infrastructure", "message": message}
         case Unusable(reasons=reasons):

@@ -12,6 +12,7 @@ from scipy import stats
 
 from harness.cli.study_judged import Again, Verdicts, settings_of, verdicts, why, why_none
 from harness.cli.study_kept import KeptStudy
+from harness.cli.study_tables import PARTS
 from reports.study_told import (
     BoundTold,
     CandidateTold,
@@ -26,11 +27,10 @@ from reports.study_told import (
     TrialTold,
     value_words,
 )
-from results.measurement import of_group
 from results.record import RunRecord
 from tuners.goals import Goal, Reading, Wish
 from tuners.loop import Phase, Trial
-from tuners.outcome import Crashed, Measured, Transient, Unusable
+from tuners.outcome import Crashed, Measured, Stopped, Transient, Unusable
 from tuners.pareto import hypervolumes, on_front, points_of
 from tuners.space import Config, Value
 
@@ -116,8 +116,7 @@ def _model(record: RunRecord) -> str:
 
 def _trial_told(wish: Wish, trial: Trial, record: RunRecord, remembered: bool) -> TrialTold:
     state, goals, bounds, kind, message = _outcome(trial, wish)
-    spent = trial.evaluated.spent
-    startups = [m.value for m in of_group(record.measurements) if m.metric == "startup_s"]
+    spent, outcome = trial.evaluated.spent, trial.evaluated.outcome
     return TrialTold(
         number=trial.number,
         branch=trial.branch,
@@ -131,7 +130,10 @@ def _trial_told(wish: Wish, trial: Trial, record: RunRecord, remembered: bool) -
         run_id=record.run_id,
         started_at=record.started_at,
         wall_s=spent.wall_s,
-        startup_s=startups[0] if startups else None,
+        startup_s=spent.startup_s if spent.num_starts else None,
+        startup_parts={name: getattr(spent.startup_parts, key) for key, name in PARTS.items()},
+        probe_s=spent.probe_s,
+        saved_s=outcome.saved_s if isinstance(outcome, Stopped) else 0.0,
         chip_hours=spent.chip_hours,
         usd=spent.usd,
         from_memory=remembered,
@@ -150,6 +152,8 @@ def _outcome(
             return state, dict(reading.goals), dict(reading.bounds), "", ""
         case Crashed(kind=kind, message=message):
             return TrialState.FAILED, {}, {}, str(kind), message
+        case Stopped(rule=rule, why=words):
+            return TrialState.STOPPED, {}, {}, f"stopped by its {rule}", words
         case Transient(message=message):
             return TrialState.INFRASTRUCTURE, {}, {}, "infrastructure", message
         case Unusable(reasons=reasons):

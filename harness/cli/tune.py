@@ -24,7 +24,8 @@ from harness.cli.tune_cost import check_budget, runs_like
 from harness.cli.tune_keep import beating, kept_caches
 from harness.cli.tune_live import study_live
 from harness.cli.tune_loads import doubts_beside, loads_document, loads_lines, longest
-from harness.cli.tune_make import Memory, TrialMaker, ascent_of
+from harness.cli.tune_make import TrialMaker, ascent_of
+from harness.cli.tune_memory import Memory
 from harness.cli.tune_plan import StudyPlan, plan_document, plan_lines, study_plan
 from harness.cli.tune_runs import configured
 from harness.cli.tune_watch import Watch
@@ -345,6 +346,6 @@ def _print_plan(study: Study, plan: StudyPlan, as_json: bool) -> None:
 
 
 def _say(console: Console, study: Study, plan: StudyPlan) -> None:
-    more = loads_lines(study.spec, ascent_of(study.spec, study.base))
+    more = loads_lines(study.spec, study.base, ascent_of(study.spec, study.base))
     for line in (*plan_lines(plan, describe_config, study.wish), *more):
         console.print(line, markup=False, soft_wrap=True)

@@ -24,7 +24,7 @@ from results.clock import Clock
 from results.units import format_value
 from tuners.goals import Wish
 from tuners.loop import Budget, Phase, Spent, Trial, failures_by_kind
-from tuners.outcome import Measured
+from tuners.outcome import Measured, Stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,9 @@ def status_rows(now: StudyNow) -> list[tuple[str, str]]:
     if searched:
         kept = f"{now.num_keeping} of {len(searched)} keep the limits"
         rows.append(("limits", f"{kept} ({now.num_keeping / len(searched):.0%})"))
+    stopped = [t for t in now.trials if isinstance(t.evaluated.outcome, Stopped)]
+    if stopped:
+        rows.append(("stopped", f"{len(stopped)} after their probe"))
     told = ", ".join(f"{n} {kind}" for kind, n in failed.items()) or "none"
     foreseen = f"; {now.num_foreseen} foreseen, never started" if now.num_foreseen else ""
     rows.append(("failed", told + foreseen))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.capacity.ascent import Ascent
+from harness.cli.tune_race import own_ascent
 from harness.runner import RunContext, bind
 from harness.side_by_side import check_beside, num_at_once
 from harness.spec import RunSpec
@@ -31,8 +32,9 @@ def longest(base: RunSpec, ascent: Ascent | None) -> RunSpec:
     )
 
 
-def loads_lines(study: StudySpec, ascent: Ascent | None) -> Iterator[str]:
-    if ascent is not None:
+def loads_lines(study: StudySpec, base: RunSpec, ascent: Ascent | None) -> Iterator[str]:
+    yield f"  race      {_race_words(study, base, ascent)}"
+    if ascent is not None and not ascent.loads[0].is_own:
         listed = ", ".join(load.words for load in ascent.loads)
         probe = f", each after a probe of {ascent.probe_s:g} s" if ascent.probe_s else ""
         end = "to the first that breaks the limits" if ascent.conditions else "to the last"
@@ -41,11 +43,29 @@ def loads_lines(study: StudySpec, ascent: Ascent | None) -> Iterator[str]:
         yield f"  at once   {study.parallel} trials, as far as the pools have room"
 
 
+def _race_words(study: StudySpec, base: RunSpec, ascent: Ascent | None) -> str:
+    if study.race is None:
+        return "none: switched off in the study's file"
+    if ascent is None or not ascent.probe_s:
+        own = own_ascent(study, base) if study.load is None else "its load points have no probe"
+        return f"none: {own if isinstance(own, str) else 'its window is short by itself'}"
+    race = study.race
+    return (
+        f"a probe of {ascent.probe_s:g} s before each window of {ascent.duration_s:g} s; a trial "
+        f"that it shows to be worse by more than {race.margin:.0%} is stopped, wrongly in at most "
+        f"{race.error:.0%} of cases"
+    )
+
+
 def loads_document(study: StudySpec, ascent: Ascent | None) -> dict[str, Any]:
+    race = study.race
     return {
         "parallel": study.parallel,
+        "race": None
+        if race is None or ascent is None or not ascent.probe_s
+        else {"probe_s": ascent.probe_s, "margin": race.margin, "error": race.error},
         "loads": None
-        if ascent is None
+        if ascent is None or ascent.loads[0].is_own
         else {
             "at": [load.words for load in ascent.loads],
             "window_s": ascent.duration_s,

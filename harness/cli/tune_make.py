@@ -14,8 +14,10 @@ from dataclasses import asdict, replace
 from harness.capacity.ascent import Ascent, Seen, Target, Window
 from harness.capacity.curve import Load
 from harness.capacity.judge import conditions_of
+from harness.capacity.race import Race
 from harness.capacity.slo import slo_of
-from harness.cli.study_kept import Remembered
+from harness.cli.tune_memory import Memory
+from harness.cli.tune_race import own_ascent, race_of, stopped_of
 from harness.cli.tune_runs import (
     CONFIG,
     PHASE,
@@ -37,21 +39,27 @@ from harness.trial import (
     LOAD,
     REPEAT,
     TrialAsk,
+    fingerprint,
     is_complete,
     marked,
-    point_from,
     run_trial,
+    seen_from,
     spec_at,
     windows_of,
 )
 from results.lost import is_lost, process_alive, this_process
 from results.record import Failed, RunRecord
 from results.store import OpenRun
-from results.store_files import FileStore
-from results.store_index import RunIndex
 from tuners.goals import Wish
 from tuners.lease import Owner
-from tuners.outcome import SEVERITY, Crashed, FailureKind, Measured, Transient, outcome_of
+from tuners.outcome import (
+    SEVERITY,
+    Crashed,
+    FailureKind,
+    Measured,
+    Stopped,
+    Transient,
+)
 from tuners.seeds import key
 from tuners.space import Config, Space
 from tuners.study_spec import StudySpec
@@ -64,10 +72,12 @@ _REFRESH_S = 2.0  # the store is not listed more often
 
 
 def ascent_of(study: StudySpec, base: RunSpec) -> Ascent | None:
-    """None for a study of one load. Raises SpecError where the run or the limits have none."""
+    """None for a study of one load without a probe. Raises SpecError where the run or the limits
+    have none."""
     asked = study.load
     if asked is None:
-        return None
+        own = own_ascent(study, base)
+        return own if isinstance(own, Ascent) else None
     if base.traffic is None:
         raise SpecError(f"load: {base.name} has no traffic, so there is no load to vary")
     window_s = asked.duration_s or base.traffic.duration_s or 0.0
@@ -86,53 +96,6 @@ def ascent_of(study: StudySpec, base: RunSpec) -> Ascent | None:
     return made
 
 
-class Memory:
-    """What the store knows of this study, and by fingerprint of every other; found by the index,
-    which is asked for what is new. ``only_own``: other studies are not asked."""
-
-    def __init__(
-        self,
-        store: FileStore,
-        index: RunIndex,
-        wish: Wish,
-        study: str,
-        *,
-        only_own: bool = False,
-    ) -> None:
-        self.store, self._index, self._study = store, index, study
-        self._known = Remembered(store, index, wish, study, only_own=only_own)
-        self._records: dict[str, RunRecord] = {}  # this study's, by run id
-
-    @property
-    def wish(self) -> Wish:
-        return self._known.wish
-
-    @wish.setter
-    def wish(self, wish: Wish) -> None:
-        self._known.wish = wish
-
-    def refresh(self) -> None:
-        self._index.refresh()
-        for run_id in self._index.tagged(STUDY, self._study):
-            if run_id not in self._records:
-                self.add(self.store.get(run_id))
-
-    def add(self, record: RunRecord) -> None:
-        """A run of this study, or one that answered a question of it."""
-        tags = tags_of(record)
-        if tags.get(STUDY) == self._study:
-            self._records[record.run_id] = record
-        if FINGERPRINT in tags and not isinstance(outcome_of(record, self.wish), Transient):
-            self._known.keep(tags[FINGERPRINT], record)
-
-    def answer(self, fingerprint: str) -> RunRecord | None:
-        return self._known.get(fingerprint)
-
-    def of_study(self) -> list[RunRecord]:
-        """Oldest first."""
-        return sorted(self._records.values(), key=lambda r: r.run_id)
-
-
 class TrialMaker:
     """Asks and tells of one study. ``me``: tells its runs from those of other processes."""
 
@@ -147,9 +110,11 @@ class TrialMaker:
     ) -> None:
         self._study, self._base, self._wish, self._space = study, base, wish, space
         self._context, self.memory = context, memory
-        self.ascent = ascent_of(study, base)
+        self.ascent, self._race = ascent_of(study, base), race_of(study, wish)
         self.me = Owner(process=this_process()).name
         self._best: float | None = None  # of the first goal, among what keeps its limits
+        self._best_ids: tuple[str, ...] = ()  # the records of its trial
+        self._best_at = ""  # and the load that it was read at
         self._told: set[str] = set()  # run ids that the search knows
         self._refreshed_s = -_REFRESH_S
 
@@ -187,6 +152,9 @@ class TrialMaker:
             return TrialAsk(spec=spec)
         prints = [spec_at(spec, ascent, w).tags[FINGERPRINT] for w in windows_of(ascent)]
         answers = {print_: self.memory.answer(print_) for print_ in prints}
+        whole = answers.get(fingerprint(spec)) if ascent.loads[0].is_own else None
+        if whole is not None and tags_of(whole)[STUDY] != self._study.name:
+            return self._from_memory([whole])  # no probe is needed of what is known
         known = {print_: record.run_id for print_, record in answers.items() if record}
         return TrialAsk(spec=spec, ascent=ascent, known=known)
 
@@ -195,7 +163,7 @@ class TrialMaker:
         for record in records:
             self.memory.add(record)
         known = set(ask.known.values())
-        made = evaluated_trial(records, self._wish)
+        made = self._meant(ask.ascent, records)
         paid = evaluated_trial([r for r in records if r.run_id not in known] or records, self._wish)
         all_known = all(r.run_id in known for r in records)
         made = replace(made, spent=Spent() if all_known else paid.spent, from_memory=all_known)
@@ -232,10 +200,27 @@ class TrialMaker:
             for group in groups_of_trials(records)
             if not {r.run_id for r in group} <= self._told and self._is_whole(group)
         ]
-        trials = list(trials_in([r for group in groups for r in group], self._space, self._wish))
-        for trial in trials:
+        trials = []
+        made = trials_in([r for group in groups for r in group], self._space, self._wish)
+        for group, trial in zip(groups, made, strict=True):
+            loads = self.ascent is not None and LOAD in tags_of(group[0])
+            ascent = self._as_it_was(group) if loads else None
+            stopped = self._stopped(ascent, group)
+            if stopped is not None:
+                trial = replace(trial, evaluated=replace(trial.evaluated, outcome=stopped))
             self._note(trial.evaluated)
+            trials.append(trial)
         return trials
+
+    def _meant(self, ascent: Ascent | None, records: Sequence[RunRecord]) -> Evaluated:
+        made = evaluated_trial(records, self._wish)
+        stopped = self._stopped(ascent, records)
+        return made if stopped is None else replace(made, outcome=stopped)
+
+    def _stopped(self, ascent: Ascent | None, records: Sequence[RunRecord]) -> Stopped | None:
+        if ascent is None or any(isinstance(r.outcome, Failed) for r in records):
+            return None
+        return stopped_of(ascent, list(self._seen(ascent, records)), self._wish)
 
     def _note(self, made: Evaluated) -> None:
         self._told |= set(made.run_ids)
@@ -245,7 +230,9 @@ class TrialMaker:
         if outcome.reading.keeps(self._wish):
             value = outcome.reading.goals[goals[0].name]
             better = max if goals[0].maximize else min
-            self._best = value if self._best is None else better(self._best, value)
+            if self._best is None or better(self._best, value) != self._best:
+                self._best, self._best_ids = value, made.run_ids
+                self._best_at = made.at
 
     def _from_memory(self, records: Sequence[RunRecord]) -> Evaluated:
         made = evaluated_trial(records, self._wish)
@@ -257,18 +244,32 @@ class TrialMaker:
     def _ascent_of(self, config: Config, phase: Phase) -> Ascent | None:
         if self.ascent is None:
             return None
+        is_own = self.ascent.loads[0].is_own
         if phase is Phase.REMEASURE:  # the load that the search has found is what is proven
-            return self._only(self._best_load(config))
-        goals = self._wish.goals
-        if self._best is None or len(goals) > 1 or phase is Phase.BASELINE:
+            return None if is_own else self._only(self._best_load(config))
+        if phase is Phase.BASELINE:
             return self.ascent
-        target = Target(
-            metric=goals[0].metric,
-            statistic=goals[0].statistic,
-            maximize=goals[0].maximize,
-            value=self._best,
+        target = None if is_own or len(self._wish.goals) > 1 else self._target(self._best)
+        return replace(self.ascent, target=target, race=self._race_now())
+
+    def _target(self, value: float | None) -> Target | None:
+        goal = self._wish.goals[0]
+        if value is None:
+            return None
+        return Target(
+            metric=goal.metric, statistic=goal.statistic, maximize=goal.maximize, value=value
         )
-        return replace(self.ascent, target=target)
+
+    def _race_now(self) -> Race | None:
+        """Against the best so far, where that had a probe at the load that it was read at."""
+        if self._race is None or self._best is None:
+            return self._race
+        for run_id in self._best_ids:
+            record = self.memory.known(run_id)
+            load = json.loads(tags_of(record).get(LOAD, "{}")) if record is not None else {}
+            if load.get("window") == "probe" and load["at"] == self._best_at:
+                return replace(self._race, rival=run_id, number=load["number"], value=self._best)
+        return self._race
 
     def _only(self, number: int) -> Ascent:
         assert self.ascent is not None
@@ -297,35 +298,28 @@ class TrialMaker:
         if isinstance(outcome, Crashed | Transient):
             return isinstance(outcome, Crashed)
         ran = [r for r in group if not isinstance(r.outcome, Failed)]
-        return is_complete(self._as_it_was(ran), list(self._seen(ran)))
+        ascent = self._as_it_was(ran)
+        return is_complete(ascent, list(self._seen(ascent, ran)))
 
     def _as_it_was(self, group: Sequence[RunRecord]) -> Ascent:
-        """With the target of then: the same windows lead to the same end."""
+        """With the target and the rival of then: the same windows lead to the same end."""
         assert self.ascent is not None
-        value = json.loads(tags_of(group[-1])[LOAD])["target"]
-        if value is None:
-            return self.ascent
-        goal = self._wish.goals[0]
-        target = Target(
-            metric=goal.metric, statistic=goal.statistic, maximize=goal.maximize, value=value
-        )
-        return replace(self.ascent, target=target)
+        load = json.loads(tags_of(group[-1])[LOAD])
+        against = load.get("race")
+        race = replace(self._race, **against) if self._race and against else None
+        return replace(self.ascent, target=self._target(load["target"]), race=race)
 
-    def _seen(self, group: Sequence[RunRecord]) -> Iterator[Seen]:
-        assert self.ascent is not None
+    def _seen(self, ascent: Ascent, group: Sequence[RunRecord]) -> Iterator[Seen]:
         for record in group:
-            load: Mapping[str, object] = json.loads(tags_of(record)[LOAD])
-            number = load["number"]
-            assert isinstance(number, int)
-            if number < len(self.ascent.loads):
-                yield Seen(
-                    window=Window(
-                        number=number,
-                        is_probe=load["window"] == "probe",
-                        again=load["window"] == "again",
-                    ),
-                    point=point_from(record, self.memory.store, self.ascent.conditions),
+            load: Mapping[str, object] = json.loads(tags_of(record).get(LOAD, "{}"))
+            number = load.get("number")
+            if isinstance(number, int) and number < len(ascent.loads):
+                window = Window(
+                    number=number,
+                    is_probe=load["window"] == "probe",
+                    again=load["window"] == "again",
                 )
+                yield seen_from(window, record, self.memory.store, ascent)
 
     # ---- other processes ----
 

@@ -14,6 +14,7 @@ from harness.specfile import spec_from_mapping, spec_to_mapping
 from harness.trial import FINGERPRINT, LOAD, REPEAT, SEEDED
 from results.measurement import of_group
 from results.record import Failed, RunRecord
+from results.startup import StartupParts, parts_of
 from tuners.goals import Reading, Wish
 from tuners.outcome import Crashed, Measured, Transient, Unusable, outcome_of
 from tuners.space import Config, Space, Value
@@ -22,6 +23,7 @@ from tuners.trial import Evaluated, Phase, Spent, Trial
 
 STUDY, PHASE, CONFIG, WISH = "study", "study.phase", "study.config", "study.wish"
 PROCESS = "study.process"
+ONLY_PROBED = "only a probe was measured"
 
 
 def configured(base: RunSpec, config: Config) -> RunSpec:
@@ -66,6 +68,7 @@ def evaluated(record: RunRecord, wish: Wish) -> Evaluated:
     """What a record means, and what it cost."""
     numbers = {m.metric: m.value for m in of_group(record.measurements) if m.statistic == "value"}
     startup_s = startup_of(record)
+    parts = parts_of(record.startup) if record.startup is not None else None
     return Evaluated(
         outcome=outcome_of(record, wish),
         run_ids=(record.run_id,),
@@ -75,6 +78,8 @@ def evaluated(record: RunRecord, wish: Wish) -> Evaluated:
             usd=numbers.get("cost_usd"),
             startup_s=startup_s,
             num_starts=int(startup_s > 0),
+            startup_parts=parts or StartupParts(rest_s=startup_s),
+            probe_s=record.duration_s - startup_s if is_probe(record) else 0.0,
         ),
     )
 
@@ -97,7 +102,8 @@ def read_trial(records: Sequence[RunRecord], wish: Wish) -> tuple[RunRecord, Eva
     of several load points the best one that keeps the limits, or the one that breaks them least.
 
     A later record of the same window counts instead of an earlier one. A permanent failure at any
-    load is the trial's: a server that dies under a little more load is no recommendation.
+    load is the trial's: a server that dies under a little more load is no recommendation. Probes
+    alone are no reading: whether they ruled the trial out is for ``tune_make`` to say.
     """
     spent = Spent()
     for record in records:
@@ -110,14 +116,18 @@ def read_trial(records: Sequence[RunRecord], wish: Wish) -> tuple[RunRecord, Eva
         if found:
             record, made = found[-1]
             return record, replace(made, run_ids=run_ids, spent=spent)
-    full = [(r, e) for r, e in each if not _is_probe(r)] or each
+    full = [(r, e) for r, e in each if not is_probe(r)]
+    if not full:
+        record, made = each[-1]
+        outcome = Unusable(reasons=(ONLY_PROBED,))
+        return record, replace(made, outcome=outcome, run_ids=run_ids, spent=spent)
     measured = [(r, e.outcome.reading) for r, e in full if isinstance(e.outcome, Measured)]
     if not measured:
         record, made = next((pair for pair in full if _lacks_data(pair[1])), full[-1])
         return record, replace(made, run_ids=run_ids, spent=spent)
     record, reading = max(measured, key=lambda pair: _worth(pair[1], wish))
-    outcome, at = Measured(reading=reading), _load_of(record)
-    return record, Evaluated(outcome=outcome, run_ids=run_ids, spent=spent, at=at)
+    read, at = Measured(reading=reading), _load_of(record)
+    return record, Evaluated(outcome=read, run_ids=run_ids, spent=spent, at=at)
 
 
 def _lacks_data(made: Evaluated) -> bool:
@@ -131,7 +141,7 @@ def _worth(reading: Reading, wish: Wish) -> tuple[float, float]:
     return -worst, wish.score(reading.goals)
 
 
-def _is_probe(record: RunRecord) -> bool:
+def is_probe(record: RunRecord) -> bool:
     return bool(_load(record)) and _load(record)["window"] == "probe"
 
 

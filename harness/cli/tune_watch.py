@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from harness.cli.tune_live import StudyLive, StudyNow
@@ -11,6 +12,7 @@ from results.clock import Clock
 from results.study_log import StudyEventKind, StudyLog
 from tuners.goals import Wish
 from tuners.loop import Budget, Found, Phase, Search, Trial
+from tuners.outcome import Stopped
 
 MAX_FORESEEN = 50  # kept in the log; a page shows a dozen
 
@@ -45,6 +47,10 @@ class Watch:
             self._log.append(StudyEventKind.REMEMBERED, self._clock.now_utc(), body)
         else:
             self._num_made += 1
+        outcome = trial.evaluated.outcome
+        if isinstance(outcome, Stopped) and trial.evaluated.run_ids:
+            body = {"run_id": trial.evaluated.run_ids[-1], **asdict(outcome)}
+            self._log.append(StudyEventKind.STOPPED, self._clock.now_utc(), body)
         self._num_remeasured += again
         now = StudyNow(
             wish=self.wish,

@@ -123,8 +123,11 @@ def test_a_plan_counts_every_load_point_and_tells_of_them() -> None:
     assert planned.traffic.duration_s == 3 * (20.0 + 4.0)  # a fifth of each window before it
     assert planned.deadlines.load_s == 6 * base.deadlines.load_s
     assert longest(base, None) is base
-    told = list(loads_lines(study, ascent))
-    assert "2/s, 4/s, 8/s: windows of 20 s, each after a probe of 4 s" in told[0]
-    assert "2 trials" in told[1]
+    told = list(loads_lines(study, base, ascent))
+    assert "a probe of 4 s before each window of 20 s" in told[0]
+    assert "2/s, 4/s, 8/s: windows of 20 s, each after a probe of 4 s" in told[1]
+    assert "2 trials" in told[2]
     assert loads_document(study, ascent)["loads"]["at"] == ["2/s", "4/s", "8/s"]
-    assert list(loads_lines(replace(study, parallel=1), None)) == []
+    off = replace(study, parallel=1, race=None, load=None)
+    (line,) = loads_lines(off, base, None)
+    assert "switched off" in line
