@@ -20,7 +20,7 @@ class RaceSpec:
     null: by itself; 0: none."""
 
     probe_s: float | None = None
-    margin: float = 0.05
+    margin: float = 0.1
     error: float = 0.05
 
     def probe_of(self, window_s: float) -> float:

@@ -39,7 +39,7 @@ class Race:
     metric: str = ""
     statistic: str = "value"
     conditions: tuple[Condition, ...] = ()
-    margin: float = 0.05
+    margin: float = 0.1
     error: float = 0.05
     rival: str = ""
     number: int = 0

@@ -181,11 +181,11 @@ def test_a_race_stops_what_cannot_win_and_measures_the_rest_in_full(world: World
     assert worse.rule == "goal"
     assert world.engine.loads == [12.0, 60.0, 12.0, 60.0, 12.0]
     # The bound lies between the best so far, less the margin, and what is true.
-    assert 0.1 / 0.95 < worse.goals["ttft_s_p50"] < 0.19 * 1.05
+    assert 0.1 / 0.9 < worse.goals["ttft_s_p50"] < 0.19 * 1.05
     broken = tried(maker, 4).outcome
     assert isinstance(broken, Stopped)
     assert broken.rule == "limits"
-    assert 0.5 * 1.05 < broken.bounds["ttft_s_p90"] < 0.9 * 1.3 * 1.05
+    assert 0.5 * 1.1 < broken.bounds["ttft_s_p90"] < 0.9 * 1.3 * 1.05
     assert broken.saved_s == 60.0
     near = tried(maker, 8).outcome
     assert isinstance(near, Measured)  # 2 % worse is within the margin

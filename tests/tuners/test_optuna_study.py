@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from tuners.errors import NoSampler, StudyError
 from tuners.goals import Bound, Goal, Reading, Wish
 from tuners.optuna_study import WORKS, OptunaSearcher, sampler_named, storage_at
-from tuners.outcome import Crashed, FailureKind, Measured
+from tuners.outcome import Crashed, FailureKind, Measured, Stopped
 from tuners.search import SAMPLERS, Searcher
 from tuners.space import Branch
 from tuners.testing import SearcherContract
@@ -143,3 +143,37 @@ def test_two_goals_and_limits_go_to_the_gaussian_process_together(branch: Branch
     assert all(trial.constraints["ttft_s_p99"] <= 0 for trial in front)
     told = made._study.get_trials()
     assert any(trial.constraints["ttft_s_p99"] > 0 for trial in told)
+
+
+def test_a_stopped_trial_is_told_at_its_bounds_and_wins_nothing(branch: Branch, wish: Wish) -> None:
+    """The goal at the best that it can be, the limit by how much it is broken at least; what its
+    probe did not tell is the median of what was measured."""
+    storage = optuna.storages.InMemoryStorage()
+    ours = searcher(branch, wish, storage)
+    early, good, fair, by_goal, by_limit = (ours.ask() for _ in range(5))
+    goals, bounds = {"output_throughput": 80.0}, {"ttft_s_p99": 0.9}
+    ours.tell(early.number, Stopped(rule="limits", why="", goals={}, bounds=bounds))
+    assert _states(storage)[early.number] == "RUNNING"  # nothing is typical yet: it waits
+    ours.tell(good.number, measured(100.0, 0.4))
+    ours.tell(fair.number, measured(90.0, 0.2))
+    ours.tell(by_goal.number, Stopped(rule="goal", why="worse", goals=goals, bounds={}))
+    ours.tell(by_limit.number, Stopped(rule="limits", why="slow", goals={}, bounds=bounds))
+    assert ours.open_trials() == {}
+    study = optuna.load_study(study_name="s", storage=storage)
+    trials = study.trials
+    assert trials[by_goal.number].values == [80.0]
+    slacks = [wish.bounds[0].slack(seen) for seen in (0.4, 0.2)]
+    assert trials[by_goal.number].constraints["ttft_s_p99"] == pytest.approx(sum(slacks) / 2)
+    assert trials[by_limit.number].values == [95.0]
+    assert trials[by_limit.number].constraints["ttft_s_p99"] == wish.bounds[0].slack(0.9) > 0
+    assert trials[early.number].constraints["ttft_s_p99"] > 0
+    assert all(t.state is TrialState.COMPLETE for t in trials)
+    assert all(t.constraints[WORKS] < 0 for t in trials)
+    assert study.best_trial.number == good.number
+    assert trials[by_goal.number].user_attrs["stopped"] == "goal"
+    # A crash is as bad as the worst that was measured, not as a bound that is lower.
+    crashed = ours.ask()
+    ours.tell(crashed.number, CRASH)
+    assert optuna.load_study(study_name="s", storage=storage).trials[crashed.number].values == [
+        90.0
+    ]
