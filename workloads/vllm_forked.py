@@ -1,11 +1,13 @@
-"""Starts vLLM's server on a CPU with one import instead of three. A script for the engine's own
-interpreter: it imports vLLM and the standard library, nothing of ours.
+"""Starts vLLM's server on a CPU with fewer imports. A script for the engine's own interpreter: it
+imports vLLM and the standard library, nothing of ours.
 
 vLLM's CPU platform has its engine and worker processes spawned, and each imports everything anew.
-Here all of it is imported once, before there is a second thread, and those processes are forked:
-what vLLM does by itself on a GPU. What a spawned process takes from its environment as it starts
-(the OpenMP library of torch, the compiler's threads) is set before this one's own imports, by
-starting it once more.
+Here all of it is imported once, before there is a second thread, and the engine's process is
+forked: what vLLM does by itself on a GPU. The worker is spawned as ever, because the number and the
+places of its OpenMP threads stand in its environment, which their library reads as it is loaded: a
+forked worker would not be bound. It is forked, too, where VLLM_CPU_OMP_THREADS_BIND is nobind.
+What a spawned process takes from its environment as it starts (the OpenMP library of torch, the
+compiler's threads) is set before this one's own imports, by starting it once more.
 """
 
 from __future__ import annotations
@@ -61,13 +63,23 @@ def environment(inherited: dict[str, str]) -> dict[str, str]:
 
 
 def fork_on_cpu() -> None:
-    """Has vLLM's CPU platform leave the way of starting processes at fork."""
+    """Has vLLM's CPU platform leave the way of starting processes at fork, in this process; in
+    those that it forks only where no thread is bound."""
+    imported = os.getpid()
     platform: Any = importlib.import_module("vllm.platforms.cpu").CpuPlatform
     original = platform.check_and_update_config.__func__
 
     def check_and_update_config(cls: Any, vllm_config: Any) -> None:
         original(cls, vllm_config)
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+        nobind = os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind"
+        if nobind or os.getpid() == imported:
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    def spawn_again() -> None:
+        if os.environ.get("VLLM_CPU_OMP_THREADS_BIND") != "nobind":
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+
+    os.register_at_fork(after_in_child=spawn_again)
 
     platform.check_and_update_config = classmethod(check_and_update_config)
 

@@ -66,6 +66,8 @@ def observe(record: RunRecord, name_failure: NameFailure = error_of) -> Observat
         return LeftOut(run_id=record.run_id, reason=f"{record.workload} is no serving workload")
     if record.placement is not None and record.placement.virtual:
         return LeftOut(run_id=record.run_id, reason="measured on a virtual pool")
+    if _is_probe(record) and not isinstance(record.outcome, Failed):
+        return LeftOut(run_id=record.run_id, reason="a study's probe, and no measurement")
     found = _imported(record) if "imported" in record.spec else _ours(record)
     if found is None:
         return LeftOut(run_id=record.run_id, reason="its spec does not say what was served")
@@ -95,6 +97,15 @@ def observe(record: RunRecord, name_failure: NameFailure = error_of) -> Observat
         **_environment(record),
     )
     return _with_load(_identified(made, model_key))
+
+
+def _is_probe(record: RunRecord) -> bool:
+    """A short look of a study (``harness.trial``), which only decides what is measured."""
+    load = (record.spec.get("tags") or {}).get("study.load", "{}")
+    try:
+        return bool(json.loads(load).get("window") == "probe")
+    except (ValueError, AttributeError):
+        return False
 
 
 def _identified(made: Observation, model_key: str) -> Observation:

@@ -150,6 +150,18 @@ def test_virtual_pools_and_trainings_are_left_out() -> None:
     assert isinstance(observe(a_record(0, workload="torch")), LeftOut)
 
 
+def test_the_probes_of_a_study_decide_what_is_measured_and_are_no_measurement() -> None:
+    whole = a_record(0)
+    tags = {"study": "s", "study.load": '{"window": "probe"}'}
+    probe = replace(whole, spec={**whole.spec, "tags": tags})
+    left = observe(probe)
+    assert isinstance(left, LeftOut) and "probe" in left.reason
+    died = Failed(stage="load", error="engine_died", message="x")
+    assert isinstance(observe(replace(probe, outcome=died)), Observation)
+    full = {**tags, "study.load": '{"window": "full"}'}
+    assert isinstance(observe(replace(whole, spec={**whole.spec, "tags": full})), Observation)
+
+
 def test_simulated_runs_are_another_kind() -> None:
     assert only(a_record(0, evidence=Evidence.SIMULATED)).evidence.kind is EvidenceKind.SIMULATED
     both = build(observed(a_record(0), a_record(1, evidence=Evidence.SIMULATED)))

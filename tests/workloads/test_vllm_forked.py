@@ -33,7 +33,8 @@ import json, multiprocessing, os, sys
 from vllm.platforms.cpu import CpuPlatform
 def engine(queue):
     import vllm.v1.engine.core as core
-    queue.put(os.getppid())
+    CpuPlatform.check_and_update_config({})  # as the engine does, once more
+    queue.put((os.getppid(), os.environ["VLLM_WORKER_MULTIPROC_METHOD"]))
 def main():
     config = {}
     CpuPlatform.check_and_update_config(config)
@@ -42,7 +43,8 @@ def main():
     queue = context.SimpleQueue()
     process = context.Process(target=engine, args=(queue,))
     process.start()
-    told = {"how": how, "parent": queue.get(), "me": os.getpid(), "argv": sys.argv,
+    parent, worker = queue.get()
+    told = {"how": how, "parent": parent, "worker": worker, "me": os.getpid(), "argv": sys.argv,
             "preload": os.environ["LD_PRELOAD"], "path": sys.path, **config,
             "threads": os.environ["TORCHINDUCTOR_COMPILE_THREADS"]}
     process.join()
@@ -67,11 +69,11 @@ def packages(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(packages: Path) -> subprocess.CompletedProcess[str]:
+def started(packages: Path, **env_: str) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith("LD_")}
     return subprocess.run(
         [sys.executable, vllm_forked.__file__, "--port", "1"],
-        env={**env, "PYTHONPATH": str(packages)},
+        env={**env, "PYTHONPATH": str(packages), **env_},
         capture_output=True,
         text=True,
         timeout=60,
@@ -87,10 +89,16 @@ def test_its_engine_is_forked_from_the_process_that_imported(packages: Path) -> 
     told = json.loads(said)
     assert told["how"] == "fork"
     assert told["parent"] == told["me"]
+    assert told["worker"] == "spawn"  # which reads where its threads belong as it starts
     assert told["seen"] == "CpuPlatform"  # the platform's own work was done
     assert told["argv"][1:] == ["--port", "1"]
     assert told["threads"] == "1"
     assert str(Path(vllm_forked.__file__).parent) not in told["path"]
+
+
+def test_a_worker_whose_threads_are_not_bound_is_forked_too(packages: Path) -> None:
+    done = started(packages, VLLM_CPU_OMP_THREADS_BIND="nobind")
+    assert json.loads(done.stdout.strip().splitlines()[1])["worker"] == "fork"
 
 
 def test_it_refuses_to_fork_a_process_that_has_threads(packages: Path) -> None:
