@@ -135,14 +135,16 @@ def compared(runs: Sequence[NightRun]) -> dict[str, Comparison]:
     return found
 
 
-def comparison_of(runs: Sequence[NightRun]) -> Comparison | None:
+def comparison_of(
+    runs: Sequence[NightRun], a: str = "last good", b: str = "tonight"
+) -> Comparison | None:
     """None while a side has no run, or they were asked different things."""
     good, new = ([run.record for run in runs if run.role is role] for role in _SIDES)
     if not good or not new:
         return None
     metrics = tuple(one_statistic(m) for m in runs[0].metrics)
     try:
-        return compare(good, new, a="last good", b="tonight", metrics=metrics)
+        return compare(good, new, a=a, b=b, metrics=metrics)
     except NotComparable:
         return None
 
@@ -153,7 +155,7 @@ def undecided(comparison: Comparison | None, suspicions: Sequence[Suspicion]) ->
         return True
     wanted = {(s.metric, s.statistic) for s in suspicions}
     return any(
-        change.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_MEASURED)
+        change.verdict is Verdict.INCONCLUSIVE
         for change in comparison.changes
         if (change.metric, change.statistic) in wanted
     )

@@ -38,7 +38,7 @@ COMMANDS = {
     "manifest": "manifest:manifest",
     "compare-pools": "compare_pools:compare_pools",
     "nightly": "nightly:nightly",
-    "bisect": "versions:bisect_",
+    "bisect": "halving:bisect_",
     "report": "report:report",
     "compare": "compare:compare",
     "selftest": "selftest:selftest",

@@ -20,6 +20,7 @@ from harness.cli.nightly_work import (
     at_work,
     begin,
     confirm_suspicions,
+    past_runs,
     run_suite,
 )
 from harness.cli.options import Json, Overrides, Pools, Prices, Quiet, Ray, Store, store_of
@@ -33,12 +34,11 @@ from harness.nightly.outlook import Outlook, outlook_of
 from harness.nightly.suite import Suite, read_suite
 from harness.settings import read_settings
 from results.clock import SystemClock
-from results.nights import night_run
-from results.record import RunRecord
 from results.store_files import FileStore
 from results.units import counted, format_change, format_value
 
 if TYPE_CHECKING:
+    from harness.cli.nightly_send import Published
     from reports.night_told import NightTold
 
 
@@ -98,18 +98,30 @@ def _asked(
     quiet: bool,
     as_json: bool,
 ) -> Exit:
-    if sitting.dry_run:
-        _tell_outlook(ask, store, quiet, as_json)
-        return Exit.OK
     if versions.across is not None:
         from harness.cli.versions import across
 
         good, new = versions.across
-        return across(ask, good, new, versions.only, store, quiet=quiet, as_json=as_json)
+        return across(
+            ask,
+            good,
+            new,
+            versions.only,
+            store,
+            dry_run=sitting.dry_run,
+            quiet=quiet,
+            as_json=as_json,
+        )
+    if sitting.dry_run:
+        _tell_outlook(ask, store, quiet, as_json)
+        return Exit.OK
     telling.checked()
     store.prepare()
-    told_night, page = _night(ask, store, telling, confirm=sitting.confirm, quiet=quiet)
-    return _tell(told_night, page, as_json)
+    from harness.cli.nightly_send import say_unsent
+
+    told_night, done = _night(ask, store, telling, confirm=sitting.confirm, quiet=quiet)
+    say_unsent(done, told_night, telling)
+    return _tell(told_night, done, as_json)
 
 
 def _calibrated(asked: Calibration, as_json: bool, quiet: bool) -> Exit:
@@ -128,15 +140,17 @@ def _date(text: str) -> date | None:
 
 def _night(
     ask: NightAsk, store: FileStore, telling: Telling, *, confirm: bool, quiet: bool
-) -> tuple[NightTold, str]:
+) -> tuple[NightTold, Published]:
     from harness.cli.nightly_flags import flag_evidence
-    from harness.cli.nightly_tell import publish, read_nights, told_of
+    from harness.cli.nightly_send import publish
+    from harness.cli.nightly_tell import read_nights, told_of
 
     clock, home = SystemClock(), read_settings().home
     with ExitStack() as stack:
         shown = stack.enter_context(progress(stderr(), clock, quiet))
         stack.enter_context(alone(home, f"a night of {ask.suite}"))
         begun = begin(ask, home, store, clock)
+        stack.callback(begun.subjects.clean)
         shown.phase("night", f"night {begun.night_id} of {begun.suite.name}")
         with at_work(ask, begun, store, clock, shown) as night:
             run_suite(ask, night, store, shown)
@@ -148,19 +162,22 @@ def _night(
         num = flag_evidence(told_night, store, begun.journal, clock)
         if num:
             shown.phase("flags", f"{num} earlier runs are flagged as evidence that has drifted")
-        page = publish(told_night, telling, f"windtunnel nightly {ask.suite}")
-        begun.journal.append(clock.now_utc(), ENDED, page=page)
-    return told_night, page
+        done = publish(told_night, telling, f"windtunnel nightly {begun.suite_path}")
+        # What was measured is kept, whatever arrived: the next night is another one.
+        unsent = [asdict(one) for one in done.unsent]
+        begun.journal.append(clock.now_utc(), ENDED, page=done.page, unsent=unsent)
+    return told_night, done
 
 
-def _tell(night: NightTold, page: str, as_json: bool) -> Exit:
+def _tell(night: NightTold, done: Published, as_json: bool) -> Exit:
     from harness.cli.nightly_tell import exit_of
     from reports.night_outputs import SCHEMA, night_document
     from reports.night_report import night_sentence
 
     if as_json:
-        print_json(SCHEMA, {**night_document(night), "page": page})
-        return exit_of(night)
+        unsent = [asdict(one) for one in done.unsent]
+        print_json(SCHEMA, {**night_document(night), "page": done.page, "unsent": unsent})
+        return exit_of(night, len(unsent))
     console = stdout()
     sentence = night_sentence(night)
     console.print(f"{sentence[0].upper()}{sentence[1:]}", style="bold")
@@ -173,8 +190,9 @@ def _tell(night: NightTold, page: str, as_json: bool) -> Exit:
         )
     for one in night.left_out:
         console.print(f"did not run: {one.what}: {one.why}", markup=False)
-    console.print(f"page  {page}", markup=False)
-    return exit_of(night)
+    if done.page:
+        console.print(f"page  {done.page}", markup=False)
+    return exit_of(night, len(done.unsent))
 
 
 # ---- what it would take ----
@@ -186,22 +204,13 @@ def _tell_outlook(ask: NightAsk, store: FileStore, quiet: bool, as_json: bool) -
     prices = price_table(ask.prices)
     pools = pools_of(suite, inventory, prices)
     lanes = lanes_of(slots_of(suite), pools)
-    outlook = outlook_of(lanes, _past(store, suite), inventory, prices)
+    outlook = outlook_of(lanes, past_runs(store, suite), inventory, prices)
     unwatched = without_canary(suite, pools)
     if as_json:
         body = {"suite": suite.name, **asdict(outlook), "without_canary": unwatched}
         print_json("windtunnel.nightly-plan/1", body)
         return
     _print_outlook(suite, outlook, unwatched)
-
-
-def _past(store: FileStore, suite: Suite) -> dict[str, list[RunRecord]]:
-    found: dict[str, list[RunRecord]] = {}
-    for record in store.scan().records:
-        run = night_run(record)
-        if run is not None and run.suite == suite.name:
-            found.setdefault(run.series, []).append(record)
-    return found
 
 
 def _print_outlook(suite: Suite, outlook: Outlook, unwatched: tuple[str, ...]) -> None:

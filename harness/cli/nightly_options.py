@@ -110,27 +110,48 @@ class Telling:
             ("--openmetrics", self.openmetrics),
         ):
             check_writable(option, path)
+        if self.publish:
+            _check_pages(self.publish)
+        if "://" in self.pushgateway and not self.pushgateway.startswith(_HTTP):
+            raise SpecError("--pushgateway: accepted: an http URL, or host:port")
         if self.webhook_env:
-            webhook_url(self.webhook_env)
-        if self.publish and "://" not in self.publish:
-            _check_folder("--publish", Path(self.publish))
+            self.webhook_url()
         return self
 
+    def webhook_url(self) -> str:
+        """The secret that the variable holds. Raises SpecError, without it."""
+        url = secret(self.webhook_env)
+        if url is None:
+            raise SpecError(
+                f"--webhook-env {self.webhook_env}: there is no such variable, or it is empty"
+            )
+        if not url.startswith(_HTTP):
+            raise SpecError(f"--webhook-env {self.webhook_env}: the variable holds no http URL")
+        return url
 
-def webhook_url(name: str) -> str:
-    """What the variable holds. Raises SpecError, without it."""
-    url = secret(name)
-    if url is None:
-        raise SpecError(f"--webhook-env {name}: there is no such variable, or it is empty")
-    if not url.startswith(("http://", "https://")):
-        raise SpecError(f"--webhook-env {name}: the variable holds no http URL")
-    return url
+    def words(self) -> list[str]:
+        """The options again, as they are typed; passwords of URLs are left out."""
+        from results.pages import without_password
+
+        given = {
+            "--publish": without_password(self.publish),
+            "--markdown": self.markdown,
+            "--webhook-env": self.webhook_env,
+            "--prometheus": self.prometheus,
+            "--openmetrics": self.openmetrics,
+            "--pushgateway": without_password(self.pushgateway),
+        }
+        return [word for name, value in given.items() if value for word in (name, str(value))]
 
 
-def _check_folder(option: str, folder: Path) -> None:
-    """It may be made later, with all that is above it. Raises SpecError."""
-    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
-    if not there.is_dir():
-        raise SpecError(f"{option} {folder}: {there} is no folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise SpecError(f"{option} {folder}: {there} may not be written")
+_HTTP = ("http://", "https://")
+
+
+def _check_pages(url: str) -> None:
+    from results.errors import StoreUnwritable
+    from results.pages import Pages  # brings fsspec
+
+    try:
+        Pages(url).check()
+    except StoreUnwritable as error:
+        raise SpecError(f"--publish: {error}") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.cli.live import Shown
 from harness.cli.nightly_lanes import LaneAsk, run_lanes
 from harness.cli.session import deployer, run_context
-from harness.errors import SpecError
+from harness.errors import HarnessError, SpecError
 from harness.nightly.confirm import duel_of, fight
 from harness.nightly.journal import Journal, Told, nights_kept
 from harness.nightly.night import Night, pools_of
@@ -24,11 +24,12 @@ from harness.specfile import spec_to_mapping
 from results.clock import Clock
 from results.environment import stable_hash
 from results.lost import seal_lost
-from results.nights import NightRun, night_runs
-from results.record import new_run_id
+from results.nights import NightRun, night_run, night_runs
+from results.record import RunRecord, new_run_id
 from results.store_files import FileStore
 
 BEGUN, ENDED = "begun", "ended"
+_ACROSS = ":across"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +59,23 @@ class Begun:
     version: Version | None
     journal: Journal
     begun_at: datetime
+    suite_path: str  # as it was named when the night began
     earlier: tuple[NightRun, ...] = ()
 
 
 def begin(ask: NightAsk, home: Path, store: FileStore, clock: Clock) -> Begun:
-    """A new night, or the one to go on with. Raises SpecError when neither can be."""
+    """A new night, or the one to go on with; under the home's lock. Raises SpecError when neither
+    can be."""
     suite = read_suite(ask.suite, ask.overrides)
     subjects = Subjects(suite, home / "checkouts")
+    subjects.clean()  # what a night that was killed left
     hash_ = suite_hash(suite)
     nights = night_runs(store.scan().records, suite.name)
     if ask.resume or ask.or_start:
         night_id = _to_resume(ask, home, suite)
         if night_id:
-            return _resumed(suite, hash_, subjects, night_id, home, nights.get(night_id, ()))
+            earlier = nights.get(night_id, ())
+            return _resumed(ask, suite, hash_, subjects, night_id, home, earlier)
     today = ask.on or clock.now_utc().astimezone(UTC).date()
     taken = [night for night, runs in nights.items() if runs[0].date == today]
     if taken:
@@ -86,6 +91,7 @@ def begin(ask: NightAsk, home: Path, store: FileStore, clock: Clock) -> Begun:
         BEGUN,
         date=today.isoformat(),
         suite=hash_,
+        suite_path=str(ask.suite),
         subject=version.name if version else "",
         slots=[slot.name for slot in slots_of(suite)],
     )
@@ -98,7 +104,28 @@ def begin(ask: NightAsk, home: Path, store: FileStore, clock: Clock) -> Begun:
         version=version,
         journal=journal,
         begun_at=clock.now_utc(),
+        suite_path=str(ask.suite),
     )
+
+
+def across_label(suite: str) -> str:
+    """What runs of versions in pairs are filed under: they are no night of the suite's history."""
+    return f"{suite}{_ACROSS}"
+
+
+def is_across(label: str) -> bool:
+    return label.endswith(_ACROSS)
+
+
+def past_runs(store: FileStore, suite: Suite) -> dict[str, list[RunRecord]]:
+    """Earlier records of the suite's series, by name: of its nights and of versions in pairs."""
+    mine = (suite.name, across_label(suite.name))
+    found: dict[str, list[RunRecord]] = {}
+    for record in store.scan().records:
+        run = night_run(record)
+        if run is not None and run.suite in mine:
+            found.setdefault(run.series, []).append(record)
+    return found
 
 
 def suite_hash(suite: Suite) -> str:
@@ -122,17 +149,23 @@ def _to_resume(ask: NightAsk, home: Path, suite: Suite) -> str:
             f"--resume {ask.resume}: {len(found)} nights of {suite.name} begin so; the latest are "
             f"{', '.join(kept[-3:]) or 'none'}"
         )
-    open_ = [n for n in kept if not Journal(home, suite.name, n).read().all(ENDED)]
+    said = {n: Journal(home, suite.name, n).read() for n in kept}
+    open_ = [n for n in kept if not said[n].all(ENDED)]
+    if ask.or_start:
+        # A timer that meets the rest of a suite that has changed since begins another night.
+        same = suite_hash(suite)
+        begun = {n: said[n].last(BEGUN) for n in open_}
+        open_ = [n for n in open_ if (b := begun[n]) is not None and b["suite"] == same]
+        return open_[-1] if open_ else ""
     if open_:
         return open_[-1]
-    if ask.or_start:
-        return ""
     raise SpecError(
         f"no night of {suite.name} was left unfinished under {home}; leave --resume out"
     )
 
 
 def _resumed(
+    ask: NightAsk,
     suite: Suite,
     hash_: str,
     subjects: Subjects,
@@ -161,6 +194,7 @@ def _resumed(
         version=subjects.version(begun["subject"]) if begun["subject"] else None,
         journal=journal,
         begun_at=next(e.at for e in told.entries if e.event == BEGUN),
+        suite_path=begun.get("suite_path", str(ask.suite)),
         earlier=tuple(earlier),
     )
 
@@ -279,7 +313,11 @@ def confirm_suspicions(night: Night, store: FileStore) -> None:
         if good is None:
             night.leave_out(f"{name} (confirming)", "no run of a good night is left to put back")
             continue
-        duel = duel_of(night, name, night.suite.named(group[0].name), good)
+        try:
+            duel = duel_of(night, name, night.suite.named(group[0].name), good)
+        except HarnessError as error:  # the good night's version is gone, or no room for it
+            night.leave_out(f"{name} (confirming)", str(error))
+            continue
         if duel.is_same:
             why = "nothing that the suite names differs from the good night: nothing to put back"
             night.leave_out(f"{name} (confirming)", why)

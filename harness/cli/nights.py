@@ -1,4 +1,4 @@
-"""``windtunnel nights``: what people say of nights, kept and honoured the next night."""
+"""``windtunnel nights``: told again, and what people say of them, honoured the next night."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.exits import told
+from harness.cli.nights_publish import publish
 from harness.cli.options import Json, Store, index_of, store_of
 from harness.cli.output import print_json, stderr, stdout
 from harness.errors import SpecError
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from results.events import Event, Said
     from results.store_files import FileStore
 
-app = typer.Typer(help="What people say of nights.", no_args_is_help=True)
+app = typer.Typer(help="Nights told again, and what people say of them.", no_args_is_help=True)
+app.command()(publish)
 
 Night = Annotated[str, typer.Argument(metavar="NIGHT", help="Its date: YYYY-MM-DD.")]
 SeriesKey = Annotated[

@@ -84,10 +84,20 @@ def writing(path: Path, option: str) -> Iterator[None]:
 
 def write_document(path: Path, option: str, schema: str, body: Mapping[str, Any]) -> None:
     """The document as a file, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    write_whole(path, option, json_text(schema, body) + "\n")
+
+
+def write_whole(path: Path, option: str, text: str) -> None:
+    """Who reads the file meanwhile sees the old one or the new one. What is no plain file (a pipe,
+    a terminal) is written to as it is. Raises HarnessError."""
     with writing(path, option):
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            draft.write_text(json_text(schema, body) + "\n", encoding="utf-8")
+            draft.write_text(text, encoding="utf-8")
             draft.replace(path)
         except OSError:
             draft.unlink(missing_ok=True)

@@ -64,6 +64,7 @@ def fight(night: Night, duel: Duel, decided: Decided) -> Iterator[NightRun]:
     spent, which the journal then says."""
     confirm = night.suite.spec.confirm
     made = {run.slot: run for run in night.made if run.suspect == duel.name}
+    most = f"{confirm.pairs} to {confirm.max_pairs}"
     for pair in range(confirm.max_pairs):
         if pair >= confirm.pairs and decided(tuple(made.values())):
             return
@@ -80,7 +81,9 @@ def fight(night: Night, duel: Duel, decided: Decided) -> Iterator[NightRun]:
                 night.leave_out(f"{duel.name} (confirming)", why)
                 return
             side = duel.good if role is NightRole.GOOD else duel.new
-            night.context.progress.phase("confirm", f"{duel.name}: pair {pair + 1}, {role}")
+            night.context.progress.phase(
+                "confirm", f"{duel.name}: pair {pair + 1} of {most}, {role}"
+            )
             run = night.one(side.spec, slot, side.version, suspect=duel.name)
             made[slot.name] = run
             yield run

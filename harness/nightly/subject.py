@@ -6,21 +6,18 @@ of a field of the spec (an image, an interpreter with another engine version, an
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import SpecError
+from harness.nightly.repository import Repository
 from harness.nightly.suite import SubjectSpec, Suite
 from harness.spec import RunSpec
 from harness.spec_overrides import NotLegal, place
 from harness.spec_yaml import parse_scalar
 from harness.specfile import spec_from_mapping, spec_to_mapping
-
-_GIT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +29,18 @@ class Version:
 
     @property
     def short(self) -> str:
-        is_commit = len(self.name) == 40 and set(self.name) <= set("0123456789abcdef")
-        return self.name[:10] if is_commit else self.name
+        return short_name(self.name)
+
+
+def short_name(name: str) -> str:
+    """A commit's first digits (SHA-1 or SHA-256); any other name as it is."""
+    is_commit = len(name) in (40, 64) and set(name) <= set("0123456789abcdef")
+    return name[:10] if is_commit else name
 
 
 class Subjects:
-    """Versions of a suite's subject. ``checkouts``: the folder in which commits are laid out."""
+    """Versions of a suite's subject. ``checkouts``: the folder in which commits are laid out; who
+    holds the home's lock cleans it before and after (``clean``)."""
 
     def __init__(self, suite: Suite, checkouts: Path) -> None:
         self._suite, self._checkouts = suite, checkouts.resolve()
@@ -55,6 +58,10 @@ class Subjects:
             return None
         return self.version("HEAD")
 
+    def name_of(self, text: str) -> str:
+        """What tags and reports call that version; nothing is laid out. Raises SpecError."""
+        return self.repository.commit(text) if self._required().git else text
+
     def version(self, text: str) -> Version:
         """A commit (any name git knows) laid out in a folder, or a value. Raises SpecError."""
         spec = self._required()
@@ -62,8 +69,8 @@ class Subjects:
             known = {str(value): value for value in spec.values}
             value = known[text] if text in known else parse_scalar(text, ("subject",))
             return Version(name=text, value=value)
-        commit = self._git("rev-parse", "--verify", f"{text}^{{commit}}").strip()
-        return Version(name=commit, value=str(self._laid_out(commit)))
+        commit = self.repository.commit(text)
+        return Version(name=commit, value=str(self.repository.laid_out(commit)))
 
     def between(self, good: str, bad: str) -> tuple[str, ...]:
         """The names of all versions after ``good`` up to and with ``bad``, old to new.
@@ -71,14 +78,7 @@ class Subjects:
         Raises SpecError where one does not follow the other."""
         spec = self._required()
         if spec.git:
-            one, other = (
-                self._git("rev-parse", "--verify", f"{x}^{{commit}}").strip() for x in (good, bad)
-            )
-            # Along the first parents: a merge is one change, however many commits it brings.
-            found = self._git("rev-list", "--first-parent", "--reverse", f"{one}..{other}").split()
-            if not found or not self._is_ancestor(one, other):
-                raise SpecError(f"{bad} does not follow {good} in {spec.git}")
-            return tuple(found)
+            return self.repository.between(good, bad)
         values = [str(value) for value in spec.values]
         missing = [v for v in (good, bad) if v not in values]
         if missing:
@@ -87,9 +87,45 @@ class Subjects:
                 f"from old to new: {', '.join(values) or 'none'}"
             )
         first, last = values.index(good), values.index(bad)
-        if first >= last:
-            raise SpecError(f"{bad} does not follow {good} in the subject's values")
+        if first == last:
+            raise SpecError(f"{good} and {bad} are the same version: nothing is between")
+        if first > last:
+            raise SpecError(
+                f"{bad} does not follow {good} in the subject's values, which go from old to new; "
+                f"the good version comes first: {bad} {good}"
+            )
         return tuple(values[first + 1 : last + 1])
+
+    def words(self, names: Sequence[str]) -> dict[str, str]:
+        """Versions as people know them, by name: ``1a2b3c4d5e Make the loop shorter``."""
+        if not self._required().git:
+            return {name: name for name in names}
+        titles = self.repository.titles(names)
+        return {name: f"{short_name(name)} {titles[name]}" for name in names}
+
+    def brought_by_merge(self, name: str) -> tuple[str, str] | None:
+        """Of a merge: from which to which commit its branch went; None for all else."""
+        if not self._required().git:
+            return None
+        parents = self.repository.parents(name)
+        if len(parents) < 2:
+            return None
+        base = self.repository.merge_base(parents[0], parents[1])
+        return (base, parents[1]) if base and base != parents[1] else None
+
+    def has_changes(self) -> bool:
+        """Whether the repository's work tree differs from its HEAD, which is what is measured."""
+        return bool(self.spec and self.spec.git) and self.repository.has_changes()
+
+    def clean(self) -> None:
+        """Take away every checkout, of a process that was killed as well."""
+        if self.spec is not None and self.spec.git:
+            self.repository.clean()
+
+    @property
+    def repository(self) -> Repository:
+        folder = (self._suite.folder / self._required().git).resolve()
+        return Repository(folder, self._checkouts)
 
     def at(self, spec: RunSpec, version: Version | None) -> RunSpec:
         """``spec`` running that version; as it is where there is none, or where the spec's kind of
@@ -124,45 +160,6 @@ class Subjects:
             )
         return self.spec
 
-    # ---- git ----
-
-    def _repository(self) -> Path:
-        return (self._suite.folder / self._required().git).resolve()
-
-    def _git(self, *arguments: str, cwd: Path | None = None) -> str:
-        done = _run(["git", "-C", str(cwd or self._repository()), *arguments])
-        if done.returncode:
-            raise SpecError(
-                f"git {' '.join(arguments)} in {self._repository()}: {done.stderr.strip()}"
-            )
-        return done.stdout
-
-    def _is_ancestor(self, one: str, other: str) -> bool:
-        arguments = ["merge-base", "--is-ancestor", one, other]
-        return _run(["git", "-C", str(self._repository()), *arguments]).returncode == 0
-
-    def _laid_out(self, commit: str) -> Path:
-        """The commit's files in a folder of their own; made once, and never half."""
-        folder = self._checkouts / commit
-        if folder.is_dir():
-            return folder
-        half = self._checkouts / f".{commit}.half"
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
-        archive = half.with_suffix(".tar")
-        self._git("archive", "--format=tar", "-o", str(archive), commit)
-        shutil.unpack_archive(archive, half, format="tar", filter="data")
-        archive.unlink()
-        half.rename(folder)
-        return folder
-
 
 def _placed(spec: RunSpec, path: str, value: str | int | float) -> Any:
     return place(RunSpec, spec_to_mapping(spec), tuple(path.split(".")), value)
-
-
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_GIT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SpecError(f"{' '.join(command)}: {error}") from error

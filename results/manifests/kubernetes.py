@@ -24,8 +24,10 @@ from results.recommendation.manifest import ManifestOptions
 from results.recommendation.profile import Machine, Profile
 
 _GPU, _TPU = "nvidia.com/gpu", "google.com/tpu"
-# One Pod's chips: no machine that GKE has holds more.
+# One Pod's chips: no machine that GKE has holds more, and of these TPUs only four.
 MOST_CHIPS_PER_NODE: Final = 8
+_TPU_HOST: Final = 4  # also of every larger slice, whatever the TPU
+_FOUR_A_HOST: Final = frozenset({"TPU-V4", "TPU-V5P", "TPU-V7X"})
 _STARTUP_PROBES = 360  # × 10 s: an hour, for a large model that is downloaded first
 
 Object = dict[str, Any]
@@ -34,10 +36,10 @@ Object = dict[str, Any]
 def deployment(profile: Profile, options: ManifestOptions, name: str) -> Object:
     """Raises NotDeployable for a replica that no single node can hold."""
     machine = profile.machine
-    if machine.num_chips > MOST_CHIPS_PER_NODE:
+    if machine.num_chips > (held := _chips_per_node(machine)):
         raise NotDeployable(
             f"a replica takes {machine.num_chips} x {machine.accelerator}, more than one node has "
-            f"({MOST_CHIPS_PER_NODE}); a Deployment cannot span nodes. Use --platform rayservice"
+            f"({held}); a Deployment cannot span nodes. Use --platform rayservice"
         )
     container: Object = {
         "name": "vllm",
@@ -113,8 +115,11 @@ def serve_config(profile: Profile, options: ManifestOptions) -> Object:
 
 def ray_service(profile: Profile, options: ManifestOptions, name: str) -> Object:
     machine = profile.machine
-    per_node = min(machine.num_chips, MOST_CHIPS_PER_NODE)
-    nodes_each = -(-machine.num_chips // MOST_CHIPS_PER_NODE) if machine.num_chips else 1
+    per_node = _chips_per_node(machine)
+    nodes_each = -(-machine.num_chips // per_node) if machine.num_chips else 1
+    # Hosts of a TPU slice come and go together; GPU nodes are each a worker of its own.
+    together = nodes_each if _is_tpu(machine) else 1
+    workers = options.replicas * nodes_each // together
     head = _ray_pod("ray-head", profile, options, None)
     worker = _ray_pod("ray-worker", profile, options, per_node)
     worker["spec"] |= _placed(machine)
@@ -129,9 +134,10 @@ def ray_service(profile: Profile, options: ManifestOptions, name: str) -> Object
                 "workerGroupSpecs": [
                     {
                         "groupName": "engines",
-                        "replicas": options.replicas * nodes_each,
-                        "minReplicas": options.replicas * nodes_each,
-                        "maxReplicas": options.replicas * nodes_each,
+                        "replicas": workers,
+                        "minReplicas": workers,
+                        "maxReplicas": workers,
+                        "numOfHosts": together,
                         "rayStartParams": {},
                         "template": worker,
                     }
@@ -179,8 +185,19 @@ def _env(profile: Profile) -> list[Object]:
 def _resources(machine: Machine, num_chips: int) -> Object:
     if not num_chips:
         return {}
-    resource = _TPU if machine.accelerator.upper().startswith("TPU") else _GPU
+    resource = _TPU if _is_tpu(machine) else _GPU
     return {"limits": {resource: str(num_chips)}, "requests": {resource: str(num_chips)}}
+
+
+def _is_tpu(machine: Machine) -> bool:
+    return machine.accelerator.upper().startswith("TPU")
+
+
+def _chips_per_node(machine: Machine) -> int:
+    """Of the nodes that hold one replica together, or alone."""
+    slice_ = _is_tpu(machine) and machine.num_chips > MOST_CHIPS_PER_NODE
+    small = slice_ or machine.accelerator.upper() in _FOUR_A_HOST
+    return min(machine.num_chips, _TPU_HOST if small else MOST_CHIPS_PER_NODE)
 
 
 def _probe(**more: int) -> Object:

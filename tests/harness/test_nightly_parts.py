@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import SpecError
-from harness.nightly.bisect import Found, bisect
+from harness.nightly.bisect import Asked, Found, Halving, bisect, num_questions
 from harness.nightly.journal import Journal, NightBusy, alone, nights_kept
 from harness.nightly.order import lanes_of, slots_of, without_canary
 from harness.nightly.subject import Subjects
@@ -227,10 +227,13 @@ def test_a_commit_is_laid_out_once_and_put_into_the_spec(
     assert workload.cwd == old.value
     assert made.at(serve, old) == serve  # has no such field
     assert made.between(commits[0], "main") == tuple(commits[1:])
-    with pytest.raises(SpecError, match="does not follow"):
+    with pytest.raises(SpecError, match="is older than main"):
         made.between("main", commits[0])
-    with pytest.raises(SpecError, match="rev-parse"):
+    with pytest.raises(SpecError, match="has no such commit"):
         made.version("nobody")
+    assert made.words([commits[1]]) == {commits[1]: f"{commits[1][:10]} c1"}
+    made.clean()
+    assert not Path(str(old.value)).exists()
 
 
 def test_values_are_versions_from_old_to_new(tmp_path: Path) -> None:
@@ -241,8 +244,10 @@ def test_values_are_versions_from_old_to_new(tmp_path: Path) -> None:
     )
     assert made.tonight() is None
     assert made.between("/a/python", "/c/python") == ("/b/python", "/c/python")
-    with pytest.raises(SpecError, match="does not follow"):
+    with pytest.raises(SpecError, match="the good version comes first: /a/python /c/python"):
         made.between("/c/python", "/a/python")
+    with pytest.raises(SpecError, match="are the same version"):
+        made.between("/a/python", "/a/python")
     with pytest.raises(SpecError, match="/d/python is not among"):
         made.between("/a/python", "/d/python")
 
@@ -261,14 +266,18 @@ def test_a_suite_without_a_subject_has_no_versions(tmp_path: Path) -> None:
 # ---- halving ----
 
 
+def says(version: str, found: Found) -> Asked:
+    return Asked(version=version, found=found)
+
+
 @given(st.integers(1, 60), st.data())
 def test_halving_finds_the_first_bad_one_in_few_steps(count: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, count - 1))
     versions = [str(i) for i in range(count)]
-    found = bisect(versions, lambda v: Found.BAD if int(v) >= first else Found.GOOD)
+    found = bisect(versions, lambda v: says(v, Found.BAD if int(v) >= first else Found.GOOD))
     assert found.first_bad == versions[first] and found.is_exact
     assert found.last_good == (versions[first - 1] if first else "")
-    assert len(found.asked) <= 2 + count.bit_length()
+    assert len(found.asked) <= num_questions(count)
 
 
 @given(st.integers(2, 40), st.data())
@@ -277,19 +286,41 @@ def test_what_cannot_be_told_stays_within_the_range_that_is_told(
 ) -> None:
     first = data.draw(st.integers(0, count - 1))
     dim = data.draw(st.frozensets(st.integers(0, count - 2)))
+    why = data.draw(st.sampled_from([Found.UNCLEAR, Found.SKIPPED]))
 
-    def ask(version: str) -> Found:
+    def ask(version: str) -> Asked:
         if int(version) in dim:
-            return Found.UNCLEAR
-        return Found.BAD if int(version) >= first else Found.GOOD
+            return says(version, why)
+        return says(version, Found.BAD if int(version) >= first else Found.GOOD)
 
     found = bisect([str(i) for i in range(count)], ask)
     low = int(found.last_good) if found.last_good else -1
     assert low < first <= int(found.first_bad)
     assert {int(v) for v in found.unclear} == set(range(low + 1, int(found.first_bad)))
+    assert len(found.asked) == len({a.version for a in found.asked}) <= count
 
 
-def test_a_bad_version_that_is_not_bad_ends_it_at_once() -> None:
-    found = bisect(["a", "b"], lambda _: Found.GOOD)
-    assert (found.first_bad, len(found.asked)) == ("", 1)
-    assert found.why_none == "b, measured again, is as good as the good one"
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Found.GOOD, "is as good as the good one"),
+        (Found.UNCLEAR, "is too close to the good one: 4 pairs"),
+        (Found.SKIPPED, "could not be measured: 4 pairs"),
+    ],
+)
+def test_a_bad_version_that_is_not_bad_ends_it_at_once(found: Found, words: str) -> None:
+    why = "" if found is Found.GOOD else "4 pairs"
+    made = bisect(["a", "b"], lambda v: Asked(version=v, found=found, why=why))
+    assert (made.first_bad, len(made.asked)) == ("", 1)
+    assert made.why_none.endswith(words)
+
+
+def test_halving_that_is_cut_short_tells_how_far_it_came() -> None:
+    halving = Halving(list("abcdefgh"))
+    halving.tell(says("h", Found.BAD))
+    assert halving.next() == "d"
+    halving.tell(says("d", Found.GOOD))
+    cut = halving.result("the budget is spent")
+    assert (cut.last_good, cut.first_bad, cut.unclear) == ("d", "h", ("e", "f", "g"))
+    assert cut.stopped == "the budget is spent" and not cut.is_exact
+    assert Halving(["a"]).result("interrupted").why_none == "interrupted"
