@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from reports.confirm import Finding
 from reports.model import (
     Badge,
-    Block,
     Cell,
     Column,
     Fact,
@@ -21,11 +20,11 @@ from reports.model import (
     Tone,
 )
 from reports.night_findings import findings_section
+from reports.night_pools import pools_section
 from reports.night_told import NightTold
 from reports.series import Series
 from reports.suspicion import SeriesState, Standing
 from results.metrics import Area, metric
-from results.nights import NightRole
 from results.record import Evidence, Failed, Invalid
 from results.units import counted, format_change, format_value, metric_label
 
@@ -85,7 +84,7 @@ def night_report(told: NightTold, command: str) -> Report:
         findings_section(told, by_key),
         *_areas(told, by_key),
         _canaries(told, by_key),
-        _pools(told),
+        pools_section(told),
         _not_run(told),
         _runs(told),
         _method(told, command),
@@ -203,37 +202,6 @@ def _marked(told: NightTold, series: Series) -> int | None:
     steps = [d.suspicion.likely for d in told.decisions if d.suspicion.series == series.key]
     shown = series.nights[-SPARK_NIGHTS:]
     return next((i for i, n in enumerate(shown) if steps and n.night >= max(steps)), None)
-
-
-def _pools(told: NightTold) -> Section:
-    """The same workload on several pools, side by side."""
-    names = [run.series for run in told.runs if run.role is NightRole.RUN]
-    blocks: list[Block] = []
-    for name in dict.fromkeys(names):
-        mine = [s for s in told.series if s.name == name and s.nights[-1].night == told.date]
-        pools = list(dict.fromkeys(s.pool for s in mine))
-        if len(pools) > 1:
-            blocks.append(_side_by_side(name, mine, pools))
-    return Section(key="pools", heading="Pools side by side", blocks=tuple(blocks))
-
-
-def _side_by_side(name: str, series: Sequence[Series], pools: Sequence[str]) -> Table:
-    metrics = list(dict.fromkeys((s.metric, s.statistic) for s in series))
-    found = {(s.metric, s.statistic, s.pool): s.nights[-1].value for s in series}
-    return Table(
-        caption=name,
-        columns=(Column(name="metric"), *(Column(name=pool, numeric=True) for pool in pools)),
-        rows=tuple(
-            (
-                Cell(text=metric_label(m, statistic)),
-                *(
-                    Cell(text=format_value(found.get((m, statistic, pool)), metric(m).unit))
-                    for pool in pools
-                ),
-            )
-            for m, statistic in metrics
-        ),
-    )
 
 
 # ---- what was run ----

@@ -21,6 +21,7 @@ from harness.cli.versions import (
     side_by_side,
     sides_of,
     sitting,
+    why_missing,
 )
 from harness.errors import HarnessError, SpecError
 from harness.nightly.bisect import Asked, Bisection, Found, Halving
@@ -211,9 +212,12 @@ def asked_of(name: str, made: Pairs, change: Change | None, step: Change | None)
         found = _BY_VERDICT.get(change.verdict, Found.UNCLEAR)
     else:
         found = _BY_SIDE[side_of(change, step)]
-    why = made.why or (change.reason if found is Found.UNCLEAR else "")
+    why = made.why
     if found is Found.UNCLEAR and not why:
-        why = "the pairs differ too much among each other"
+        why = change.reason or "the pairs differ too much among each other"
+    if change.verdict is Verdict.NOT_MEASURED:
+        found = Found.SKIPPED
+        why = made.why or why_missing(made.runs, change.metric, change.statistic)
     if step is None and change.verdict is Verdict.IMPROVED:
         why = "it is better"
     interval = interval_text(change)

@@ -24,9 +24,10 @@ from harness.settings import read_settings
 from reports.change_words import change_text, comparison_sentence, interval_text, verdict_text
 from reports.compare import Comparison, Verdict
 from reports.night_told import comparison_of
+from reports.wording import find
 from results.clock import SystemClock
 from results.nights import NightRole, NightRun
-from results.record import Failed, new_run_id
+from results.record import Failed, Invalid, new_run_id
 from results.store_files import FileStore
 from results.units import counted, format_value, metric_label
 
@@ -39,6 +40,7 @@ class Pairs:
     ``why``: what ended them before they decided, or ""."""
 
     comparison: Comparison | None
+    runs: tuple[NightRun, ...] = ()
     failed: NightRole | None = None
     why: str = ""
 
@@ -152,8 +154,20 @@ def side_by_side(
     comparison = made(runs)
     failed = [run for run in runs if isinstance(run.record.outcome, Failed)]
     if failed:
-        return Pairs(comparison=comparison, failed=failed[-1].role, why=_why_failed(failed[-1]))
-    return Pairs(comparison=comparison, why=night.over_budget())
+        role, why = failed[-1].role, _why_failed(failed[-1])
+        return Pairs(comparison=comparison, runs=tuple(runs), failed=role, why=why)
+    return Pairs(comparison=comparison, runs=tuple(runs), why=night.over_budget())
+
+
+def why_missing(runs: Sequence[NightRun], name: str, statistic: str) -> str:
+    """Why no run has a value of it, in the words of the first that says so."""
+    for run in runs:
+        if isinstance(outcome := run.record.outcome, Invalid):
+            return f"{run.record.run_id} is invalid: {', '.join(outcome.reasons)}"
+        found = find(run.record, name, statistic)
+        if found is not None and found.reason:
+            return found.reason
+    return "no run has it"
 
 
 def _why_failed(run: NightRun) -> str:
@@ -245,6 +259,8 @@ def _print(name: str, pairs: Pairs) -> None:
         label = metric_label(change.metric, change.statistic)
         interval = interval_text(change)
         told = f"{change_text(change)} ({interval})" if interval else change.reason
+        if change.verdict is Verdict.NOT_MEASURED:
+            told = why_missing(pairs.runs, change.metric, change.statistic)
         console.print(f"  {label}: {told}, {verdict_text(change)}", markup=False)
     for d in comparison.differences:
         console.print(f"  answered differently: {d.key}: {d.a} → {d.b}", markup=False)

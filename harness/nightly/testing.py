@@ -29,7 +29,6 @@ from workloads.simulated.sizing import engine_config
 from workloads.traffic.arrivals import poisson_times
 from workloads.traffic.spec import Traffic
 
-_H100 = Device(kind="gpu", accelerator="H100", num_chips=1)
 STARTUP_S = 20.0
 
 
@@ -53,11 +52,13 @@ class Mood:
 
 @dataclass
 class VirtualDeployer:
-    """``pools``: their names; all are alike. ``fails``: called with each plan, may raise."""
+    """``pools``: their names; each has eight H100s, or the topology that ``tpus`` gives it of
+    TPU-V6E. ``fails``: called with each plan, may raise."""
 
     clock: FakeClock
     mood: Mood
     pools: tuple[str, ...] = ("h100",)
+    tpus: Mapping[str, str] = field(default_factory=dict)
     fails: Callable[[RunPlan], None] | None = None
 
     def inventory(self) -> Inventory:
@@ -65,7 +66,8 @@ class VirtualDeployer:
             pools=tuple(
                 NodePool(
                     name=name,
-                    accelerator="H100",
+                    accelerator="TPU-V6E" if name in self.tpus else "H100",
+                    topology=self.tpus.get(name, ""),
                     num_nodes=1,
                     chips_per_node=8,
                     cpus_per_node=64.0,
@@ -81,13 +83,18 @@ class VirtualDeployer:
     ) -> Iterator[Deployment]:
         if self.fails is not None:
             self.fails(plan)
-        pool, workload = plan.rungs[0].pool.name, plan.spec.workload
+        rung, workload = plan.rungs[0], plan.spec.workload
         assert isinstance(workload, SimulatedWorkload), "only the engine's model is virtual"
         self.clock.advance(STARTUP_S * self.mood.draw())
         yield Deployment(
             running=Running(),
             placement=Placement(
-                pool=pool, accelerator="H100", num_chips=1, capacity="on-demand", nodes=("n",)
+                pool=rung.pool.name,
+                accelerator=rung.pool.accelerator,
+                num_chips=rung.device.num_chips,
+                capacity="on-demand",
+                topology=rung.pool.topology,
+                nodes=("n",),
             ),
             hardware=(
                 Hardware(
@@ -115,8 +122,10 @@ class VirtualServing:
     params: SimulatedWorkload
     clock: FakeClock
     mood: Mood
+    device: Device | None = None  # once it is launched
 
     def launch(self, device: Device, models_dir: str) -> Launch:
+        self.device = device
         return RemoteServer(url="http://127.0.0.1:1", model=self.params.model)
 
     def drive(
@@ -132,7 +141,8 @@ class VirtualServing:
             prompt_tokens=np.full(count, prompt.tokens, dtype=np.int64),
             output_tokens=np.full(count, output.tokens, dtype=np.int64),
         )
-        config = _slowed(engine_config(deployed_on(self.params, _H100)), self.mood.draw())
+        assert self.device is not None
+        config = _slowed(engine_config(deployed_on(self.params, self.device)), self.mood.draw())
         samples = simulate(load, config, keeps_tokens=True).to_samples()
         self.clock.advance(float(samples.done_s.max()))
         return samples
