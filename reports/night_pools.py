@@ -69,7 +69,10 @@ def _table(told: NightTold, sides: Sequence[_Side]) -> Table:
         rows.append((Cell(text=metric_label(m, statistic)), *_values(every)))
     return Table(
         caption=" and ".join(names),
-        columns=(Column(name="metric"), *(Column(name=_head(s, names), numeric=True) for s in sides)),
+        columns=(
+            Column(name="metric"),
+            *(Column(name=_head(s, names), numeric=True) for s in sides),
+        ),
         rows=tuple(rows),
         note="The median run, below it the range of the night's runs. Best: every run of it was "
         "better than every run of the others; where runs overlap, nothing is marked.",

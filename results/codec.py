@@ -68,6 +68,8 @@ def dumps_record(record: RunRecord, write_token: str = "") -> str:
     Lone surrogates in text (a log line that was no UTF-8) become U+FFFD. Raises RecordFormatError
     when a value is not finite, has no time zone, or is of a type that JSON does not have.
     """
+    if type(record) is not RunRecord:
+        raise RecordFormatError(f"{record.run_id}: a brief is no record, and is never written")
     if record.schema_version != SCHEMA_VERSION:
         raise RecordFormatError(
             f"record {record.run_id} says schema {record.schema_version}; "

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from results.errors import UnknownMetric
+from results.measurement import one_statistic
 from results.record import RunRecord
+from results.store_index import RunIndex
 
 NIGHT, SUITE, SERIES, ROLE = "night", "night.suite", "night.series", "night.role"
 SLOT, SUBJECT, METRICS, SUSPECT = "night.slot", "night.subject", "night.metrics", "night.suspect"
 DATE = "night.date"
+
+_COSTS = (("chip_hours", "value"), ("cost_usd", "value"))
 
 
 class NightRole(StrEnum):
@@ -113,3 +118,17 @@ def night_runs(records: Iterable[RunRecord], suite: str = "") -> dict[str, tuple
         night: tuple(sorted(found[night], key=lambda run: run.record.run_id))
         for night in sorted(found)
     }
+
+
+def nights_in(
+    index: RunIndex, suite: str, tag: str = SUITE, value: str = ""
+) -> dict[str, tuple[NightRun, ...]]:
+    """The nights of a suite as the store's index has them, or what of them has another tag as well.
+    Their records are briefs, with the measurements that matter to any night and no others."""
+    # A metric that a series asks for today is wanted of the nights before, which did not ask.
+    names = {name for text in index.tag_values(METRICS) for name in text.split(",") if name}
+    try:
+        matter = (*sorted(map(one_statistic, names)), *_COSTS) if names else None
+    except UnknownMetric:  # of another time; all of them, then
+        matter = None
+    return night_runs(index.briefs(index.tagged(tag, value or suite), matter), suite)

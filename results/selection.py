@@ -1,7 +1,8 @@
 """Runs by the names that people have for them: ids, experiments, tags, revisions.
 
 One text names one kind of thing. The kinds are tried in a fixed order, the most precise first, and
-what was taken for what is told back, so that nobody compares what he did not mean.
+what was taken for what is told back, so that nobody compares what he did not mean. The index
+answers, so that no record is read that was read before.
 """
 
 from __future__ import annotations
@@ -10,111 +11,144 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from results.environment import Software
 from results.errors import NothingSelected
 from results.record import RunRecord
+from results.store_index import RunIndex
 
 _REVISION = re.compile(r"[0-9a-f]{7,40}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{6,64}")
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """``kind``: run, experiment, tag, revision, image, package or name."""
+    """``kind``: run, experiment, tag, revision, image, package or name. ``records`` are briefs, in
+    order of run id, or in the order asked."""
 
     asked: str
     kind: str
     records: tuple[RunRecord, ...]
 
 
-def select(records: Sequence[RunRecord], asked: str) -> Selection:
+def select(index: RunIndex, asked: str, name: str = "") -> Selection:
     """``asked``: a run id or several with commas, an experiment id (each may be a beginning that
     fits one), a tag ``key=value`` or its value, a git revision, an image digest, a version
-    ``vllm==0.32.0``, or the name of a spec.
+    ``vllm==0.32.0``, or the name of a spec. ``name``: among the runs of this spec alone.
 
     Raises NothingSelected, with what there is.
     """
-    text = asked.strip()
-    kinds: tuple[tuple[str, Callable[[RunRecord], bool]], ...] = (
-        ("tag", lambda r: _has_tag(r, text)),
-        ("image", lambda r: bool(_DIGEST.fullmatch(text)) and text in _image(r)),
-        ("package", lambda r: "==" in text and _has_package(r, text)),
-        ("name", lambda r: r.name == text),
-        ("revision", lambda r: bool(_REVISION.fullmatch(text)) and _sha(r).startswith(text)),
+    text, runs = asked.strip(), _Runs(index, name)
+    kinds: tuple[tuple[str, Callable[[str], Sequence[str]]], ...] = (
+        ("run", runs.by_run_id),
+        ("experiment", runs.by_experiment),
+        ("tag", runs.by_tag),
+        ("image", runs.by_image),
+        ("package", runs.by_package),
+        ("name", runs.by_name),
+        ("revision", runs.by_revision),
     )
-    runs = _by_run_id(records, text)
-    if runs:
-        return Selection(asked=asked, kind="run", records=runs)
-    experiment = _by_experiment(records, text)
-    if experiment:
-        return Selection(asked=asked, kind="experiment", records=experiment)
-    for kind, fits in kinds:
-        found = tuple(r for r in records if text and fits(r))
-        if found:
-            return Selection(asked=asked, kind=kind, records=found)
-    raise NothingSelected(f"{asked!r} names no run, experiment, tag or revision; {_known(records)}")
+    for kind, ids_of in kinds:
+        run_ids = ids_of(text) if text else ()
+        if run_ids:
+            return Selection(asked=asked, kind=kind, records=index.briefs(run_ids))
+    raise NothingSelected(f"{asked!r} names no run, experiment, tag or revision; {runs.known()}")
 
 
-def _by_run_id(records: Sequence[RunRecord], text: str) -> tuple[RunRecord, ...]:
-    found: dict[str, RunRecord] = {}
-    for part in (part.strip() for part in text.split(",") if part.strip()):
-        fits = [r for r in records if r.run_id.startswith(part)]
-        if not fits:
-            return ()
-        if len(fits) > 1 and all(r.run_id != part for r in fits):
-            # A beginning that many share is a day or an hour, which nobody means by a run.
-            if len({r.experiment_id for r in fits}) == 1 and fits[0].experiment_id == part:
+class _Runs:
+    """The runs of one spec's name, or all, as the index has them."""
+
+    def __init__(self, index: RunIndex, name: str) -> None:
+        self._index = index
+        self._and, self._values = ("AND runs.name = ?", [name]) if name else ("", [])
+
+    def by_run_id(self, text: str) -> Sequence[str]:
+        found: dict[str, None] = {}
+        for part in (part.strip() for part in text.split(",") if part.strip()):
+            fits = self._ids("runs.run_id >= ? AND runs.run_id < ?", part, part + "\U0010ffff")
+            if not fits:
                 return ()
+            if len(fits) > 1 and part not in fits:
+                # A beginning that many share is a day or an hour, which nobody means by a run.
+                if self._experiments(part) == [part]:
+                    return ()
+                raise NothingSelected(
+                    f"{part!r} begins {len(fits)} run ids ({fits[0]}, {fits[1]}, …); "
+                    "name one, an experiment or a tag"
+                )
+            found |= dict.fromkeys(fits)
+        return tuple(found)
+
+    def by_experiment(self, text: str) -> Sequence[str]:
+        exact = self._ids("runs.experiment_id = ?", text)
+        if exact:
+            return exact
+        fits = self._experiments(text, "experiment_id")
+        if len(fits) > 1:
             raise NothingSelected(
-                f"{part!r} begins {len(fits)} run ids ({fits[0].run_id}, {fits[1].run_id}, …); "
-                "name one, an experiment or a tag"
+                f"{text!r} begins {len(fits)} experiments ({', '.join(fits[:3])}, …); ask more"
             )
-        found |= {r.run_id: r for r in fits}
-    return tuple(found.values())
+        return self._ids("runs.experiment_id = ?", fits[0]) if fits else ()
 
+    def by_tag(self, text: str) -> Sequence[str]:
+        key, _, value = text.partition("=")
+        return self._ids(
+            "runs.run_id IN (SELECT run_id FROM tags WHERE value = ? OR (name = ? AND value = ?))",
+            text, key, value,
+        )  # fmt: skip
 
-def _by_experiment(records: Sequence[RunRecord], text: str) -> tuple[RunRecord, ...]:
-    exact = tuple(r for r in records if r.experiment_id == text)
-    if exact or not text:
-        return exact
-    fits = dict.fromkeys(r.experiment_id for r in records if r.experiment_id.startswith(text))
-    if len(fits) > 1:
-        raise NothingSelected(
-            f"{text!r} begins {len(fits)} experiments ({', '.join(list(fits)[:3])}, …); ask more"
+    def by_name(self, text: str) -> Sequence[str]:
+        return self._ids("runs.name = ?", text)
+
+    def by_image(self, text: str) -> Sequence[str]:
+        asked = bool(_DIGEST.fullmatch(text))
+        return self._answered_by(lambda s: text in s.image_digest) if asked else ()
+
+    def by_package(self, text: str) -> Sequence[str]:
+        name, sign, version = text.partition("==")
+        return self._answered_by(lambda s: s.packages.get(name) == version) if sign else ()
+
+    def by_revision(self, text: str) -> Sequence[str]:
+        asked = bool(_REVISION.fullmatch(text))
+        return self._answered_by(lambda s: s.git_sha.startswith(text)) if asked else ()
+
+    def known(self) -> str:
+        where = f"WHERE 1 {self._and}"
+        names = self._index.query(
+            f"SELECT name, min(run_id) AS first FROM runs {where} GROUP BY name "
+            f"ORDER BY first DESC LIMIT {_MOST_NAMED}",
+            self._values,
         )
-    return tuple(r for r in records if r.experiment_id in fits)
+        if not names:
+            return "the store holds no run"
+        tags = self._index.query(
+            "SELECT tags.name || '=' || tags.value, min(runs.run_id) AS first FROM tags "
+            f"JOIN runs USING (run_id) {where} GROUP BY tags.name, tags.value "
+            f"ORDER BY first DESC, tags.name DESC LIMIT {_MOST_NAMED}",
+            self._values,
+        )
+        said = f"there are runs of {', '.join(name for name, _ in reversed(names))}"
+        return f"{said}; tags {', '.join(tag for tag, _ in reversed(tags))}" if tags else said
 
+    def _ids(self, where: str, *values: str) -> list[str]:
+        query = f"SELECT run_id FROM runs WHERE {where} {self._and} ORDER BY run_id"
+        return [run_id for (run_id,) in self._index.query(query, [*values, *self._values])]
 
-def _has_tag(record: RunRecord, text: str) -> bool:
-    tags = record.spec.get("tags")
-    if not isinstance(tags, dict):
-        return False
-    key, _, value = text.partition("=")
-    return text in map(str, tags.values()) or (key in tags and str(tags[key]) == value)
+    def _experiments(self, text: str, begins: str = "run_id") -> list[str]:
+        """Of the runs whose ``begins`` begins so, in the order of their first runs."""
+        query = (
+            f"SELECT experiment_id, min(run_id) AS first FROM runs WHERE {begins} >= ? AND "
+            f"{begins} < ? {self._and} GROUP BY experiment_id ORDER BY first"
+        )
+        found = self._index.query(query, [text, text + "\U0010ffff", *self._values])
+        return [experiment for experiment, _ in found]
 
-
-def _has_package(record: RunRecord, text: str) -> bool:
-    name, _, version = text.partition("==")
-    known = record.environment.software.packages if record.environment is not None else {}
-    return known.get(name) == version
-
-
-def _image(record: RunRecord) -> str:
-    return record.environment.software.image_digest if record.environment is not None else ""
-
-
-def _sha(record: RunRecord) -> str:
-    return record.environment.software.git_sha if record.environment is not None else ""
-
-
-def _known(records: Sequence[RunRecord]) -> str:
-    if not records:
-        return "the store holds no run"
-    names = ", ".join(list(dict.fromkeys(r.name for r in records))[-5:])
-    tags = dict.fromkeys(
-        f"{k}={v}"
-        for r in records
-        if isinstance(r.spec.get("tags"), dict)
-        for k, v in r.spec["tags"].items()
-    )
-    said = f"there are runs of {names}"
-    return f"{said}; tags {', '.join(list(tags)[-5:])}" if tags else said
+    def _answered_by(self, fits: Callable[[Software], bool]) -> Sequence[str]:
+        """Runs in whose environment the software is so; environments are few, and kept once."""
+        environments = self._index.environments()
+        run_ids: list[str] = []
+        for digest in (d for d, found in environments.items() if fits(found.software)):
+            run_ids += self._ids(
+                "runs.run_id IN (SELECT run_id FROM briefs WHERE environment = ?)", digest
+            )
+        return sorted(run_ids)

@@ -55,14 +55,10 @@ class Torn:
 
 @dataclass(slots=True, kw_only=True)
 class Scan:
-    """What lies in a store: iterate ``records`` to the end, then read ``torn``.
-
-    ``skipped`` holds the ids that the caller asked not to be read, where a store takes such a wish.
-    """
+    """What lies in a store: iterate ``records`` to the end, then read ``torn``."""
 
     records: Iterator[RunRecord]
     torn: list[Torn] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
 
 
 class RecordStore(Protocol):

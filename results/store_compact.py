@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -51,10 +51,11 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compacted:
-    """A day's compacted records as text, by run id. ``texts`` is empty where all of ``run_ids``
-    were to be skipped. ``number`` 0: the day is not compacted."""
+    """A day's compacted records as text, by run id. ``texts`` is empty where they were not read,
+    or ``file`` is damaged. ``number`` 0: the day is not compacted."""
 
     number: int = 0
+    file: str = ""
     run_ids: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,17 +113,13 @@ def _manifests(objects: Objects, day: str, torn: list[Torn]) -> Iterator[Manifes
             torn.append(Torn(path=path, reason=f"a manifest of format {manifest.format}"))
 
 
-def read_compacted(
-    objects: Objects, day: str, skip: Container[str], torn: list[Torn], but_number: int = -1
-) -> Compacted:
+def read_compacted(objects: Objects, day: str, torn: list[Torn], but_number: int = -1) -> Compacted:
     """The day's compacted records. A damaged file goes to ``torn`` and counts as none.
 
     Nothing is read when the day's manifest has the number ``but_number``.
     """
     manifest = read_manifest(objects, day, torn)
     while manifest is not None and manifest.number != but_number:
-        if all(run_id in skip for run_id in manifest.run_ids):
-            return Compacted(number=manifest.number, run_ids=manifest.run_ids)
         path = f"{COMPACTED}/{day}/{manifest.file}"
         try:
             texts = _texts(objects.read(path), manifest)
@@ -136,7 +133,9 @@ def read_compacted(
         except StoreError as error:
             torn.append(Torn(path=path, reason=str(error)))
         else:
-            return Compacted(number=manifest.number, run_ids=manifest.run_ids, texts=texts)
+            return Compacted(
+                number=manifest.number, file=manifest.file, run_ids=manifest.run_ids, texts=texts
+            )
         return Compacted(number=manifest.number, run_ids=manifest.run_ids)
     return NOTHING_COMPACTED
 
@@ -191,7 +190,7 @@ def _adopt_day(
     for _ in range(_MOST_RACES):
         number = _next_number(objects, day)
         torn: list[Torn] = []
-        held = read_compacted(objects, day, (), torn)
+        held = read_compacted(objects, day, torn)
         if any(run_id not in held.texts for run_id in held.run_ids):
             raise StoreError(
                 f"{COMPACTED}/{day} is damaged ({'; '.join(t.reason for t in torn)}); see "
@@ -223,7 +222,7 @@ def _compact_day(
 ) -> CompactedDay:
     number = _next_number(objects, day)
     manifest = read_manifest(objects, day)
-    held = read_compacted(objects, day, (), torn)
+    held = read_compacted(objects, day, torn)
     texts = dict(held.texts)
     try:
         records = {run_id: loads_record(text) for run_id, text in texts.items()}

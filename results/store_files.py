@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -27,14 +27,13 @@ from results.errors import (
 )
 from results.record import Artifact, RunRecord
 from results.store import OpenRun, Scan, Torn
-from results.store_compact import NOTHING_COMPACTED, Compacted, read_compacted, read_manifest
+from results.store_changes import changes, days_of, read_record
+from results.store_compact import read_manifest
 from results.store_layout import (
-    COMPACTED,
     OPEN,
     RUNS,
     TEMPORARY,
     check_table_name,
-    day_date,
     day_of,
     is_run_id,
     open_path,
@@ -132,24 +131,22 @@ class FileStore:
                     torn.append(Torn(path=path, reason=str(error)))
         return tuple(runs), tuple(torn)
 
-    def scan(self, skip: Container[str] = ()) -> Scan:
-        """Every record in order of run id. Those whose ids are in ``skip`` are not read; their
-        ids go to the scan's ``skipped``."""
-        found = Scan(records=iter(()))
-        found.records = self._records(skip, found)
-        return found
+    def scan(self) -> Scan:
+        """Every record in order of run id. Reads all; ``store_index`` reads what is new."""
+        found = changes(self.objects)
+        return Scan(records=(s.record for s in found.new if s.record is not None), torn=found.torn)
 
     def get(self, run_id: str) -> RunRecord:
         """Raises RecordNotFound (with the nearest ids, or all that the prefix fits), or
         RecordFormatError when the record is there and torn."""
         if is_run_id(run_id):
             try:
-                return self._read(run_id)
+                return read_record(self.objects, run_id)
             except FileNotFoundError:
                 pass
         found = self._resolve(run_id)
         try:
-            return self._read(found)
+            return read_record(self.objects, found)
         except FileNotFoundError:
             raise RecordNotFound(f"run {found} is not sealed in {self.url}") from None
 
@@ -179,8 +176,7 @@ class FileStore:
 
     def days(self) -> tuple[str, ...]:
         """``dt=YYYY-MM-DD`` of every day that has a run, in order."""
-        names = {*self.objects.names(RUNS), *self.objects.names(COMPACTED)}
-        return tuple(sorted(day for day in names if day_date(day)))
+        return days_of(self.objects)
 
     def _put_table(self, run_id: str, name: str, data: memoryview, num_rows: int) -> Artifact:
         digest = hashlib.sha256(data).hexdigest()
@@ -212,58 +208,24 @@ class FileStore:
             f"run {run_id} is already sealed in {self.url}; a record is never overwritten"
         )
 
-    def _records(self, skip: Container[str], found: Scan) -> Iterator[RunRecord]:
-        for foreign in self.objects.names(RUNS):
-            if not day_date(foreign) and not foreign.startswith(TEMPORARY):
-                found.torn.append(Torn(path=f"{RUNS}/{foreign}", reason="not a day's name"))
-        for day in self.days():
-            yield from self._records_of_day(day, skip, found)
-
-    def _records_of_day(self, day: str, skip: Container[str], found: Scan) -> Iterator[RunRecord]:
-        names = self.objects.names(f"{RUNS}/{day}")
-        compacted = read_compacted(self.objects, day, skip, found.torn)
-        for run_id in sorted({*names, *compacted.run_ids}):
-            if run_id.startswith(TEMPORARY):
-                continue
-            path = f"{RUNS}/{day}/{run_id}"
-            if not is_run_id(run_id) or day_of(run_id) != day:
-                found.torn.append(Torn(path=path, reason="not a run of that day"))
-            elif run_id in skip:
-                found.skipped.append(run_id)
-            else:
-                try:
-                    yield self._read(run_id, compacted)
-                except FileNotFoundError:
-                    continue  # not sealed, or not yet
-                except (RecordFormatError, StoreError) as error:
-                    found.torn.append(Torn(path=record_path(run_id), reason=str(error)))
-
-    def _read(self, run_id: str, compacted: Compacted = NOTHING_COMPACTED) -> RunRecord:
-        """FileNotFoundError when it is neither in its folder nor in its day's compacted file."""
-        text: str | bytes
-        if run_id in compacted.texts:
-            text = compacted.texts[run_id]
-        else:
-            try:
-                text = self.objects.read(record_path(run_id))
-            except FileNotFoundError:
-                # A compaction may have taken it over since its day was listed.
-                now = read_compacted(
-                    self.objects, day_of(run_id), (), [], but_number=compacted.number
-                )
-                if run_id not in now.texts:
-                    raise
-                text = now.texts[run_id]
-        record = loads_record(text)
-        if record.run_id != run_id:
-            raise RecordFormatError(f"holds the record of {record.run_id}")
-        return record
-
     def _resolve(self, asked: str) -> str:
+        days = self.days()
+        likely = [day for day in days if _may_hold(day, asked)]
+        run_ids = self._known_ids(likely)
+        if len(likely) < len(days) and not any(i.startswith(asked) for i in run_ids):
+            run_ids = self._known_ids(days)  # the nearest of all are named
+        return resolve_run_id(asked, run_ids, self.url, self._is_sealed)
+
+    def _known_ids(self, days: Sequence[str]) -> list[str]:
         known = [name.removesuffix(".json") for name in self.objects.names(OPEN)]
-        for day in self.days():
+        for day in days:
             manifest = read_manifest(self.objects, day)
             known += self.objects.names(f"{RUNS}/{day}")
             known += manifest.run_ids if manifest else ()
-        run_ids = sorted({run_id for run_id in known if is_run_id(run_id)})
-        return resolve_run_id(asked, run_ids, self.url, self._is_sealed)
+        return sorted({run_id for run_id in known if is_run_id(run_id)})
+
+
+def _may_hold(day: str, asked: str) -> bool:
+    """Whether a run of ``day`` can have an id that begins with ``asked``."""
+    date = day.removeprefix("dt=").replace("-", "")
+    return date.startswith(asked[:8]) or asked.startswith(date)

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from results.errors import StoreError, StoreUnwritable
 from results.store_layout import MARKER, MARKER_TEXT, TEMPORARY
@@ -26,12 +26,24 @@ if TYPE_CHECKING:
 # What a large table is, is a view of a file.
 Data = bytes | memoryview
 
+NO_OBJECT: Final = ""
+NOT_TOLD: Final = "?"
+
+# A bucket answers from afar: most of a question's time is the way there and back.
+_REMOTE_AT_ONCE: Final = 32
+# What the services call the things that change with an object's bytes.
+_REMOTE_STAMPS: Final = (
+    "size", "ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated",
+    "mtime", "created",
+)  # fmt: skip
+
 
 class Objects(Protocol):
     """``path`` is relative to the store, with ``/``. Reading what is not there raises
     FileNotFoundError; writing where it cannot be done raises StoreUnwritable."""
 
     url: str
+    num_at_once: int  # questions that are worth having under way together
 
     def prepare(self) -> None:
         """Before the first write: lay the marker, or refuse the place and say why."""
@@ -49,6 +61,12 @@ class Objects(Protocol):
 
     def names(self, path: str) -> tuple[str, ...]:
         """The names right beneath ``path``, sorted; none where there is nothing."""
+        ...
+
+    def stamps(self, path: str, leaf: str = "") -> Mapping[str, str]:
+        """Of every name right beneath ``path`` a word that changes when the object does: the one of
+        that name, or ``leaf`` beneath it. Nothing is opened. NO_OBJECT where there is none,
+        NOT_TOLD where the place does not say."""
         ...
 
     def remove(self, path: str) -> None:
@@ -89,6 +107,8 @@ _REASONS = {
 
 class LocalObjects:
     """A folder. Every directory that leads to an object is fsynced once by this process."""
+
+    num_at_once = 1
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
@@ -136,6 +156,16 @@ class LocalObjects:
         except FileNotFoundError:
             return ()
 
+    def stamps(self, path: str, leaf: str = "") -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        try:
+            with self._readable(path), os.scandir(self.root / path) as entries:
+                for entry in entries:
+                    found[entry.name] = _stamp(f"{entry.path}/{leaf}" if leaf else entry.path)
+        except FileNotFoundError:
+            return {}
+        return found
+
     def remove(self, path: str) -> None:
         with self._explained(f"remove {path}"), suppress(FileNotFoundError):
             (self.root / path).unlink()
@@ -174,6 +204,18 @@ class LocalObjects:
             raise StoreError(f"store {self.url}: cannot read {path}: {error}") from error
 
 
+def _stamp(path: str) -> str:
+    """A file that was replaced is another inode, one that was written over has another time or
+    size. Not the time of its change of status: a backup made of hard links changes that."""
+    try:
+        told = os.stat(path)  # noqa: PTH116  (a hundred thousand of them; a Path costs more)
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_OBJECT
+    except OSError:
+        return NOT_TOLD  # reading it will say what is wrong
+    return f"{told.st_size}-{told.st_mtime_ns}-{told.st_ino}"
+
+
 def _write_durably(path: Path, data: Data) -> None:
     with path.open("xb", buffering=0) as file:
         view = memoryview(data)
@@ -192,6 +234,8 @@ def _fsync_folder(folder: Path) -> None:
 
 class RemoteObjects:
     """A bucket, or whatever else fsspec reaches that has put-if-absent."""
+
+    num_at_once = _REMOTE_AT_ONCE
 
     def __init__(self, url: str, fs: AbstractFileSystem, root: str) -> None:
         self.url = url
@@ -251,6 +295,22 @@ class RemoteObjects:
         except FileNotFoundError:
             return ()
         return tuple(sorted({n.rstrip("/").rsplit("/", 1)[-1] for n in found} - {""}))
+
+    def stamps(self, path: str, leaf: str = "") -> Mapping[str, str]:
+        full, found = self._full(path), dict[str, str]()
+        try:
+            with self._readable(path):
+                self._fs.invalidate_cache()
+                listed = self._fs.find(full, detail=True)
+        except FileNotFoundError:
+            return {}
+        for key, info in listed.items():
+            name, _, rest = key.strip("/").removeprefix(f"{full.strip('/')}/").partition("/")
+            found.setdefault(name, NO_OBJECT)
+            if rest == leaf:
+                told = (str(info[k]) for k in _REMOTE_STAMPS if info.get(k) is not None)
+                found[name] = "-".join(told) or NOT_TOLD
+        return found
 
     def remove(self, path: str) -> None:
         with self._explained(f"remove {path}"), suppress(FileNotFoundError):

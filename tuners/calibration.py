@@ -12,12 +12,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from harness.errors import SpecError
 from harness.spec import RunSpec
 from harness.specfile import spec_from_mapping
+from results.brief import Brief
 from results.measurement import of_group
 from results.record import RunRecord, Succeeded
 from tuners.predict import forecasts_of, serving_of
@@ -77,25 +79,73 @@ def hardware_of(spec: RunSpec, evidence: str) -> Hardware | None:
     return Hardware(accelerator=serving.chip.name, evidence=evidence)
 
 
-def seen(record: RunRecord) -> Seen | None:
-    """None for a run that did not end well, or of which nothing can be forecast."""
-    if not isinstance(record.outcome, Succeeded):
-        return None
+class Look:
+    """Looks at records beside their forecasts. What is asked again and again is forecast once: a
+    spec's own digest, where the record has one, or the spec less what forecasts nothing."""
+
+    def __init__(self) -> None:
+        self._by_digest: dict[str, _Foreseen | None] = {}
+        self._by_text: dict[str, _Foreseen | None] = {}
+
+    def seen(self, record: RunRecord) -> Seen | None:
+        """None for a run that did not end well, or of which nothing can be forecast."""
+        if not isinstance(record.outcome, Succeeded):
+            return None
+        found = self._foreseen(record)
+        if found is None:
+            return None
+        values, ratios = {}, {}
+        for m in of_group(record.measurements):
+            predicted = found.forecast.get(m.metric, 0.0)
+            if m.value is not None and m.value > 0 and predicted > 0:
+                name = m.metric if m.statistic == "value" else f"{m.metric}_{m.statistic}"
+                values[name], ratios[name] = m.value, m.value / predicted
+        return Seen(
+            hardware=Hardware(accelerator=found.accelerator, evidence=str(record.evidence)),
+            spec=found.spec,
+            run_id=record.run_id,
+            values=values,
+            ratios=ratios,
+        )
+
+    def _foreseen(self, record: RunRecord) -> _Foreseen | None:
+        digest = record.spec_digest if isinstance(record, Brief) else ""
+        if digest and digest in self._by_digest:
+            return self._by_digest[digest]
+        plain = _without_seeds(record.spec)
+        text = json.dumps(plain, sort_keys=True, default=str)
+        if text not in self._by_text:
+            self._by_text[text] = _foreseen(plain)
+        if digest:
+            self._by_digest[digest] = self._by_text[text]
+        return self._by_text[text]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Foreseen:
+    accelerator: str
+    spec: RunSpec  # less its tags and seeds
+    forecast: Mapping[str, float]
+
+
+def _without_seeds(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Less what differs from one run of a configuration to the next."""
+    plain = {name: value for name, value in spec.items() if name not in ("tags", "name")}
+    traffic = plain.get("traffic")
+    if isinstance(traffic, Mapping):
+        plain["traffic"] = {k: v for k, v in traffic.items() if k not in ("seed", "salt")}
+    return plain
+
+
+def _foreseen(mapping: Mapping[str, Any]) -> _Foreseen | None:
     try:
-        spec = spec_from_mapping(record.spec)
+        spec = spec_from_mapping({"name": "seen", **mapping})
     except SpecError:
         return None  # of a kind, or of a time, that this program does not read
-    hardware = hardware_of(spec, str(record.evidence))
-    forecast = forecasts_of(spec)
-    if hardware is None or isinstance(forecast, str):
+    serving, forecast = serving_of(spec), forecasts_of(spec)
+    if isinstance(serving, str) or isinstance(forecast, str):
         return None
-    values, ratios = {}, {}
-    for m in of_group(record.measurements):
-        predicted = forecast.get(m.metric, 0.0)
-        if m.value is not None and m.value > 0 and predicted > 0:
-            name = m.metric if m.statistic == "value" else f"{m.metric}_{m.statistic}"
-            values[name], ratios[name] = m.value, m.value / predicted
-    return Seen(hardware=hardware, spec=spec, run_id=record.run_id, values=values, ratios=ratios)
+    return _Foreseen(accelerator=serving.chip.name, spec=spec, forecast=forecast)
 
 
 def calibrations(every: Iterable[Seen]) -> dict[Hardware, Calibration]:

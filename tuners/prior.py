@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.spec import RunSpec
 from results.record import RunRecord
-from tuners.calibration import Calibration, Hardware, calibrations, hardware_of, seen
+from tuners.calibration import Calibration, Hardware, Look, calibrations, hardware_of
 from tuners.goals import Wish
 from tuners.predict import Foresight
 from tuners.seeds import Seeder
@@ -66,12 +66,12 @@ def prior_of(
     foresight: Foresight,
 ) -> Prior:
     """Of a study that varies ``base``; empty where nothing is forecast, for then nothing scores."""
-    evidence = "simulated" if base.workload.kind == "simulated" else "measured"
+    evidence = evidence_for(base)
     here = hardware_of(base, evidence)
     if foresight.why_no_forecast or here is None:
         return Prior()
     kept = (record for record in records if record.evidence == evidence)
-    found = [one for one in map(seen, kept) if one is not None]
+    found = [one for one in map(Look().seen, kept) if one is not None]
     usual = calibrations(found)
     others = max(usual.values(), key=lambda c: c.num_configs, default=None)
     return Prior(
@@ -81,6 +81,11 @@ def prior_of(
             for branch in branches
         },
     )
+
+
+def evidence_for(base: RunSpec) -> str:
+    """The kind of records that can say something of it: simulated ones never speak for others."""
+    return "simulated" if base.workload.kind == "simulated" else "measured"
 
 
 def transferred_from(

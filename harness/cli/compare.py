@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.exits import Exit, told
-from harness.cli.options import Json, Store, store_of
-from harness.cli.output import check_writable, print_json, stderr, stdout, writing
+from harness.cli.options import Json, Store, index_of, store_of, tell_torn
+from harness.cli.output import check_writable, print_json, stdout, writing
 from harness.errors import SpecError
 from results.errors import UnknownMetric
 from results.measurement import statistic_named
@@ -20,7 +20,6 @@ from results.metrics import Direction, metric
 
 if TYPE_CHECKING:
     from reports.compare import Comparison
-    from results.record import RunRecord
     from results.selection import Selection
 
 _STYLES = {"bad": "red", "good": "green", "warn": "yellow", "muted": "dim", "plain": ""}
@@ -83,13 +82,9 @@ def code_of(comparison: Comparison) -> Exit:
 def _sides(a: str, b: str, name: str, store: str | None) -> tuple[Selection, Selection]:
     from results.selection import select
 
-    scan = store_of(store).scan()
-    records: list[RunRecord] = [r for r in scan.records if name in ("", r.name)]
-    if scan.torn:
-        stderr().print(
-            f"{len(scan.torn)} objects of the store are unreadable; see `windtunnel store check`"
-        )
-    return select(records, a), select(records, b)
+    index = index_of(store_of(store))
+    tell_torn(index.refresh().num_torn)
+    return select(index, a, name), select(index, b, name)
 
 
 def _compared(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType
 
 import typer
 
 from harness.cli.output import print_json
 from harness.errors import ClientTooSlow, DeploymentError, HarnessError, SpecError
+from harness.settings import read_settings
 from results.errors import (
     ForeignFormatError,
     InvalidQuestion,
@@ -113,6 +119,41 @@ def told(as_json: bool = False) -> Iterator[None]:
         # `windtunnel runs list | head`: the reader has gone, and Python must not flush to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.OK) from None
+    except OSError as error:
+        full = _full(error)
+        if full is None:
+            raise
+        _say(full)
+        if as_json:
+            print_error(full, Exit.INFRASTRUCTURE)
+        raise typer.Exit(Exit.INFRASTRUCTURE) from None
+
+
+_NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_LITTLE_BYTES = 2**20
+
+
+def _full(error: OSError) -> HarnessError | None:
+    """What is full, where that is what went wrong. A write says that it failed, seldom where."""
+    why = _NO_ROOM.get(error.errno or 0)
+    if why is None:
+        return None
+    settings = read_settings()
+    places = [Path(tempfile.gettempdir()), settings.home]
+    if "://" not in settings.store_url:
+        places.append(Path(settings.store_url))
+    full = [str(place) for place in places if _free_bytes(place) < _LITTLE_BYTES]
+    where = str(error.filename or ", ".join(full) or "a file")
+    return HarnessError(
+        f"cannot write {where}: {why}; what is sealed is kept. Make room, then ask again"
+    )
+
+
+def _free_bytes(place: Path) -> float:
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return math.inf
 
 
 def _code_of(error: Exception) -> Exit:

@@ -6,7 +6,10 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from shutil import disk_usage
 
+from harness.cli.options import index_of
+from harness.errors import HarnessError
 from harness.pricefile import read_price_book
 from harness.settings import read_settings
 from results.environment import stable_hash
@@ -31,7 +34,23 @@ def lookup_folder(store: FileStore) -> Path:
 
 def refreshed(store: FileStore, *, anew: bool = False) -> Refreshed:
     """The table brought up to date with the store."""
-    return refresh(store, lookup_folder(store), name_failure=name_failure, anew=anew)
+    folder = lookup_folder(store)
+    try:
+        return refresh(index_of(store), folder, name_failure=name_failure, anew=anew)
+    except OSError as error:
+        why = error.strerror or str(error)  # numpy's own has no more than words
+        raise HarnessError(
+            f"cannot write the table of recommendations in {folder}: {why}{_room(folder)}; it is "
+            "made from the records, and none of them is touched"
+        ) from None
+
+
+def _room(folder: Path) -> str:
+    try:
+        free = disk_usage(folder).free
+    except OSError:
+        return ""
+    return f" ({free / 2**20:.1f} MiB are free there)"
 
 
 def fresh_lookup(store: FileStore, prices: PriceBook) -> TableLookup:
@@ -41,7 +60,7 @@ def fresh_lookup(store: FileStore, prices: PriceBook) -> TableLookup:
 
 def past_lookup(store: FileStore, day: date, prices: PriceBook) -> TableLookup:
     """As it was at the end of ``day`` (UTC)."""
-    built = built_as_of(store, end_of(day), name_failure=name_failure)
+    built = built_as_of(index_of(store), end_of(day), name_failure=name_failure)
     return lookup_of(built.profiles, prices, built.fruitless)
 
 

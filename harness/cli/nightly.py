@@ -23,7 +23,16 @@ from harness.cli.nightly_work import (
     past_runs,
     run_suite,
 )
-from harness.cli.options import Json, Overrides, Pools, Prices, Quiet, Ray, Store, store_of
+from harness.cli.options import (
+    Json,
+    Overrides,
+    Pools,
+    Prices,
+    Quiet,
+    Ray,
+    Store,
+    store_of,
+)
 from harness.cli.output import print_json, stderr, stdout
 from harness.cli.session import inventory_of, price_table
 from harness.errors import SpecError

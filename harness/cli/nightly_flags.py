@@ -3,13 +3,15 @@ the night itself are its re-measurement."""
 
 from __future__ import annotations
 
+from harness.cli.options import fresh_index
 from harness.nightly.journal import Journal
 from reports.confirm import Decision, Finding
 from reports.night_told import NightTold
 from results.clock import Clock
 from results.recommendation.flags import EvidenceFlag, FlagKind, append_flag
-from results.record import RunRecord, Succeeded
+from results.record import Succeeded
 from results.store_files import FileStore
+from results.store_index import RunIndex, RunRow
 from results.units import format_change
 
 FLAGGED = "flagged"  # the journal's event: the evidence of ``series`` was flagged
@@ -27,10 +29,10 @@ def flag_evidence(told: NightTold, store: FileStore, journal: Journal, clock: Cl
     ]
     if not tonight:
         return 0
-    records = list(store.scan().records)
+    index = fresh_index(store)
     num = 0
     for decision in tonight:
-        evidence = _evidence(decision, records)
+        evidence = _evidence(decision, index)
         now = clock.now_utc()
         if evidence:
             append_flag(
@@ -47,26 +49,26 @@ def flag_evidence(told: NightTold, store: FileStore, journal: Journal, clock: Cl
     return num
 
 
-def _evidence(decision: Decision, records: list[RunRecord]) -> set[str]:
+def _evidence(decision: Decision, index: RunIndex) -> set[str]:
     """Runs that asked the same of the same pool's accelerator before the step, whoever made them
     and under whatever name."""
     assert decision.confirmation is not None
-    good = [r for r in records if r.run_id in decision.confirmation.a_runs]
-    alike = {(r.workload_hash, r.environment_hash, _hardware(r)) for r in good}
     fresh = {*decision.confirmation.a_runs, *decision.confirmation.b_runs}
+    good = index.briefs(decision.confirmation.a_runs, ())
+    rows = [r for h in {g.workload_hash for g in good} for r in index.list(0, workload_hash=h)]
+    alike = {_of(row) for row in rows if row.run_id in decision.confirmation.a_runs}
     return {
-        r.run_id
-        for r in records
-        if (r.workload_hash, r.environment_hash, _hardware(r)) in alike
-        and isinstance(r.outcome, Succeeded)
-        and r.run_id not in fresh
-        and r.started_at.date() < decision.suspicion.earliest
+        row.run_id
+        for row in rows
+        if _of(row) in alike
+        and row.outcome == Succeeded().kind
+        and row.run_id not in fresh
+        and row.started_at.date() < decision.suspicion.earliest
     }
 
 
-def _hardware(record: RunRecord) -> tuple[str, int]:
-    placement = record.placement
-    return (placement.accelerator, placement.num_chips) if placement else ("", 0)
+def _of(row: RunRow) -> tuple[str, str, str, int]:
+    return row.workload_hash, row.environment_hash, row.accelerator, row.num_chips
 
 
 def _message(told: NightTold, decision: Decision) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness.cli.exits import interrupt_on_sigterm, told
 from harness.cli.live import progress
-from harness.cli.options import store_of
+from harness.cli.options import fresh_index, store_of
 from harness.cli.output import stderr
 from harness.cli.session import deployer, run_context
 from harness.errors import HarnessError
@@ -30,7 +30,7 @@ from harness.nightly.suite import read_suite
 from harness.progress import Progress
 from harness.settings import read_settings
 from results.clock import SystemClock
-from results.nights import night_runs
+from results.nights import NIGHT, nights_in
 
 _GRACE_S = 90.0  # to seal and take down what a lane has up
 
@@ -124,7 +124,8 @@ def _lane(ask: LaneAsk) -> None:
             journal=Journal(settings.home, suite.name, ask.night_id),
         )
         night.spent.begun_s = ask.begun_s
-        night.resume(night_runs(store.scan().records, suite.name).get(ask.night_id, ()))
+        runs = nights_in(fresh_index(store), suite.name, NIGHT, ask.night_id)
+        night.resume(runs.get(ask.night_id, ()))
         for _ in night.run(slots_in(slots_of(suite), ask.series)):
             pass
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import date
 
 from harness.cli.exits import Exit
+from harness.cli.options import index_of
 from harness.nightly.journal import Journal
 from harness.nightly.night import NOT_RUN
 from reports.confirm import Finding
 from reports.night_told import LeftOut, NightTold, night_told
 from results.events import Event, read_events
-from results.nights import NightRun, night_runs
+from results.nights import NightRun, nights_in
 from results.store_files import FileStore
 
 
@@ -26,10 +27,11 @@ class Kept:
 
 
 def read_nights(store: FileStore, suite: str) -> Kept:
-    scan = store.scan()
-    nights = night_runs(scan.records, suite)
+    index = index_of(store)
+    report = index.refresh()
     events, torn = read_events(store.objects)
-    return Kept(nights=nights, events=events, num_torn=len(scan.torn) + len(torn))
+    nights = nights_in(index, suite)
+    return Kept(nights=nights, events=events, num_torn=report.num_torn + len(torn))
 
 
 def told_of(kept: Kept, night_id: str, journal: Journal, suite: str, on: date) -> NightTold:

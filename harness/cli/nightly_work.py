@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.cli.live import Shown
 from harness.cli.nightly_lanes import LaneAsk, run_lanes
+from harness.cli.options import fresh_index
 from harness.cli.session import deployer, run_context
 from harness.errors import HarnessError, SpecError
 from harness.nightly.confirm import duel_of, fight
@@ -24,9 +25,10 @@ from harness.specfile import spec_to_mapping
 from results.clock import Clock
 from results.environment import stable_hash
 from results.lost import seal_lost
-from results.nights import NightRun, night_run, night_runs
+from results.nights import DATE, NIGHT, NightRun, nights_in
 from results.record import RunRecord, new_run_id
 from results.store_files import FileStore
+from results.store_index import RunIndex
 
 BEGUN, ENDED = "begun", "ended"
 _ACROSS = ":across"
@@ -70,14 +72,14 @@ def begin(ask: NightAsk, home: Path, store: FileStore, clock: Clock) -> Begun:
     subjects = Subjects(suite, home / "checkouts")
     subjects.clean()  # what a night that was killed left
     hash_ = suite_hash(suite)
-    nights = night_runs(store.scan().records, suite.name)
+    index = fresh_index(store)
     if ask.resume or ask.or_start:
         night_id = _to_resume(ask, home, suite)
         if night_id:
-            earlier = nights.get(night_id, ())
+            earlier = runs_of_night(index, suite.name, night_id)
             return _resumed(ask, suite, hash_, subjects, night_id, home, earlier)
     today = ask.on or clock.now_utc().astimezone(UTC).date()
-    taken = [night for night, runs in nights.items() if runs[0].date == today]
+    taken = [*nights_in(index, suite.name, DATE, today.isoformat())]
     if taken:
         raise SpecError(
             f"{suite.name} has a night of {today} already ({taken[-1]}), and a series has one "
@@ -118,14 +120,20 @@ def is_across(label: str) -> bool:
 
 
 def past_runs(store: FileStore, suite: Suite) -> dict[str, list[RunRecord]]:
-    """Earlier records of the suite's series, by name: of its nights and of versions in pairs."""
-    mine = (suite.name, across_label(suite.name))
+    """Earlier records of the suite's series, by name, as the index has them: of its nights and of
+    versions in pairs."""
+    index = fresh_index(store)
     found: dict[str, list[RunRecord]] = {}
-    for record in store.scan().records:
-        run = night_run(record)
-        if run is not None and run.suite in mine:
-            found.setdefault(run.series, []).append(record)
+    for label in (suite.name, across_label(suite.name)):
+        for runs in nights_in(index, label).values():
+            for run in runs:
+                found.setdefault(run.series, []).append(run.record)
     return found
+
+
+def runs_of_night(index: RunIndex, suite: str, night_id: str) -> tuple[NightRun, ...]:
+    """As the index has them."""
+    return nights_in(index, suite, NIGHT, night_id).get(night_id, ())
 
 
 def suite_hash(suite: Suite) -> str:
@@ -217,7 +225,7 @@ def at_work(
         journal=begun.journal,
         begun_at=begun.begun_at,
     ) as night:
-        night.resume(night_runs(store.scan().records, begun.suite.name).get(begun.night_id, ()))
+        night.resume(runs_of_night(fresh_index(store), begun.suite.name, begun.night_id))
         yield night
 
 
@@ -270,7 +278,7 @@ def run_suite(ask: NightAsk, night: Night, store: FileStore, shown: Shown) -> No
         return
     run_lanes([_lane(ask, night, lane, pools, store) for lane in lanes], shown)
     night.made.clear()
-    night.resume(night_runs(store.scan().records, suite.name).get(night.night_id, ()))
+    night.resume(runs_of_night(fresh_index(store), suite.name, night.night_id))
 
 
 def _lane(

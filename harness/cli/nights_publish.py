@@ -94,9 +94,10 @@ def _published(
 
 def _only_suite(store: FileStore) -> str:
     from harness.cli.nightly_work import is_across
-    from results.nights import night_runs
+    from harness.cli.options import fresh_index
+    from results.nights import SUITE
 
-    every = {run.suite for runs in night_runs(store.scan().records).values() for run in runs}
+    every = fresh_index(store).tag_values(SUITE)
     suites = sorted(name for name in every if not is_across(name))
     if len(suites) == 1:
         return suites[0]

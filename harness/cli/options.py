@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,10 +58,33 @@ def store_of(url: str | None) -> FileStore:
 
 
 def index_of(store: FileStore) -> RunIndex:
-    """The store's index: beside a local store, under our own home for a bucket."""
+    """The store's index: beside a local store that can be written, under our own home for any
+    other. Whoever asks is told when it had to be made anew, or cannot be kept."""
     from results.store_index import RunIndex
+    from results.store_objects import LocalObjects
 
-    if "://" not in store.url:
-        return RunIndex(store)
+    if isinstance(store.objects, LocalObjects):
+        root = store.objects.root
+        if not root.is_dir() or os.access(root, os.W_OK):
+            return RunIndex(store, say=_say)
     name = f"{stable_hash(store.url)}.sqlite"
-    return RunIndex(store, read_settings().home / "indexes" / name)
+    return RunIndex(store, read_settings().home / "indexes" / name, say=_say)
+
+
+def fresh_index(store: FileStore) -> RunIndex:
+    """``index_of``, brought up to date with the store."""
+    index = index_of(store)
+    index.refresh()
+    return index
+
+
+def tell_torn(num_torn: int) -> None:
+    """Nothing, where all can be read."""
+    if num_torn:
+        _say(f"{num_torn} objects of the store are unreadable; see `windtunnel store check`")
+
+
+def _say(text: str) -> None:
+    from harness.cli.output import stderr
+
+    stderr().print(text, markup=False)

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from harness.cli.exits import told
-from harness.cli.options import Json, Store, index_of, store_of
-from harness.cli.output import print_json, record_document, stderr, stdout
+from harness.cli.options import Json, Store, index_of, store_of, tell_torn
+from harness.cli.output import print_json, record_document, stdout
 from harness.cli.tables import facts, run_tables
 from results.metrics import metric
 from results.record import Evidence
@@ -53,10 +53,7 @@ def list_runs(
                 )
         else:
             console.print(_table(rows))
-    if report.num_torn:
-        stderr().print(
-            f"{report.num_torn} objects of the store are unreadable; see `windtunnel store check`"
-        )
+    tell_torn(report.num_torn)
 
 
 def _lines(row: RunRow) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.exits import Exit, told
 from harness.cli.lookups import refreshed
-from harness.cli.options import Json, Store, index_of, store_of
+from harness.cli.options import Json, Store, store_of
 from harness.cli.output import print_json, stdout
 from harness.cli.tables import facts
 from results.clock import SystemClock
@@ -59,15 +59,13 @@ def reindex(store: Store = None, as_json: Json = False) -> None:
     Example: `windtunnel store reindex`
     """
     with told(as_json):
-        kept = store_of(store)
-        report = index_of(kept).reindex()
-        table = refreshed(kept, anew=True)
+        table = refreshed(store_of(store), anew=True)
     if as_json:
         print_json(
             "windtunnel.store-reindex/1",
             {
-                "num_records": report.num_records,
-                "num_torn": report.num_torn,
+                "num_records": table.num_runs,
+                "num_torn": len(table.torn),
                 "num_profiles": table.num_profiles,
                 "left_out": table.left_out,
                 "snapshot_id": table.snapshot_id,
@@ -75,7 +73,7 @@ def reindex(store: Store = None, as_json: Json = False) -> None:
         )
         return
     console = stdout()
-    console.print(f"{report.num_records} records indexed, {report.num_torn} unreadable")
+    console.print(f"{table.num_runs} records indexed, {len(table.torn)} unreadable")
     console.print(f"{table.num_profiles} profiles to recommend from")
     for reason, number in sorted(table.left_out.items()):
         console.print(f"  left out: {number} records: {reason}", markup=False)

@@ -16,14 +16,15 @@ from harness.fitting import is_cpu, is_tpu
 from harness.settings import read_settings
 from harness.spec import RunSpec
 from harness.specfile import read_specs, read_yaml_as
+from results.brief import Brief
 from results.slo import as_limits, parse_slo
-from results.store_files import FileStore
+from results.store_index import RunIndex
 from tuners.engine_options import held_against
 from tuners.engine_probe import snapshot_at_hand
 from tuners.goals import Wish
 from tuners.loop import Budget
 from tuners.predict import Foresight, foresight
-from tuners.prior import Prior, prior_of
+from tuners.prior import Prior, evidence_for, prior_of
 from tuners.seeds import Predict, key
 from tuners.space import Config, Space
 from tuners.space_files import read_space
@@ -156,8 +157,13 @@ def _some(domain: Any) -> Any:
     return values[0] if values else getattr(domain, "low", None)
 
 
-def prior(study: Study, store: FileStore) -> Prior:
-    """What earlier runs of the store know of this study."""
+def prior(study: Study, index: RunIndex) -> Prior:
+    """What earlier runs of the store know of this study, as its index has them."""
     branches = study.space.branches()
-    records = () if study.foresight.why_no_forecast else store.scan().records
+    records: tuple[Brief, ...] = ()
+    if not study.foresight.why_no_forecast:
+        index.refresh()
+        query = "SELECT run_id FROM runs WHERE outcome = ? AND evidence = ? ORDER BY run_id"
+        wanted = ("succeeded", evidence_for(study.base))
+        records = index.briefs(run_id for (run_id,) in index.query(query, wanted))
     return prior_of(records, study.base, branches, study.wish, study.foresight)

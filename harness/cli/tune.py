@@ -103,8 +103,8 @@ def tune(
             made = _with(read_study(study, storage), parallel, share_cores)
             check_budget(made.base, made.budget, price_table(prices), virtual=pools is not None)
             kept = store_of(store)
-            index = index_of(kept)  # brought up to date once, with the first question
-            known = prior(made, kept)
+            index = index_of(kept)
+            known = prior(made, index)
             plan = _plan(made, known, kept, index, prices)
             if dry_run:
                 _print_plan(made, plan, as_json)
@@ -179,7 +179,7 @@ def _searched(
         with watch.sitting(_asked(study), _command(study, prices)) as found:
             if study.wish.waits_for_baseline:
                 study = _against_baseline(study, memory, context)
-                watch.wish, known = study.wish, prior(study, store)
+                watch.wish, known = study.wish, prior(study, memory.index)
             maker = TrialMaker(spec, study.base, study.wish, study.space, context, memory)
             parts = stack.enter_context(_parts(study, known, len(memory.of_study())))
             stack.enter_context(beating(parts))

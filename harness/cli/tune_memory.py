@@ -25,7 +25,7 @@ class Memory:
         *,
         only_own: bool = False,
     ) -> None:
-        self.store, self._index, self._study = store, index, study
+        self.store, self.index, self._study = store, index, study
         self._known = Remembered(store, index, wish, study, only_own=only_own)
         self._records: dict[str, RunRecord] = {}  # this study's, by run id
 
@@ -38,8 +38,8 @@ class Memory:
         self._known.wish = wish
 
     def refresh(self) -> None:
-        self._index.refresh()
-        for run_id in self._index.tagged(STUDY, self._study):
+        self.index.refresh()
+        for run_id in self.index.tagged(STUDY, self._study):
             if run_id not in self._records:
                 self.add(self.store.get(run_id))
 

@@ -1,12 +1,14 @@
-"""From the store to the table: runs that are new are read, and every profile is made again.
+"""From the store to the table: runs that are new are looked at, and every profile is made again.
 
-What was taken of each run is kept beside the table, one line of JSON each, so that no record is
-read twice. All of it is a cache: it is rebuilt from the store whenever it is missing or damaged.
+What was taken of each run is kept beside the table, one line of JSON each; new ones come from the
+store's index, which is the one that reads records. Where nothing is new, nothing is read at all.
+All of it is a cache: it is made anew whenever it is missing or damaged.
 """
 
 from __future__ import annotations
 
 import fcntl
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,26 +26,42 @@ from results.recommendation.flags import in_force, read_flags
 from results.recommendation.observation import LeftOut, Observation
 from results.recommendation.observe import NameFailure, error_of, observe
 from results.store import Torn
-from results.store_files import FileStore
+from results.store_index import RunIndex
 
 SEEN: Final = "seen.jsonl"
+_BUILT: Final = "built.json"
 # Of ``Observation`` and of what ``observe`` takes of a record: another number starts anew.
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
-    """A run that was seen; one of the two is None."""
+    """A run that was seen, and the digest of its record; one of the two is None."""
 
     layout: int
+    digest: str
     observation: Observation | None = None
     left_out: LeftOut | None = None
+
+    @property
+    def seen(self) -> Observation | LeftOut | None:
+        return self.observation or self.left_out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """What the table was built of: the index's ``mark``, and what the ``flags`` in force said."""
+
+    mark: str
+    flags: str
+    num_runs: int
+    left_out: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
-    """``num_read`` of the ``num_runs`` were read anew. ``left_out``: why how many are no evidence.
-    ``changed``: the snapshot is another one than before."""
+    """``num_read`` of the ``num_runs`` were looked at anew. ``left_out``: why how many are no
+    evidence. ``changed``: the snapshot is another one than before."""
 
     snapshot_id: str
     num_profiles: int
@@ -55,7 +73,7 @@ class Refreshed:
 
 
 def refresh(
-    store: FileStore,
+    index: RunIndex,
     folder: Path,
     *,
     name_failure: NameFailure = error_of,
@@ -63,40 +81,71 @@ def refresh(
 ) -> Refreshed:
     """Take up what was sealed or flagged since, and swap in the new table if anything was.
 
-    ``anew``: forget what was taken before. Raises what the store's scan raises, and OSError.
+    ``anew``: forget what was taken before. Raises what the index's refresh raises, and OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        before = current_id(folder)
-        known = {} if anew else _read_seen(folder / SEEN)
-        torn: list[Torn] = []
-        scan = store.scan(skip=known)
-        new = {r.run_id: observe(r, name_failure) for r in scan.records}
-        torn += scan.torn
-        there = set(scan.skipped)
-        gone = known.keys() - there
-        seen = {run_id: known[run_id] for run_id in known.keys() & there} | new
-        if anew or gone or not (folder / SEEN).exists():
-            _write_seen(folder / SEEN, seen.values())
-        elif new:
-            _append_seen(folder / SEEN, new.values())
-        flags = in_force(read_flags(store.objects, torn))
+        report = index.reindex() if anew else index.refresh()
+        torn = list(report.torn)
+        flags = in_force(read_flags(index.store.objects, torn))
         told = stable_hash([[f.kind, f.run_ids, f.message, str(f.at)] for f in flags])
-        mark = folder / "built"
-        if anew or new or gone or not before or _text(mark) != told:
-            mark.unlink(missing_ok=True)
-            built = build((s for s in seen.values() if isinstance(s, Observation)), flags)
-            write_snapshot(folder, built.profiles, built.fruitless)
-            mark.write_text(told)
-        return _report(folder, before, seen, len(new), torn)
+        mark, before = index.mark(), current_id(folder)
+        built = None if anew or not before else _read_built(folder / _BUILT)
+        if built is not None and (built.mark, built.flags) == (mark, told):
+            return _report(folder, before, built, 0, torn)
+        taken = _taken(index, folder / SEEN, name_failure, anew)
+        if built is None or built.flags != told or taken.new or taken.num_gone:
+            # Gone until all that follows is done: a crash between makes everything again.
+            (folder / _BUILT).unlink(missing_ok=True)
+            _keep(folder / SEEN, taken)
+            made = build((s for s in taken.seen if isinstance(s, Observation)), flags)
+            write_snapshot(folder, made.profiles, made.fruitless)
+        left_out = Counter(s.reason for s in taken.seen if isinstance(s, LeftOut))
+        now = _Built(mark=mark, flags=told, num_runs=len(taken.seen), left_out=dict(left_out))
+        _write_built(folder / _BUILT, now)
+        return _report(folder, before, now, len(taken.new), torn)
 
 
-def built_as_of(store: FileStore, when: datetime, *, name_failure: NameFailure = error_of) -> Built:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """``num_gone`` lines of the file speak of what is no longer there."""
+
+    kept: Mapping[str, _Line]
+    new: Mapping[str, _Line]
+    num_gone: int
+
+    @property
+    def lines(self) -> tuple[_Line, ...]:
+        return (*self.kept.values(), *self.new.values())
+
+    @property
+    def seen(self) -> list[Observation | LeftOut]:
+        return [line.seen for line in self.lines if line.seen is not None]
+
+
+def _taken(index: RunIndex, path: Path, name_failure: NameFailure, anew: bool) -> _Taken:
+    there = index.digests()
+    known = {} if anew else _read_seen(path)
+    kept = {i: line for i, line in known.items() if there.get(i) == line.digest}
+    briefs = index.briefs(sorted(there.keys() - kept.keys()))
+    new = {b.run_id: _line(there[b.run_id], observe(b, name_failure)) for b in briefs}
+    return _Taken(kept=kept, new=new, num_gone=len(known) - len(kept))
+
+
+def _keep(path: Path, taken: _Taken) -> None:
+    if taken.num_gone or not taken.kept:
+        _write_seen(path, taken.lines)
+    elif taken.new:
+        _append_seen(path, taken.new.values())
+
+
+def built_as_of(index: RunIndex, when: datetime, *, name_failure: NameFailure = error_of) -> Built:
     """What the database would have said at ``when``: it is a function of the runs sealed until
     then, so its history is theirs."""
-    seen = (observe(record, name_failure) for record in store.scan().records)
+    index.refresh()
+    seen = (observe(brief, name_failure) for brief in index.briefs(sorted(index.digests())))
     runs = (s for s in seen if isinstance(s, Observation) and s.ended_at <= when)
-    flags = [f for f in read_flags(store.objects) if f.at <= when]
+    flags = [f for f in read_flags(index.store.objects) if f.at <= when]
     return build(runs, in_force(flags))
 
 
@@ -107,67 +156,68 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-def _report(
-    folder: Path,
-    before: str,
-    seen: Mapping[str, Observation | LeftOut],
-    num_read: int,
-    torn: list[Torn],
-) -> Refreshed:
-    left_out: dict[str, int] = {}
-    for one in seen.values():
-        if isinstance(one, LeftOut):
-            left_out[one.reason] = left_out.get(one.reason, 0) + 1
+def _report(folder: Path, before: str, built: _Built, num_read: int, torn: list[Torn]) -> Refreshed:
     snapshot = open_current(folder)
     return Refreshed(
         snapshot_id=snapshot.snapshot_id,
         num_profiles=snapshot.num_profiles,
-        num_runs=len(seen),
+        num_runs=built.num_runs,
         num_read=num_read,
-        left_out=left_out,
+        left_out=built.left_out,
         changed=snapshot.snapshot_id != before,
         torn=tuple(torn),
     )
 
 
-def _read_seen(path: Path) -> dict[str, Observation | LeftOut]:
-    """What was taken before, or nothing where it cannot be read: then all is read again."""
+def _read_built(path: Path) -> _Built | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Built)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write_built(path: Path, built: _Built) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(msgspec.json.encode(built))
+    draft.replace(path)
+
+
+def _read_seen(path: Path) -> dict[str, _Line]:
+    """What was taken before, or nothing where it cannot be read: then all is taken again."""
     decode = msgspec.json.Decoder(_Line).decode
-    found: dict[str, Observation | LeftOut] = {}
+    found: dict[str, _Line] = {}
     try:
         with path.open("rb") as file:
             for text in file:
                 line = decode(text)
-                one = line.observation or line.left_out
-                if line.layout != LAYOUT or one is None:
+                if line.layout != LAYOUT or line.seen is None:
                     return {}
-                found[one.run_id] = one
+                found[line.seen.run_id] = line
     except (OSError, msgspec.MsgspecError):
         return {}
     return found
 
 
-def _lines(seen: Iterable[Observation | LeftOut]) -> Iterator[bytes]:
+def _line(digest: str, one: Observation | LeftOut) -> _Line:
+    if isinstance(one, Observation):
+        return _Line(layout=LAYOUT, digest=digest, observation=one)
+    return _Line(layout=LAYOUT, digest=digest, left_out=one)
+
+
+def _lines(seen: Iterable[_Line]) -> Iterator[bytes]:
     encode = msgspec.json.Encoder().encode
     for one in seen:
-        if isinstance(one, Observation):
-            yield encode(_Line(layout=LAYOUT, observation=one)) + b"\n"
-        else:
-            yield encode(_Line(layout=LAYOUT, left_out=one)) + b"\n"
+        yield encode(one) + b"\n"
 
 
-def _write_seen(path: Path, seen: Iterable[Observation | LeftOut]) -> None:
+def _write_seen(path: Path, seen: Iterable[_Line]) -> None:
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
         file.writelines(_lines(seen))
     draft.replace(path)
 
 
-def _append_seen(path: Path, seen: Iterable[Observation | LeftOut]) -> None:
-    """A line that a crash cut short makes the whole file unreadable, and all is read again."""
+def _append_seen(path: Path, seen: Iterable[_Line]) -> None:
+    """A line that a crash cut short makes the whole file unreadable, and all is taken again."""
     with path.open("ab") as file:
         file.writelines(_lines(seen))

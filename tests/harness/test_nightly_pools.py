@@ -60,9 +60,7 @@ def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
         (tmp_path / f"{name}.yaml").write_text(text)
     (tmp_path / "suite.yaml").write_text(SUITE)
     suite, first = read_suite(tmp_path / "suite.yaml"), clock.now_utc()
-    deployer = VirtualDeployer(
-        clock=clock, mood=mood, pools=("h100", "v6e"), tpus={"v6e": "1x1"}
-    )
+    deployer = VirtualDeployer(clock=clock, mood=mood, pools=("h100", "v6e"), tpus={"v6e": "1x1"})
 
     def one(index: int) -> NightTold:
         clock.step_date((first + timedelta(days=index) - clock.now_utc()).total_seconds())

@@ -21,6 +21,7 @@ from results.recommendation.testing import a_profile, generated
 from results.record import Evidence, Placement, RunRecord, Succeeded
 from results.store_compact import adopt, compact
 from results.store_files import FileStore
+from results.store_index import RunIndex
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -55,37 +56,72 @@ def test_only_new_runs_are_read_and_the_same_comes_out_as_anew(tmp_path: Path) -
     store, folder = FileStore(tmp_path / "s"), tmp_path / "lookup"
     for number in range(2):
         store.seal(a_record(number), {})
-    first = refresh(store, folder)
+    first = refresh(RunIndex(store), folder)
     assert (first.num_read, first.num_runs, first.num_profiles, first.changed) == (2, 2, 1, True)
-    again = refresh(store, folder)
+    again = refresh(RunIndex(store), folder)
     assert (again.num_read, again.changed, again.snapshot_id) == (0, False, first.snapshot_id)
     store.seal(a_record(2), {})
-    third = refresh(store, folder)
+    third = refresh(RunIndex(store), folder)
     assert (third.num_read, third.num_runs, third.changed) == (1, 3, True)
     (profile,) = open_lookup(folder).answer(Question(model="a/b"), NOW).recommendations
     assert profile.profile.evidence.repeats == 3
-    assert refresh(store, tmp_path / "other").snapshot_id == third.snapshot_id
-    assert refresh(store, folder, anew=True).snapshot_id == third.snapshot_id
+    assert refresh(RunIndex(store), tmp_path / "other").snapshot_id == third.snapshot_id
+    assert refresh(RunIndex(store), folder, anew=True).snapshot_id == third.snapshot_id
 
 
 def test_a_damaged_cache_is_read_anew(tmp_path: Path) -> None:
     store, folder = FileStore(tmp_path / "s"), tmp_path / "lookup"
     store.seal(a_record(0), {})
-    before = refresh(store, folder)
+    before = refresh(RunIndex(store), folder)
     with (folder / SEEN).open("a") as file:
-        file.write('{"layout": 1, "obs')
+        file.write('{"layout": 2, "obs')
     store.seal(a_record(1), {})
-    after = refresh(store, folder)
+    after = refresh(RunIndex(store), folder)
     assert (after.num_read, after.num_runs) == (2, 2)
     assert after.snapshot_id != before.snapshot_id
+    store.seal(a_record(2), {})
+    third = refresh(RunIndex(store), folder)
+    assert third.num_read == 1  # the cache is whole again
     (folder / CURRENT).unlink()
-    assert refresh(store, folder).snapshot_id == after.snapshot_id
+    assert refresh(RunIndex(store), folder).snapshot_id == third.snapshot_id
+
+
+def test_a_crash_before_the_table_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = FileStore(tmp_path / "s"), tmp_path / "lookup"
+    store.seal(a_record(0), {})
+    refresh(RunIndex(store), folder)
+    store.seal(a_record(1), {})
+
+    def power_cut(*_: object) -> str:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("results.lookup.refresh.write_snapshot", power_cut)
+        with pytest.raises(RuntimeError):
+            refresh(RunIndex(store), folder)  # the new run is kept as seen by now
+    assert refresh(RunIndex(store), folder).changed
+    (profile,) = open_lookup(folder).answer(Question(model="a/b"), NOW).recommendations
+    assert profile.profile.evidence.repeats == 2
+
+
+def test_where_nothing_is_new_nothing_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = FileStore(tmp_path / "s"), tmp_path / "lookup"
+    store.seal(a_record(0), {})
+    before = refresh(RunIndex(store), folder)
+    (folder / SEEN).unlink()  # it is not even looked for
+    again = refresh(RunIndex(store), folder)
+    assert replace(again, num_read=1, changed=True) == before
+    assert not (folder / SEEN).exists()
 
 
 def test_a_flag_changes_the_answers_and_can_be_taken_back(tmp_path: Path) -> None:
     store, folder = FileStore(tmp_path / "s"), tmp_path / "lookup"
     record = store.seal(a_record(0), {})
-    clean = refresh(store, folder).snapshot_id
+    clean = refresh(RunIndex(store), folder).snapshot_id
 
     def said(kind: FlagKind, minute: int) -> None:
         at = START + timedelta(minutes=minute)
@@ -93,14 +129,14 @@ def test_a_flag_changes_the_answers_and_can_be_taken_back(tmp_path: Path) -> Non
         append_flag(store.objects, flag)
 
     said(FlagKind.DRIFT, 0)
-    drifted = refresh(store, folder)
+    drifted = refresh(RunIndex(store), folder)
     assert drifted.changed and drifted.num_read == 0
     (one,) = open_lookup(folder).answer(Question(model="a/b"), NOW).recommendations
     assert one.profile.evidence.stale
     said(FlagKind.RETRACTED, 1)
-    assert refresh(store, folder).num_profiles == 0
+    assert refresh(RunIndex(store), folder).num_profiles == 0
     said(FlagKind.CLEARED, 2)
-    assert refresh(store, folder).snapshot_id == clean
+    assert refresh(RunIndex(store), folder).snapshot_id == clean
     assert len(read_flags(store.objects)) == 3 and in_force(read_flags(store.objects)) == ()
 
 
@@ -109,7 +145,10 @@ def test_history_is_what_the_runs_until_then_say(tmp_path: Path) -> None:
     for number in range(3):
         store.seal(a_record(number), {})
     repeats = [
-        [p.evidence.repeats for p in built_as_of(store, START + timedelta(days=day)).profiles]
+        [
+            p.evidence.repeats
+            for p in built_as_of(RunIndex(store), START + timedelta(days=day)).profiles
+        ]
         for day in (-1, 0, 1, 9)
     ]
     assert repeats == [[], [1], [2], [3]]

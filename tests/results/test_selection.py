@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from results.errors import NothingSelected
 from results.record import RunRecord
 from results.selection import select
+from results.store_files import FileStore
+from results.store_index import RunIndex
 from results.testing import EPOCH, make_record
 
 BASE = make_record()
@@ -35,6 +38,14 @@ def run(index: int, experiment: str, **tags: str) -> RunRecord:
 RUNS = [run(0, "exp-a", engine="old"), run(1, "exp-a", engine="old"), run(2, "exp-b", engine="new")]
 
 
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> RunIndex:
+    store = FileStore(tmp_path_factory.mktemp("selection"))
+    for record in RUNS:
+        store.seal(record, {})
+    return RunIndex(store)
+
+
 @pytest.mark.parametrize(
     ("asked", "kind", "found"),
     [
@@ -51,20 +62,31 @@ RUNS = [run(0, "exp-a", engine="old"), run(1, "exp-a", engine="old"), run(2, "ex
         ("llama-on-h100", "name", [0, 1, 2]),
     ],
 )
-def test_one_text_names_one_kind_of_thing(asked: str, kind: str, found: list[int]) -> None:
-    selection = select(RUNS, asked)
+def test_one_text_names_one_kind_of_thing(
+    index: RunIndex, asked: str, kind: str, found: list[int]
+) -> None:
+    selection = select(index, asked)
     assert selection.kind == kind
-    assert [RUNS.index(r) for r in selection.records] == found
+    assert [r.run_id for r in selection.records] == [RUNS[i].run_id for i in found]
+    assert selection.records[0].measurements == RUNS[found[0]].measurements
 
 
-def test_what_is_not_there_is_told_with_what_is() -> None:
-    with pytest.raises(NothingSelected, match="engine=new"):
-        select(RUNS, "engine=newest")
+def test_a_name_narrows_everything(index: RunIndex) -> None:
+    assert len(select(index, "engine=old", "llama-on-h100").records) == 2
+    for asked in ("engine=old", "exp-a", "vllm==0.32.0", RUNS[0].run_id):
+        with pytest.raises(NothingSelected, match="holds no run"):
+            select(index, asked, "another")
+
+
+def test_what_is_not_there_is_told_with_what_is(index: RunIndex, tmp_path: Path) -> None:
+    for asked in ("engine=newest", "vllm==0.1", "sha256:ffffff", "abcdef0", "", "%", "' OR 1 --"):
+        with pytest.raises(NothingSelected, match="llama-on-h100; tags engine=old, engine=new"):
+            select(index, asked)
     with pytest.raises(NothingSelected, match="holds no run"):
-        select([], "engine=new")
+        select(RunIndex(FileStore(tmp_path / "empty")), "engine=new")
 
 
-def test_a_beginning_that_many_share_is_refused() -> None:
+def test_a_beginning_that_many_share_is_refused(index: RunIndex) -> None:
     for asked in ("20261123", "exp-"):
         with pytest.raises(NothingSelected, match="begins"):
-            select(RUNS, asked)
+            select(index, asked)

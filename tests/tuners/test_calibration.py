@@ -15,7 +15,7 @@ from harness.specfile import spec_to_mapping
 from results.measurement import Measurement
 from results.record import Evidence, Failed, RunRecord
 from results.testing import make_record
-from tuners.calibration import calibrations, seen
+from tuners.calibration import Look, calibrations
 from tuners.goals import Bound, Goal, Reading, Wish
 from tuners.predict import forecasts_of, foresight
 from tuners.prior import Prior, prior_of
@@ -73,7 +73,7 @@ def record(
 
 
 def ratios(records: Sequence[RunRecord]) -> dict[str, dict[str, float]]:
-    every = [one for one in map(seen, records) if one is not None]
+    every = [one for one in map(Look().seen, records) if one is not None]
     return {f"{h.accelerator} {h.evidence}": c.ratios() for h, c in calibrations(every).items()}
 
 
@@ -110,11 +110,11 @@ def test_what_did_not_end_well_or_cannot_be_forecast_says_nothing() -> None:
     failed = replace(
         record(spec(), 0), outcome=Failed(stage="load", error="engine_died", message="died")
     )
-    assert seen(failed) is None
-    assert seen(record(spec(), 0)) is not None
-    assert seen(replace(record(spec(), 0), spec={"name": "of another time"})) is None
+    assert Look().seen(failed) is None
+    assert Look().seen(record(spec(), 0)) is not None
+    assert Look().seen(replace(record(spec(), 0), spec={"name": "of another time"})) is None
     unknown = replace(record(spec(), 0), spec=spec_to_mapping(spec("Gaudi3")))
-    assert seen(unknown) is None
+    assert Look().seen(unknown) is None
 
 
 def branch() -> Branch:
