@@ -250,7 +250,7 @@ class RunIndex:
         num_read = pending = 0
         for sealed in found.new:
             fresh.add(sealed.run_id)
-            num_read += _put(connection, sealed)
+            num_read += _put(connection, sealed, replaced=sealed.run_id in known.runs)
             pending += 1
             if pending >= _AT_ONCE:
                 _commit(connection)
@@ -309,14 +309,15 @@ def _known(connection: sqlite3.Connection) -> Known:
         raise Damaged(f"what is known of a day cannot be read: {error}") from error
 
 
-def _put(connection: sqlite3.Connection, sealed: Sealed) -> int:
+def _put(connection: sqlite3.Connection, sealed: Sealed, *, replaced: bool) -> int:
     """1 for a record that was read, 0 for one that lies elsewhere now."""
     record, kept = sealed.record, (sealed.stamp, sealed.digest)
     if record is None:
         query = "UPDATE runs SET stamp = ?, digest = ? WHERE run_id = ?"
         connection.execute(query, (*kept, sealed.run_id))
         return 0
-    connection.execute("DELETE FROM tags WHERE run_id = ?", (sealed.run_id,))
+    if replaced:  # seldom, and every tag is looked at
+        connection.execute("DELETE FROM tags WHERE run_id = ?", (sealed.run_id,))
     connection.execute(_INSERT, (*values_of(record), *kept))
     connection.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", tags_of(record))
     put_brief(connection, record.run_id, *pack(record))
@@ -324,9 +325,11 @@ def _put(connection: sqlite3.Connection, sealed: Sealed) -> int:
 
 
 def _drop(connection: sqlite3.Connection, gone: Iterable[str]) -> None:
-    ids = [(run_id,) for run_id in gone]
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS gone (run_id PRIMARY KEY)")
+    connection.executemany("INSERT INTO gone VALUES (?)", [(run_id,) for run_id in gone])
     for table in ("runs", "tags", "briefs"):
-        connection.executemany(f"DELETE FROM {table} WHERE run_id = ?", ids)
+        connection.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM gone)")
+    connection.execute("DELETE FROM gone")
     used = " UNION ".join(f"SELECT {part} FROM briefs" for part in PARTS)
     connection.execute(f"DELETE FROM parts WHERE digest NOT IN ({used})")
 

@@ -151,11 +151,16 @@ def _foreseen(mapping: Mapping[str, Any]) -> _Foreseen | None:
 def calibrations(every: Iterable[Seen]) -> dict[Hardware, Calibration]:
     """Of all hardware on which MIN_CONFIGS configurations or more were measured."""
     logs: dict[Hardware, dict[str, dict[str, list[float]]]] = {}
-    for found in every:
-        config = _config_key(found.spec)
+    keys: dict[int, str] = {}
+    for found in (kept := list(every)):  # kept, so that no other object gets a spec's id
+        # Alike specs of one look are one object, so the key of each is made once.
+        config = keys.get(id(found.spec)) or keys.setdefault(
+            id(found.spec), _config_key(found.spec)
+        )
         for name, ratio in found.ratios.items():
             by_name = logs.setdefault(found.hardware, {}).setdefault(name, {})
             by_name.setdefault(config, []).append(math.log(ratio))
+    del kept
     made = {hardware: _calibration(hardware, names) for hardware, names in logs.items()}
     return {hardware: found for hardware, found in made.items() if found.factors}
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, cast
 
 from workloads.base import Workload
@@ -139,5 +141,11 @@ def workload_for(params: Any) -> Workload:
 
 def _strangers() -> dict[str, importlib.metadata.EntryPoint]:
     """Entry points by kind. Our own names cannot be taken over."""
+    return _found_on(tuple(sys.path))
+
+
+@lru_cache(1)
+def _found_on(_path: tuple[str, ...]) -> dict[str, importlib.metadata.EntryPoint]:
+    """A file of every installed package is opened for it: once is enough."""
     found = importlib.metadata.entry_points(group=GROUP)
     return {entry.name: entry for entry in found if entry.name not in BUILT_IN}

@@ -8,10 +8,11 @@ from harness.nightly.journal import Journal
 from reports.confirm import Decision, Finding
 from reports.night_told import NightTold
 from results.clock import Clock
+from results.index_rows import RunRow
 from results.recommendation.flags import EvidenceFlag, FlagKind, append_flag
 from results.record import Succeeded
 from results.store_files import FileStore
-from results.store_index import RunIndex, RunRow
+from results.store_index import RunIndex
 from results.units import format_change
 
 FLAGGED = "flagged"  # the journal's event: the evidence of ``series`` was flagged

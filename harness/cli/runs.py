@@ -12,9 +12,9 @@ from harness.cli.exits import told
 from harness.cli.options import Json, Store, index_of, store_of, tell_torn
 from harness.cli.output import print_json, record_document, stdout
 from harness.cli.tables import facts, run_tables
+from results.index_rows import RunRow
 from results.metrics import metric
 from results.record import Evidence
-from results.store_index import RunRow
 from results.units import format_value
 
 WIDE = 120  # columns of a terminal that hold the table without folding it

@@ -158,12 +158,21 @@ def _some(domain: Any) -> Any:
 
 
 def prior(study: Study, index: RunIndex) -> Prior:
-    """What earlier runs of the store know of this study, as its index has them."""
-    branches = study.space.branches()
+    """What earlier runs of the store know of this study, as its index has them: of each, what the
+    study's own goals and bounds are about."""
+    branches, wish = study.space.branches(), study.wish
     records: tuple[Brief, ...] = ()
     if not study.foresight.why_no_forecast:
         index.refresh()
-        query = "SELECT run_id FROM runs WHERE outcome = ? AND evidence = ? ORDER BY run_id"
-        wanted = ("succeeded", evidence_for(study.base))
-        records = index.briefs(run_id for (run_id,) in index.query(query, wanted))
-    return prior_of(records, study.base, branches, study.wish, study.foresight)
+        about = tuple((one.metric, one.statistic) for one in (*wish.goals, *wish.bounds))
+        records = index.briefs(ended_well(index, evidence_for(study.base)), about)
+    return prior_of(records, study.base, branches, wish, study.foresight)
+
+
+def ended_well(index: RunIndex, evidence: str) -> list[str]:
+    """The ids of the runs of that kind that can have a forecast, oldest first."""
+    query = (
+        "SELECT run_id FROM runs WHERE outcome = 'succeeded' AND evidence = ? "
+        "AND workload IN ('vllm', 'simulated') ORDER BY run_id"
+    )
+    return [run_id for (run_id,) in index.query(query, (evidence,))]

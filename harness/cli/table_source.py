@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 
+from harness.cli.exits import told
 from harness.cli.lookups import lookup_folder, refreshed
 from harness.errors import HarnessError
 from results.lookup.snapshot import current_id
@@ -67,12 +68,16 @@ class TableSource:
         _, said = self._child.communicate()
         if self._child.returncode and not self._closed:
             last = said.strip().splitlines()[-1:] or [f"exit code {self._child.returncode}"]
-            raise HarnessError(f"the records of {self._url} could not be taken up: {last[0]}")
+            raise HarnessError(
+                f"the records of {self._url} could not be taken up: "
+                + last[0].removeprefix("windtunnel: ")
+            )
 
 
 def main() -> None:
     os.nice(_NICE)
-    refreshed(FileStore(sys.argv[1]))
+    with told():
+        refreshed(FileStore(sys.argv[1]))
 
 
 if __name__ == "__main__":

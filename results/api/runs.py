@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from results.codec import dumps_record
+from results.index_rows import RunRow
 from results.store_files import FileStore
-from results.store_index import RunIndex, RunRow
+from results.store_index import RunIndex
 
 T = TypeVar("T")
 

@@ -244,11 +244,11 @@ from results.store_files import FileStore
 index._AT_ONCE = 3
 left = [int(sys.argv[2])]
 plain = index._put
-def put(connection, sealed):
+def put(connection, sealed, **named):
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return plain(connection, sealed)
+    return plain(connection, sealed, **named)
 index._put = put
 index.RunIndex(FileStore(sys.argv[1])).refresh()
 """
