@@ -26,8 +26,8 @@ LOADS, SETTINGS = 5, 1000  # of each model
 MADE_MODELS = 10
 
 _ID_DIGITS = 16
-# An encoded profile begins with these two, in this order.
-_IDS = (b"\xaaprofile_id\xb0", b"\xb0configuration_id\xb0")
+# What stands before an id in the facts and in the JSON of a profile.
+_IDS = (b"\xb0", b'{"profile_id":"', b'","configuration_id":"')
 
 
 def make_table(folder: Path, num_profiles: int, seed: int = 0) -> int:
@@ -129,8 +129,8 @@ def _copy_configurations(
 
 def _copy_profiles(template: Path, draft: Path, times: int) -> None:
     data = np.fromfile(template / "profiles.bin", np.uint8)
-    starts = np.load(template / "profiles.starts.npy")[:-1]
-    places = [starts + at for at in _places_of_ids(data.tobytes()[: 2 * _ID_DIGITS * 4])]
+    starts = np.load(template / "profiles.starts.npy")
+    places = _places_of_ids(data, starts[0:-1:2], starts[1::2])
     found: list[npt.NDArray[np.uint64]] = []
     with (draft / "profiles.bin").open("wb") as file:
         for ids in _different_ids(data, places, times):
@@ -147,10 +147,16 @@ def _copy_profiles(template: Path, draft: Path, times: int) -> None:
     np.save(draft / "profile_rows.npy", order)
 
 
-def _places_of_ids(first: bytes) -> tuple[int, int]:
-    """Where both ids lie in a profile's bytes."""
-    at = tuple(first.index(key) + len(key) for key in _IDS)
-    return at[0], at[1]
+def _places_of_ids(
+    data: npt.NDArray[np.uint8], facts: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]
+) -> list[npt.NDArray[np.int64]]:
+    """Where the ids of each profile lie: in its facts, and both in its JSON. Every profile begins
+    as the first does."""
+    places, at = [], [facts[0], texts[0], texts[0]]
+    for begin, first, key in zip((facts, texts, texts), at, _IDS, strict=True):
+        head = data[first : first + 4 * _ID_DIGITS * 2].tobytes()
+        places.append(begin + head.index(key) + len(key))
+    return places
 
 
 def _different_ids(

@@ -7,6 +7,7 @@ said otherwise). It shares the machine's price out over the tokens that went in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from results.recommendation.profile import Cost, Price, Profile
@@ -36,18 +37,19 @@ def cost_of(
     utilisation: float | None = None,
     startup_s: float | None = None,
     ratio: float = DEFAULT_RATIO,
+    make: Callable[..., Cost] = Cost,
 ) -> Cost:
     """``price``: of one replica, or why there is none. ``tokens_per_s``: (input, output) of one
     replica at its load point; ``asked_tokens_per_s``: of all the traffic asked for."""
     if isinstance(price, str):
-        return Cost(price=None, reason=price, output_input_cost_ratio=ratio)
+        return make(price=None, reason=price, output_input_cost_ratio=ratio)
     each = price.usd_per_hour
     whole = each * replicas
     output = per_million_output_tokens(each, *tokens_per_s, ratio) if tokens_per_s else None
     asked = (
         per_million_output_tokens(whole, *asked_tokens_per_s, ratio) if asked_tokens_per_s else None
     )
-    return Cost(
+    return make(
         price=price,
         usd_per_hour=whole,
         usd_per_million_output_tokens=output,

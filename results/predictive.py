@@ -35,8 +35,19 @@ def at_most(
 
 def at_most_one(log_limit: float, log_mean: float, log_spread: float, num_runs: int) -> float:
     """The same for one; ``num_runs`` ≥ 2."""
-    scale = max(log_spread, MIN_SPREAD) * math.sqrt(1.0 + 1.0 / num_runs)
-    return float(special.stdtr(num_runs - 1.0, (log_limit - log_mean) / scale))
+    return at_most_each([(log_limit, log_mean, log_spread, num_runs)])[0]
+
+
+def at_most_each(asked: Sequence[tuple[float, float, float, int]]) -> list[float]:
+    """The same for each (log limit, mean, spread, runs ≥ 2), whatever their limits."""
+    if not asked:
+        return []
+    freedom = [runs - 1.0 for *_, runs in asked]
+    over = [
+        (limit - mean) / (max(spread, MIN_SPREAD) * math.sqrt(1.0 + 1.0 / runs))
+        for limit, mean, spread, runs in asked
+    ]
+    return [float(one) for one in special.stdtr(freedom, over)]
 
 
 def together(probabilities: Sequence[float]) -> float:

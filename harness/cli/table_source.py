@@ -15,7 +15,7 @@ import sys
 from harness.cli.exits import told
 from harness.cli.lookups import lookup_folder, refreshed
 from harness.errors import HarnessError
-from results.lookup.snapshot import current_id
+from results.lookup.snapshot import current_id, readable_id
 from results.lookup.table import TableLookup, open_lookup
 from results.prices import PriceBook
 from results.store_files import FileStore
@@ -39,7 +39,7 @@ class TableSource:
 
     def load(self) -> TableLookup:
         """Raises HarnessError with the child's last words, and LookupUnreadable."""
-        if self._lookup is not None or not current_id(self._folder):
+        if self._lookup is not None or not readable_id(self._folder):
             self._refresh()
         newest = current_id(self._folder)
         if self._lookup is None or newest != self._opened:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
+from results.lookup.row import encoded
 from results.recommendation.answer import FLAG_WORDS, Answer, Flag, Recommendation
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):  # a frozen one
-        return dict(value)
-    raise TypeError(f"a {type(value).__name__} is no JSON")
-
-
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain)
-
-
-def encoded(value: Any) -> bytes:
-    """Dataclasses as objects, every field named; a float that is not finite as null."""
-    return _ENCODER.encode(value)
+__all__ = ["answer_document", "document", "encoded"]
 
 
 def document(schema: str, value: Any, **more: Any) -> bytes:

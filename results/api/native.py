@@ -79,7 +79,7 @@ class Native:
         key = (question, now.date())
         body = snapshot.kept.get(key)
         if body is None:
-            body = answer_document(snapshot.lookup.answer(question, now))
+            body = answer_document(snapshot.lookup.answer(question, now, written=True))
             snapshot.kept.put(key, body)
         return of_snapshot(body, snapshot, now)
 

@@ -7,13 +7,13 @@ meanwhile. What a snapshot was asked before is kept with it and goes with it.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
 from results.clock import Clock
+from results.lookup.recent import Recent
 from results.recommendation.lookup import Lookup
 
 MAX_KEPT_BYTES: Final = 64 * 2**20
@@ -36,24 +36,13 @@ class Kept:
     """Answers as bytes, the least used leaving first; bounded in bytes."""
 
     def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._bodies: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._bodies: Recent[bytes] = Recent(max_bytes)
 
     def get(self, key: Hashable) -> bytes | None:
-        body = self._bodies.get(key)
-        if body is not None:
-            self._bodies.move_to_end(key)
-        return body
+        return self._bodies.get(key)
 
     def put(self, key: Hashable, body: bytes) -> None:
-        if key in self._bodies or len(body) > self._max_bytes // 8:
-            return
-        self._bodies[key] = body
-        self._num_bytes += len(body) + _OVERHEAD_BYTES
-        while self._num_bytes > self._max_bytes:
-            _, old = self._bodies.popitem(last=False)
-            self._num_bytes -= len(old) + _OVERHEAD_BYTES
+        self._bodies.put(key, body, len(body) + _OVERHEAD_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
 
 from results.cost import capacity_to_price, cost_of
 from results.lookup.columns import TYPICAL
-from results.lookup.filters import Indices
+from results.lookup.made import Makers
+from results.lookup.part import Indices
+from results.lookup.row import Facts, Row, Stated, key_of
 from results.lookup.sheet import ROUNDING, Sheet, statistics_for
-from results.predictive import at_most_one, together
+from results.predictive import at_most_each, together
 from results.prices import PriceBook
 from results.recommendation.answer import Flag, Recommendation, TargetResult
-from results.recommendation.profile import UNSTATED, Cost, Machine, Price, Profile, Statistic
+from results.recommendation.profile import UNSTATED, Cost, Machine, Price
 from results.recommendation.question import Question, Target
 
 # Below this share of the measured load a replica's latencies are told to be bounds.
@@ -27,21 +30,6 @@ LIGHT_LOAD = 0.5
 STALE_AFTER_DAYS = 90.0
 
 _MOST_PRICES = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """A profile with what it states, by metric and statistic: found once, asked often."""
-
-    profile: Profile
-    stated: Mapping[tuple[str, str], Statistic]
-    has_unstated: bool  # any statistic that its source does not name
-
-
-def known(profile: Profile) -> Known:
-    stated = {(s.metric, s.statistic): s for s in profile.statistics if s.value is not None}
-    unstated = UNSTATED in [statistic for _, statistic in stated]
-    return Known(profile=profile, stated=stated, has_unstated=unstated)
 
 
 class Priced:
@@ -55,6 +43,21 @@ class Priced:
         return self.book.find(machine, capacity_to_price(machine.capacity, capacity), region)
 
 
+class Wanted(NamedTuple):
+    """A target with what is worked out of it once a question: the statistics that answer it, the
+    first that a profile states counts, each with its key in ``Facts.stated``."""
+
+    target: Target
+    name: str
+    statistics: tuple[tuple[str, str], ...]
+
+
+def _wanted(target: Target) -> Wanted:
+    names = TYPICAL if target.percentile is None else statistics_for(target)
+    keys = tuple([(name, key_of(target.metric, name)) for name in names])
+    return Wanted(target, target.name, keys)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What an answer is made for."""
@@ -62,6 +65,13 @@ class Asked:
     question: Question
     prices: Priced
     now: datetime
+    targets: tuple[Wanted, ...]
+    make: Makers
+
+
+def asking(question: Question, prices: Priced, now: datetime, make: Makers) -> Asked:
+    targets = tuple([_wanted(target) for target in question.targets])
+    return Asked(question=question, prices=prices, now=now, targets=targets, make=make)
 
 
 class Line(NamedTuple):
@@ -86,27 +96,43 @@ _NUMBERS = Line._fields[2:]
 
 def lines(one: Sheet, indices: Indices) -> list[Line]:
     """Rows of the sheet, all columns at once: one number after the other takes longer."""
-    numbers = np.column_stack([getattr(one, name)[indices] for name in _NUMBERS])
-    plain = numbers.astype(object)
-    plain[~np.isfinite(numbers)] = None
+    numbers = np.array([getattr(one, name).take(indices) for name in _NUMBERS])
+    known = np.isfinite(numbers)
+    if known.all():
+        columns = numbers.tolist()
+    else:
+        plain = numbers.astype(object)
+        plain[~known] = None
+        columns = plain.tolist()
     positions, shorter = one.positions[indices].tolist(), one.shorter[indices].tolist()
-    return [Line(*row) for row in zip(positions, shorter, *plain.T.tolist(), strict=True)]
+    return [Line(*row) for row in zip(positions, shorter, *columns, strict=True)]
 
 
-def recommendation(
-    asked: Asked, found: Known, line: Line, rank: int, num_better: int
+def recommendations(
+    asked: Asked, rows: Sequence[Row], told: Sequence[Line], num_better: Sequence[int]
+) -> tuple[Recommendation, ...]:
+    """``rows`` are what the lines stand for, the best first."""
+    targets = _targets(asked, rows, told) if asked.targets else [()] * len(rows)
+    each = zip(rows, told, targets, num_better, strict=True)
+    return tuple([_recommendation(asked, at + 1, *one) for at, one in enumerate(each)])
+
+
+def _recommendation(
+    asked: Asked,
+    rank: int,
+    row: Row,
+    line: Line,
+    targets: tuple[TargetResult, ...],
+    num_better: int,
 ) -> Recommendation:
-    """``found`` is what the line's row encodes."""
-    profile = found.profile
     replicas = 1 if line.replicas is None else int(line.replicas)
-    targets = tuple(_targets(found, line, asked.question)) if asked.question.targets else ()
     output_each, rate_each = line.output_per_s_each, line.rate_each
-    cost, is_old = _cost(asked, found, line, replicas), _is_old(asked, profile)
-    return Recommendation(
+    cost, is_old = _cost(asked, row, line, replicas), _is_old(asked, row.facts)
+    return asked.make.recommendation(
         rank=rank,
-        profile=profile,
+        profile=asked.make.profile(row),
         replicas=replicas,
-        num_chips=profile.machine.num_chips * replicas,
+        num_chips=row.machine.num_chips * replicas,
         rate_rps=None if rate_each is None else rate_each * replicas,
         output_tokens_per_s=None if output_each is None else output_each * replicas,
         output_tokens_per_s_per_chip=line.per_chip,
@@ -114,19 +140,20 @@ def recommendation(
         utilisation=line.utilisation,
         cost=cost,
         targets=targets,
-        probability=_all_kept(targets),
+        probability=_all_kept(targets) if targets else 1.0,
         pareto_rank=num_better + 1,
-        flags=_flags(asked, found, line, replicas, cost, is_old),
-        notes=_notes(asked, profile, is_old),
+        flags=_flags(asked, row, line, replicas, cost, is_old),
+        notes=_notes(asked, row.facts, is_old),
     )
 
 
-def _cost(asked: Asked, found: Known, line: Line, replicas: int) -> Cost:
-    question = asked.question
-    startup = found.stated.get(("startup_s", "value"))
+def _cost(asked: Asked, row: Row, line: Line, replicas: int) -> Cost:
+    question, machine = asked.question, row.machine
+    startup = row.facts.stated.get(_STARTUP)
     rate = question.rate_rps
+    capacity = capacity_to_price(machine.capacity, question.capacity)
     return cost_of(
-        asked.prices.find(found.profile.machine, question.capacity, question.region),
+        asked.prices.find(machine, capacity, question.region),
         replicas=replicas,
         tokens_per_s=_both(line.input_per_s_each, line.output_per_s_each),
         asked_tokens_per_s=None
@@ -135,7 +162,11 @@ def _cost(asked: Asked, found: Known, line: Line, replicas: int) -> Cost:
         utilisation=line.utilisation,
         startup_s=startup.value if startup else None,
         ratio=question.output_input_cost_ratio,
+        make=asked.make.cost,
     )
+
+
+_STARTUP = key_of("startup_s", "value")
 
 
 def _both(
@@ -146,110 +177,151 @@ def _both(
     return factor * inputs, factor * outputs
 
 
-def _targets(known: Known, line: Line, question: Question) -> Iterator[TargetResult]:
-    is_light = line.utilisation is not None and line.utilisation < LIGHT_LOAD
-    for target in question.targets:
-        found = statistic_of(known.stated, target)
-        if found is None or found.value is None:
-            continue
-        factor = 1.0
-        if target.metric == "ntpot_s":
-            factor = math.nan if line.output_factor is None else line.output_factor
-        value_s = found.value * factor
-        probability, reason = chance(found, target.limit_s / factor)
-        higher = target.percentile is not None and found.statistic != f"p{target.percentile:g}"
-        yield TargetResult(
-            target=target.name,
-            statistic=found.statistic,
-            limit_s=target.limit_s,
-            value_s=value_s,
-            headroom=1.0 - value_s / target.limit_s,
-            met=value_s <= target.limit_s * (1.0 + ROUNDING),
-            probability=probability,
-            reason=reason,
-            is_bound=line.shorter or is_light or higher,
-        )
+def _targets(
+    asked: Asked, rows: Sequence[Row], told: Sequence[Line]
+) -> list[tuple[TargetResult, ...]]:
+    """Of each row. The probabilities are worked out together: one at a time, most of it would be
+    calling."""
+    stated = [list(_stated(asked, row, line)) for row, line in zip(rows, told, strict=True)]
+    known = [
+        (math.log(limit_s), one.log_mean, one.log_spread, one.num_runs)
+        for found in stated
+        for _, _, one, _, limit_s in found
+        if one.num_runs >= 2 and one.log_mean is not None and one.log_spread is not None
+    ]
+    chances = iter(at_most_each(known))
+    results = []
+    for line, found in zip(told, stated, strict=True):
+        is_less = line.shorter or (line.utilisation is not None and line.utilisation < LIGHT_LOAD)
+        results.append(tuple([_target(asked, is_less, chances, *one) for one in found]))
+    return results
 
 
-def statistic_of(stated: Mapping[tuple[str, str], Statistic], target: Target) -> Statistic | None:
-    """The statistic of a profile that answers a target: as ``sheet.stated`` has it in columns."""
-    names = TYPICAL if target.percentile is None else statistics_for(target)
-    for name in names:
-        if (one := stated.get((target.metric, name))) is not None:
-            return one
-    return None
+def _stated(
+    asked: Asked, row: Row, line: Line
+) -> Iterator[tuple[Wanted, str, Stated, float, float]]:
+    """(target, the statistic that answers it, what it says, the value for the asked lengths, the
+    limit for the measured ones)."""
+    for wanted in asked.targets:
+        statistic, one = _statistic_of(row.facts, wanted.statistics)
+        if one is not None:
+            factor = 1.0
+            if wanted.target.metric == "ntpot_s":
+                factor = math.nan if line.output_factor is None else line.output_factor
+            yield wanted, statistic, one, one.value * factor, wanted.target.limit_s / factor
 
 
-def chance(one: Statistic, limit_s: float) -> tuple[float | None, str]:
-    """(probability that the next run keeps the limit, or None; why there is none)."""
+def _target(
+    asked: Asked,
+    is_less: bool,
+    chances: Iterator[float],
+    wanted: Wanted,
+    statistic: str,
+    one: Stated,
+    value_s: float,
+    _: float,
+) -> TargetResult:
+    """``is_less``: lengths or load are below the measured."""
+    limit_s = wanted.target.limit_s
+    probability, reason = None, ""
     if one.num_runs < 2:
-        return None, "one run says nothing about the next"
-    if one.log_mean is None or one.log_spread is None:
-        return None, "a run's value is 0"
-    return at_most_one(math.log(limit_s), one.log_mean, one.log_spread, one.num_runs), ""
+        reason = "one run says nothing about the next"
+    elif one.log_mean is None or one.log_spread is None:
+        reason = "a run's value is 0"
+    else:
+        probability = next(chances)
+    return asked.make.target(
+        target=wanted.name,
+        statistic=statistic,
+        limit_s=limit_s,
+        value_s=value_s,
+        headroom=1.0 - value_s / limit_s,
+        met=value_s <= limit_s * (1.0 + ROUNDING),
+        probability=probability,
+        reason=reason,
+        is_bound=is_less
+        or (wanted.target.percentile is not None and statistic != wanted.statistics[0][0]),
+    )
+
+
+def _statistic_of(facts: Facts, statistics: Iterable[tuple[str, str]]) -> tuple[str, Stated | None]:
+    """What a profile states that answers a target: as ``sheet.stated`` has it in columns."""
+    for name, key in statistics:
+        if (one := facts.stated.get(key)) is not None:
+            return name, one
+    return "", None
 
 
 def _all_kept(targets: tuple[TargetResult, ...]) -> float | None:
-    if not targets:
-        return 1.0
     found = [t.probability for t in targets if t.probability is not None]
     return together(found) if len(found) == len(targets) else None
 
 
 def _flags(
-    asked: Asked, found: Known, line: Line, replicas: int, cost: Cost, is_old: bool
+    asked: Asked, row: Row, line: Line, replicas: int, cost: Cost, is_old: bool
 ) -> tuple[Flag, ...]:
-    profile, evidence = found.profile, found.profile.evidence
+    facts, measured_on = row.facts, row.machine.capacity
     load, price = line.utilisation, cost.price
+    is_elsewhere = price is not None and measured_on not in ("", price.capacity)
     told = (
-        (Flag.LENGTHS_BELOW_MEASURED, line.shorter),
-        (Flag.LENGTHS_UNKNOWN, profile.load.input_tokens is None),
-        (Flag.LOAD_BELOW_MEASURED, load is not None and load < LIGHT_LOAD),
-        (Flag.RATE_DERIVED, profile.load.derived.startswith("rate")),
-        (Flag.REPLICAS_ASSUMED_ALIKE, replicas > 1),
-        (Flag.STATISTIC_UNSTATED, _is_unstated(found, asked.question)),
-        (Flag.SINGLE_RUN, evidence.repeats < 2),
-        (Flag.STALE, evidence.stale or is_old),
-        (Flag.SUPERSEDED, bool(profile.superseded_by)),
-        (Flag.NO_PRICE, price is None),
-        (
-            Flag.PRICED_FOR_OTHER_CAPACITY,
-            price is not None and profile.machine.capacity not in ("", price.capacity),
-        ),
-        (Flag.RUNS_FAILED, bool(evidence.failures)),
+        line.shorter,
+        not facts.lengths_known,
+        load is not None and load < LIGHT_LOAD,
+        facts.rate_derived,
+        replicas > 1,
+        facts.has_unstated and _is_unstated(facts, asked),
+        facts.repeats < 2,
+        facts.stale or is_old,
+        facts.superseded,
+        price is None,
+        is_elsewhere,
+        bool(facts.failures),
     )
-    return tuple([flag for flag, is_so in told if is_so])
+    return tuple(compress(_FLAGS, told))
 
 
-def _is_unstated(found: Known, question: Question) -> bool:
+_FLAGS = (
+    Flag.LENGTHS_BELOW_MEASURED,
+    Flag.LENGTHS_UNKNOWN,
+    Flag.LOAD_BELOW_MEASURED,
+    Flag.RATE_DERIVED,
+    Flag.REPLICAS_ASSUMED_ALIKE,
+    Flag.STATISTIC_UNSTATED,
+    Flag.SINGLE_RUN,
+    Flag.STALE,
+    Flag.SUPERSEDED,
+    Flag.NO_PRICE,
+    Flag.PRICED_FOR_OTHER_CAPACITY,
+    Flag.RUNS_FAILED,
+)
+
+
+def _is_unstated(facts: Facts, asked: Asked) -> bool:
     """Whether a latency that was compared (TTFT, where none was) is of no stated statistic."""
-    if not found.has_unstated:
-        return False
-    used = (statistic_of(found.stated, target) for target in question.targets or _SHOWN)
-    return any(one is not None and one.statistic == UNSTATED for one in used)
+    used = (_statistic_of(facts, one.statistics)[0] for one in asked.targets or _SHOWN)
+    return UNSTATED in used
 
 
-_SHOWN = (Target(metric="ttft_s", limit_s=1.0),)
+_SHOWN = (_wanted(Target(metric="ttft_s", limit_s=1.0)),)
 
 
-def _is_old(asked: Asked, profile: Profile) -> bool:
+def _is_old(asked: Asked, facts: Facts) -> bool:
     limit = asked.question.max_age_days or STALE_AFTER_DAYS
-    return profile.evidence.age_days(asked.now) > limit
+    return facts.age_days(asked.now) > limit
 
 
-def _notes(asked: Asked, profile: Profile, is_old: bool) -> tuple[str, ...]:
-    evidence = profile.evidence
-    if not (is_old or evidence.failures or evidence.num_invalid or evidence.why_stale):
+def _notes(asked: Asked, facts: Facts, is_old: bool) -> tuple[str, ...]:
+    if not (is_old or facts.failures or facts.num_invalid or facts.why_stale):
         return ()
     notes = []
-    if failed := sum(evidence.failures.values()):
-        kinds = ", ".join(f"{n} × {error}" for error, n in sorted(evidence.failures.items()))
-        total = failed + evidence.repeats + evidence.num_invalid
+    if failed := sum(facts.failures.values()):
+        kinds = ", ".join(f"{n} × {error}" for error, n in sorted(facts.failures.items()))
+        total = failed + facts.repeats + facts.num_invalid
         notes.append(f"{failed} of {total} runs of this configuration failed: {kinds}")
-    if evidence.num_invalid:
-        notes.append(f"{evidence.num_invalid} runs are invalid and count for nothing")
-    if evidence.why_stale:
-        notes.append(f"stale: {evidence.why_stale}")
+    if facts.num_invalid:
+        notes.append(f"{facts.num_invalid} runs are invalid and count for nothing")
+    if facts.why_stale:
+        notes.append(f"stale: {facts.why_stale}")
     elif is_old:
-        notes.append(f"stale: last measured {evidence.age_days(asked.now):.0f} days ago")
+        notes.append(f"stale: last measured {facts.age_days(asked.now):.0f} days ago")
     return tuple(notes)

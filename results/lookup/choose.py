@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.lookup.columns import Bools, Ints
-from results.lookup.filters import Indices
-from results.lookup.part import Doubles
+from results.lookup.part import Doubles, Indices
 from results.lookup.sheet import Sheet
 from results.recommendation.question import Objective, Question
 
@@ -28,20 +27,22 @@ class Choice:
     num_better: Indices
 
 
-def choose(one: Sheet, feasible: Bools) -> Choice:
-    """At most ``question.limit`` of the rows that are feasible, one at least."""
+def choose(one: Sheet) -> Choice:
+    """At most ``question.limit`` of the rows, of which there is one at least; all are feasible."""
     question = one.question
-    among = np.flatnonzero(feasible)
+    compared = [money(one, question), _last(one.e2e_s), _last(-one.per_chip)]
     if question.objective is Objective.PARETO:
-        points = objectives(one, among)
-        best = fronts(points, question.limit)
-    else:
-        keys = [key[among] for key in _keys(one, question)]
-        tops = best_of_each(keys, one.configurations[among])
-        among = among[tops]
-        points = objectives(one, among)
-        best = first_of([key[tops] for key in keys], question.limit)
-    return Choice(best=among[best], num_better=num_better(points, best))
+        points = objectives(one, compared)
+        best, num_first = _fronts(points, question.limit)
+        better = np.zeros(len(best), np.intp)
+        if num_first < len(best):
+            better[num_first:] = num_better(points, best[num_first:])
+        return Choice(best=best, num_better=better)
+    keys = _keys(one, compared)
+    tops = best_of_each(keys, one.configurations)
+    best = first_of([key[tops] for key in keys], question.limit)
+    points = objectives(one, compared, tops)
+    return Choice(best=tops[best], num_better=num_better(points, best))
 
 
 def first_of(keys: Sequence[Doubles], limit: int) -> Indices:
@@ -56,21 +57,19 @@ def first_of(keys: Sequence[Doubles], limit: int) -> Indices:
     return np.asarray(near[order[:limit]])
 
 
-def _keys(one: Sheet, question: Question) -> list[Doubles]:
+def _keys(one: Sheet, compared: Sequence[Doubles]) -> list[Doubles]:
     """Smaller is better, the first that differs decides; what is not known comes last. The order of
-    the snapshot decides what is left."""
-    cost = money(one, question)
-    e2e = _last(one.e2e_s)
-    thrift = _last(-one.per_chip)
-    match question.objective:
+    the snapshot decides what is left. ``compared``: money, e2e, −throughput per chip."""
+    cost, e2e, thrift = compared
+    match one.question.objective:
         case Objective.FASTEST:
             return [e2e, cost, thrift]
         case Objective.THROUGHPUT:
             return [thrift, e2e, cost]
         case _:
             # Without any price the chips themselves are what is paid with.
-            chips = one.num_chips if _has_load(question) else thrift
-            return [cost, _last(chips), e2e]
+            chips = _last(one.num_chips) if _has_load(one.question) else thrift
+            return [cost, chips, e2e]
 
 
 def money(one: Sheet, question: Question) -> Doubles:
@@ -88,33 +87,38 @@ def _has_load(question: Question) -> bool:
 
 
 def _last(values: Doubles) -> Doubles:
-    return np.where(np.isnan(values), np.inf, values)
+    """What is not known comes last: of a number and NaN ``fmin`` gives the number."""
+    return np.fmin(values, np.inf)
 
 
 def best_of_each(keys: Sequence[Doubles], configurations: Ints) -> Indices:
     """The index of the best row of every run of equal ``configurations``; the first of equals."""
-    is_start = np.empty(len(configurations), dtype=bool)
-    is_start[0] = True
-    np.not_equal(configurations[1:], configurations[:-1], out=is_start[1:])
-    group = np.cumsum(is_start) - 1
-    starts = np.flatnonzero(is_start)
-    left = np.arange(len(configurations))
+    changes = np.flatnonzero(configurations[1:] != configurations[:-1])
+    bounds = np.zeros(len(changes) + 2, np.intp)  # of the runs
+    bounds[1:-1], bounds[-1] = changes + 1, len(configurations)
+    starts = bounds[:-1]
+    sizes = bounds[1:] - starts
+    is_best: Bools | None = None
     for key in keys:
-        if len(left) == len(starts):
-            return left
-        among = key[left]
-        lowest = np.minimum.reduceat(among, np.searchsorted(left, starts))
-        left = left[among == lowest[group[left]]]
-    return left[np.searchsorted(left, starts)]
+        among = key if is_best is None else np.where(is_best, key, np.inf)
+        is_lowest = key == np.repeat(np.minimum.reduceat(among, starts), sizes)
+        is_best = is_lowest if is_best is None else is_best & is_lowest
+        if np.count_nonzero(is_best) == len(starts):
+            break
+    left = np.flatnonzero(is_best)
+    return left if len(left) == len(starts) else left[np.searchsorted(left, starts)]
 
 
-def objectives(one: Sheet, among: Indices) -> list[Doubles]:
-    """Of these rows, smaller is better: cost (chips where none of them has a price), end-to-end
-    seconds, −output tokens per second per chip."""
-    cost = money(one, one.question)[among]
-    if np.isinf(cost).all():
-        cost = _last(one.num_chips[among])
-    return [cost, _last(one.e2e_s[among]), _last(-one.per_chip[among])]
+def objectives(
+    one: Sheet, compared: Sequence[Doubles], among: Indices | None = None
+) -> list[Doubles]:
+    """Of these rows (None: all), smaller is better: cost (chips where none of them has a price),
+    end-to-end seconds, −output tokens per second per chip."""
+    points = [column if among is None else column[among] for column in compared]
+    if points[0].min() == np.inf:
+        chips = _last(one.num_chips)
+        points[0] = chips if among is None else chips[among]
+    return points
 
 
 def num_better(points: Sequence[Doubles], of: Indices) -> Indices:
@@ -122,15 +126,20 @@ def num_better(points: Sequence[Doubles], of: Indices) -> Indices:
     nowhere worse, somewhere better."""
     chosen = [column[of] for column in points]
     # What is worse somewhere than all of them dominates none.
-    near = np.logical_and.reduce(
-        [column <= mine.max() for column, mine in zip(points, chosen, strict=True)]
+    near = np.flatnonzero(
+        _all_of([c <= mine.max() for c, mine in zip(points, chosen, strict=True)])
     )
-    pairs = [
-        (column[near][None, :], mine[:, None]) for column, mine in zip(points, chosen, strict=True)
-    ]
-    nowhere_worse = np.logical_and.reduce([theirs <= mine for theirs, mine in pairs])
-    somewhere_better = np.logical_or.reduce([theirs < mine for theirs, mine in pairs])
-    return np.asarray(np.count_nonzero(nowhere_worse & somewhere_better, axis=1))
+    pairs = [(c[near], mine[:, None]) for c, mine in zip(points, chosen, strict=True)]
+    nowhere_worse = _all_of([theirs <= mine for theirs, mine in pairs])
+    alike = _all_of([theirs == mine for theirs, mine in pairs])
+    return np.asarray(np.count_nonzero(nowhere_worse & ~alike, axis=1))
+
+
+def _all_of(masks: Sequence[Bools]) -> Bools:
+    found = masks[0]
+    for mask in masks[1:]:
+        found = found & mask
+    return found
 
 
 def fronts(points: Sequence[Doubles], limit: int) -> Indices:
@@ -140,20 +149,38 @@ def fronts(points: Sequence[Doubles], limit: int) -> Indices:
     The lexicographically smallest of a set is never dominated in it, so the front comes out in
     order, one at a time, and nothing is compared that is not asked for.
     """
-    order = np.lexsort(points[::-1])
-    x, y, z = (column[order] for column in points)
-    left = np.arange(len(order))  # in that order
+    return _fronts(points, limit)[0]
+
+
+def _fronts(points: Sequence[Doubles], limit: int) -> tuple[Indices, int]:
+    """(the indices, how many of them are of the first front)."""
+    left: Indices = np.arange(len(points[0]))
     chosen: list[int] = []
+    num_first = 0
     while len(left) and len(chosen) < limit:
         later: list[Indices] = []
+        x, y, z = (column[left] for column in points)
         while len(left) and len(chosen) < limit:
-            first, left = left[0], left[1:]
-            chosen.append(int(order[first]))
-            others = y[left], z[left]
+            first = _smallest(x, y, z)
+            chosen.append(int(left[first]))
             # None of them is before the first one in x.
-            beaten = (others[0] >= y[first]) & (others[1] >= z[first])
-            beaten &= (x[left] > x[first]) | (others[0] > y[first]) | (others[1] > z[first])
+            beaten = (y >= y[first]) & (z >= z[first])
+            beaten &= (x > x[first]) | (y > y[first]) | (z > z[first])
             later.append(left[beaten])
-            left = left[~beaten]
+            beaten[first] = True
+            keep = np.flatnonzero(~beaten)
+            x, y, z, left = x[keep], y[keep], z[keep], left[keep]
+        num_first = num_first or len(chosen)
         left = np.sort(np.concatenate([left, *later]))
-    return np.array(chosen, dtype=np.intp)
+    return np.array(chosen, dtype=np.intp), num_first
+
+
+def _smallest(x: Doubles, y: Doubles, z: Doubles) -> int:
+    """The index of the lexicographically smallest, the first of equals."""
+    at = np.flatnonzero(x == x.min())
+    for column in (y, z):
+        if len(at) == 1:
+            break
+        among = column[at]
+        at = at[among == among.min()]
+    return int(at[0])

@@ -2,13 +2,14 @@
 
 Columns of a snapshot are 4-byte floats in mapped files; a question computes with 8-byte ones of the
 rows that it is left with. Turning them costs more than most of what is computed with them, so each
-model's are turned when it is first asked about, and kept: some 120 bytes a profile.
+model's are turned when it is first asked about, and kept: some 150 bytes a profile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from results.lookup.columns import SIMULATED, SUPERSEDED, Bools, Ints, column_name
 
 Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 # Rows of ``Part.base``.
 BASE: Final = (
@@ -33,6 +35,18 @@ BASE: Final = (
 _MOST_STATED = 64
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The different pairs of mean lengths that rows have: ``lengths`` of each as (input, output)
+    tokens, NaN where it is not known; ``which`` of them each row has."""
+
+    lengths: tuple[Doubles, Doubles]
+    which: Indices
+
+    def __len__(self) -> int:
+        return len(self.lengths[0])
+
+
 class Part:
     """Rows [``first``, ``end``) of a snapshot; positions below count from ``first``."""
 
@@ -43,6 +57,7 @@ class Part:
         for line, name in zip(self.base, BASE, strict=True):
             if (column := columns.get(name)) is not None:
                 line[:] = column[self._slice]
+        self.has_e2e = bool(np.isfinite(self.base[BASE.index("e2e_s.typical.value")]).any())
         bits = self.ints("bits")
         self.hardware = self.ints("hardware").astype(np.intp)
         self.configuration = self.ints("configuration")
@@ -50,7 +65,6 @@ class Part:
         self.not_simulated: Bools = (bits & SIMULATED) == 0
         self.not_superseded: Bools = (bits & SUPERSEDED) == 0
         self.stated = lru_cache(_MOST_STATED)(self._stated)
-        self.lengths = lru_cache(2)(self._lengths)
 
     def __len__(self) -> int:
         return self.end - self.first
@@ -73,11 +87,16 @@ class Part:
                 found = np.where(np.isfinite(value), column, found)
         return found
 
-    def _lengths(self, name: str) -> tuple[Doubles, npt.NDArray[np.intp]]:
-        """(the different values of a column of lengths, which of them each row has); one that is
-        not known comes last, as NaN."""
-        column = self.column(name)
-        if column is None:
-            return np.full(1, np.nan), np.zeros(len(self), np.intp)
-        values, which = np.unique(column, return_inverse=True)
-        return values.astype(np.float64), which
+    @cached_property
+    def shapes(self) -> Shapes:
+        pairs = np.full((len(self), 2), np.nan, np.float32)
+        for at, name in enumerate(("input_tokens", "output_tokens")):
+            column = self.column(name)
+            if column is not None:
+                pairs[:, at] = column
+        # Two 4-byte numbers are one of 8 bytes: one sort finds the pairs.
+        both, which = np.unique(pairs.view(np.uint64).ravel(), return_inverse=True)
+        lengths = both.view(np.float32).reshape(-1, 2).astype(np.float64)
+        return Shapes(
+            lengths=(lengths[:, 0].copy(), lengths[:, 1].copy()), which=which.astype(np.intp)
+        )

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from results.environment import stable_hash
-from results.lookup.snapshot import current_id, open_current
+from results.lookup.snapshot import open_current, readable_id
 from results.lookup.writing import write_snapshot
 from results.recommendation.build import Built, build
 from results.recommendation.flags import in_force, read_flags
@@ -89,7 +89,7 @@ def refresh(
         torn = list(report.torn)
         flags = in_force(read_flags(index.store.objects, torn))
         told = stable_hash([[f.kind, f.run_ids, f.message, str(f.at)] for f in flags])
-        mark, before = index.mark(), current_id(folder)
+        mark, before = index.mark(), readable_id(folder)
         built = None if anew or not before else _read_built(folder / _BUILT)
         if built is not None and (built.mark, built.flags) == (mark, told):
             return _report(folder, before, built, 0, torn)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from results.cost import capacity_to_price
-from results.lookup.answering import Asked, Known, lines, recommendation
+from results.lookup.answering import Asked, lines, recommendations
 from results.lookup.columns import Ints
-from results.lookup.filters import MOST_SHORTER, Filtered, Indices
+from results.lookup.filters import MOST_SHORTER, Filtered
+from results.lookup.part import Indices
+from results.lookup.row import Row
 from results.lookup.sheet import Constraint, Sheet, constraints
 from results.lookup.snapshot import Snapshot
 from results.metrics import Unit
 from results.recommendation.answer import MeasureNext, NearMiss, NoAnswer, WhyNot
-from results.recommendation.profile import Price, Profile
+from results.recommendation.profile import Price
 from results.recommendation.question import Question
 from results.units import format_value
 
@@ -75,14 +79,13 @@ def _filter_words(
         case "hardware_known":
             return "says on what and on how many chips it ran", None
         case "hardware":
-            used = np.unique(ints("hardware")[before])
-            names = {about.hardware[i].accelerator for i in used}
+            names = {about.hardware[i].accelerator for i in _used(ints("hardware")[before])}
             known = _listed("accelerators", names)
             return f"ran on the hardware asked for; {known}", None
         case "model_server" | "model_server_version":
             column = binding.removeprefix("model_")
             column = "version" if column == "server_version" else column
-            names = {getattr(about.names, column)[i] for i in np.unique(ints(column)[before])}
+            names = {getattr(about.names, column)[i] for i in _used(ints(column)[before])}
             asked = getattr(question, binding)
             return f"ran {asked}; {_listed(column + 's', names)}", None
         case "input_tokens" | "output_tokens":
@@ -98,15 +101,21 @@ def _filter_words(
     return f"passes {binding.replace('_', ' ')}", None
 
 
+def _used(numbers: npt.NDArray[Any]) -> Indices:
+    """Those that occur; small whole numbers, so that nothing needs to be sorted."""
+    return np.flatnonzero(np.bincount(numbers))
+
+
 def _day(seconds: int) -> str:
     return str(np.datetime64(seconds, "s").astype("datetime64[D]"))
 
 
 def _length_words(question: Question, binding: str, found: Filtered) -> tuple[str, float | None]:
-    values, which = found.part.lengths(binding)
-    known = values[np.bincount(which[found.before], minlength=len(values)) > 0]
+    side = 0 if binding == "input_tokens" else 1
+    shapes = found.part.shapes
+    known = shapes.lengths[side][_used(shapes.which[found.before])]
     known = known[np.isfinite(known)]
-    asked = question.lengths[0 if binding == "input_tokens" else 1]
+    asked = question.lengths[side]
     assert asked is not None  # or it would not have been filtered by
     what = binding.replace("_", " ")
     if not len(known):
@@ -120,16 +129,18 @@ def _length_words(question: Question, binding: str, found: Filtered) -> tuple[st
     )
 
 
-def nothing_feasible(asked: Asked, one: Sheet, decoded: Callable[[int], Known]) -> NoAnswer:
-    """Rows fit the filters, and none keeps every limit. ``decoded``: of a position in the part."""
+def nothing_feasible(asked: Asked, one: Sheet, row_of: Callable[[int], Row]) -> NoAnswer:
+    """Rows fit the filters, and none keeps every limit. ``row_of``: of a position in the part."""
     limits = tuple(constraints(one))
     excess = np.column_stack([c.excess for c in limits])
     nearest = _nearest(excess, one.configurations)
-    misses = []
-    for rank, (index, line) in enumerate(zip(nearest, lines(one, nearest), strict=True), start=1):
-        made = recommendation(asked, decoded(line.position), line, rank, 0)
-        why = tuple(_why_not(limits, excess[index], int(index)))
-        misses.append(NearMiss(recommendation=made, why_not=why))
+    told = lines(one, nearest)
+    rows = [row_of(line.position) for line in told]
+    made = recommendations(asked, rows, told, [0] * len(rows))
+    misses = [
+        NearMiss(recommendation=miss, why_not=tuple(_why_not(limits, excess[index], int(index))))
+        for miss, index in zip(made, nearest, strict=True)
+    ]
     binding, relax_to = _binding(limits, excess, int(nearest[0]))
     constraint = next(c for c in limits if c.name == binding)
     return NoAnswer(
@@ -137,7 +148,7 @@ def nothing_feasible(asked: Asked, one: Sheet, decoded: Callable[[int], Known]) 
         words=_binding_words(constraint, relax_to, len(one)),
         relax_to=relax_to,
         nearest=tuple(misses),
-        measure_next=tuple(_measure_next(asked, misses)),
+        measure_next=tuple(_measure_next(asked, misses, rows)),
     )
 
 
@@ -238,40 +249,41 @@ def said(name: str, value: float) -> str:
     return f"{value:.4g} {units[name]}" if name in units else f"{value:.3g}"
 
 
-def _measure_next(asked: Asked, misses: Sequence[NearMiss]) -> Iterator[MeasureNext]:
+def _measure_next(
+    asked: Asked, misses: Sequence[NearMiss], rows: Sequence[Row]
+) -> Iterator[MeasureNext]:
     """For each near miss the measurement that could turn it into an answer."""
-    for miss in misses:
-        profile = miss.recommendation.profile
+    for miss, row in zip(misses, rows, strict=True):
         names = {w.constraint for w in miss.why_not}
         latencies = [w for w in miss.why_not if w.constraint.startswith(_LATENCIES)]
-        rate = profile.load.rate_rps
+        rate = row.facts.rate_rps
         if any(w.found is None for w in miss.why_not) or "probability" in names:
             unstated = [w.constraint for w in miss.why_not if w.found is None]
             why = f"states {', '.join(unstated)}" if unstated else "makes a probability sure"
-            yield _repeat(asked, profile, rate, "at the same load", why)
+            yield _repeat(asked, row, rate, "at the same load", why)
         elif latencies and names <= {w.constraint for w in latencies} and rate is not None:
             # Latency falls with load; more replicas at less load each may keep the limit.
             over = max(w.excess or 0.0 for w in latencies)
             lower = rate / (1.0 + over) / 2.0
-            yield _repeat(asked, profile, lower, "at less load", "its latencies may be kept there")
+            yield _repeat(asked, row, lower, "at less load", "its latencies may be kept there")
 
 
 _LATENCIES = ("ttft_s", "itl_s", "tpot_s", "ntpot_s", "e2e_s")
 
 
-def _repeat(asked: Asked, profile: Profile, rate: float | None, how: str, why: str) -> MeasureNext:
-    seconds = profile.evidence.seconds_per_run
+def _repeat(asked: Asked, row: Row, rate: float | None, how: str, why: str) -> MeasureNext:
+    seconds = row.facts.seconds_per_run
     basis = "its own runs" if seconds else f"assumed: {ASSUMED_RUN_S / 60:g} min a run"
     hours = (seconds or ASSUMED_RUN_S) * NUM_RUNS / 3600.0
-    machine = profile.machine
+    machine = row.machine
     capacity = capacity_to_price(machine.capacity, asked.question.capacity)
     price = asked.prices.find(machine, capacity, asked.question.region)
     at = f" at {rate:.3g} requests/s" if rate is not None else ""
     return MeasureNext(
-        what=f"{profile.configuration.model} on {machine.num_chips} x {machine.accelerator} {how}"
+        what=f"{row.model} on {machine.num_chips} x {machine.accelerator} {how}"
         f"{at}, {NUM_RUNS} runs",
         why=why,
-        profile_id=profile.profile_id,
+        profile_id=row.facts.profile_id,
         rate_rps=rate,
         runs=NUM_RUNS,
         chip_hours=machine.num_chips * hours,
@@ -304,6 +316,8 @@ def _something_new(question: Question) -> tuple[MeasureNext, ...]:
 def failures_of(snapshot: Snapshot, question: Question) -> Mapping[str, int]:
     """Runs that never gave a profile, of what fits model and hardware, by error."""
     found: dict[str, int] = {}
+    if not snapshot.about.fruitless:
+        return found
     wanted = {a.casefold().replace("_", "-") for a in question.accelerators}
     for one in snapshot.about.fruitless:
         if question.model and one.model != question.model:

@@ -15,8 +15,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from results.lookup.columns import Bools, Ints
-from results.lookup.filters import SAME_LENGTH, Filtered, Indices
-from results.lookup.part import Doubles, Part
+from results.lookup.filters import SAME_LENGTH, Filtered
+from results.lookup.part import Doubles, Indices, Part
 from results.predictive import at_most
 from results.recommendation.observation import STATISTICS
 from results.recommendation.question import Question, Target
@@ -27,7 +27,17 @@ ROUNDING = 1e-6
 _PERCENTILES = tuple(s for s in STATISTICS if s.startswith("p"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """By the snapshot's hardware: chips of one replica and its $ per hour, NaN without a price.
+    ``divisor``: the chips that a throughput is shared by, NaN where there are none."""
+
+    num_chips: Doubles
+    usd_per_hour: Doubles
+    divisor: Doubles
+
+
+@dataclass(kw_only=True, eq=False)  # a frozen one takes 8 µs to make
 class Sheet:
     """One entry per row, NaN where it is not known. ``*_each`` are of one replica, the rest of all.
 
@@ -46,7 +56,8 @@ class Sheet:
     input_per_s_each: Doubles
     replicas: Doubles
     utilisation: Doubles
-    chips_each: Doubles
+    hardware: Hardware
+    which: Indices  # hardware of each
     usd_each: Doubles
     e2e_s: Doubles
     output_factor: Doubles  # measured / asked output tokens, 1 where they are the same
@@ -60,6 +71,10 @@ class Sheet:
         return self.part.configuration[self.positions]
 
     @cached_property
+    def chips_each(self) -> Doubles:
+        return self.hardware.num_chips[self.which]
+
+    @cached_property
     def throughput(self) -> Doubles:
         """Output tokens per second of all replicas at their load point."""
         return self.output_per_s_each * self.replicas
@@ -67,8 +82,7 @@ class Sheet:
     @cached_property
     def per_chip(self) -> Doubles:
         """Output tokens per second."""
-        chips, output = self.chips_each, self.output_per_s_each
-        return np.where(chips > 0, output / np.maximum(chips, 1.0), np.nan)
+        return self.output_per_s_each / self.hardware.divisor[self.which]
 
     @cached_property
     def num_chips(self) -> Doubles:
@@ -94,47 +108,56 @@ class Sheet:
         return _per_million(self.usd_each * self.replicas, *total, self.question)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
-    """By the snapshot's hardware: chips of one replica and its $ per hour, NaN without a price."""
-
-    num_chips: Doubles
-    usd_per_hour: Doubles
-
-
 def sheet(part: Part, positions: Indices, question: Question, hardware: Hardware) -> Sheet:
     """Everything that is computed for these rows."""
     base = part.base.take(positions, axis=1)
-    measured, rate, concurrency, ttft, tpot, e2e = base[:2], base[2], base[3], *base[6:9]
+    measured, rate, concurrency = base[:2], base[2], base[3]
+    input_asked, output_asked = question.lengths
     with np.errstate(invalid="ignore", divide="ignore"):
-        used = [
-            m if a is None else np.full(len(positions), float(a))
-            for m, a in zip(measured, question.lengths, strict=True)
-        ]
-        shorter_output = measured[1] > used[1] * SAME_LENGTH
-        shorter = (measured[0] > used[0] * SAME_LENGTH) | shorter_output
-        output_each = np.where(shorter, rate * used[1], base[5])
-        input_each = np.where(shorter, rate * used[0], base[4])
+        inputs, shorter_input = _length(measured[0], input_asked)
+        outputs, shorter_output = _length(measured[1], output_asked)
+        shorter = shorter_input | shorter_output
+        is_any = bool(shorter.any())
+        output_each = np.where(shorter, rate * outputs, base[5]) if is_any else base[5]
+        input_each = np.where(shorter, rate * inputs, base[4]) if is_any else base[4]
         replicas, load = _replicas(question, rate, concurrency, output_each)
         which = part.hardware[positions]
-        made_up = ttft + tpot * np.maximum(used[1] - 1.0, 0.0)
         return Sheet(
             part=part,
             positions=positions,
             question=question,
-            input_tokens=used[0],
-            output_tokens=used[1],
+            input_tokens=inputs,
+            output_tokens=outputs,
             shorter=shorter,
             rate_each=rate,
             output_per_s_each=output_each,
             input_per_s_each=input_each,
             replicas=replicas,
             utilisation=load,
-            chips_each=hardware.num_chips[which],
+            hardware=hardware,
+            which=which,
             usd_each=hardware.usd_per_hour[which],
-            e2e_s=np.where(shorter | np.isnan(e2e), made_up, e2e),
-            output_factor=np.where(shorter_output, measured[1] / used[1], 1.0),
+            e2e_s=_e2e(part, base, outputs, shorter),
+            output_factor=np.where(shorter_output, measured[1] / outputs, 1.0)
+            if is_any
+            else np.ones(len(positions)),
         )
+
+
+def _length(measured: Doubles, asked: float | None) -> tuple[Doubles, Bools]:
+    """(tokens to count with, whether those are fewer than were measured)."""
+    if asked is None:
+        return measured, np.zeros(len(measured), dtype=bool)
+    return np.full(len(measured), float(asked)), measured > asked * SAME_LENGTH
+
+
+def _e2e(part: Part, base: Doubles, outputs: Doubles, shorter: Bools) -> Doubles:
+    """As measured where it was, for these lengths; else TTFT and a TPOT for each further token."""
+    ttft, tpot, measured = base[6:9]
+    made_up = ttft + tpot * np.maximum(outputs - 1.0, 0.0)
+    if not part.has_e2e:
+        return made_up
+    return np.where(shorter | np.isnan(measured), made_up, measured)
 
 
 def _replicas(
@@ -213,13 +236,19 @@ def constraints(one: Sheet) -> Iterator[Constraint]:
         yield Constraint(name="load_known", limit=1.0, found=_known(one), at_least=True)
     for target in question.targets:
         yield Constraint(name=target.name, limit=target.limit_s, found=_values(one, target))
+    yield from _others(one)
+
+
+def _others(one: Sheet) -> Iterator[Constraint]:
+    """What is neither a target nor asks whether the load is known."""
+    question = one.question
     if question.probability is not None and question.targets:
         yield Constraint(
             name="probability", limit=question.probability, found=_together(one), at_least=True
         )
     if question.max_error_share is not None:
         errors = one.part.column("error_share")
-        said = np.full(len(one), np.nan) if errors is None else errors[one.positions]
+        said = np.full(len(one), np.nan) if errors is None else errors.take(one.positions)
         yield Constraint(
             name="error_share", limit=question.max_error_share, found=said.astype(np.float64)
         )
@@ -244,21 +273,26 @@ def constraints(one: Sheet) -> Iterator[Constraint]:
         )
 
 
-def feasible_of(found: Filtered, question: Question, hardware: Hardware) -> tuple[Sheet, Bools]:
-    """A sheet with every feasible row, and which of its rows those are."""
+def feasible_of(found: Filtered, question: Question, hardware: Hardware) -> Sheet:
+    """A sheet of the rows that keep every limit."""
     part, positions = found.part, found.positions
     for target in question.targets:
         # What is compared as it was measured needs no sheet to be dropped.
         if target.metric != "ntpot_s":
-            said = stated(part, target)[positions]
-            kept = Constraint(name=target.name, limit=target.limit_s, found=said).kept
-            positions = positions[kept]
+            said = stated(part, target).take(positions)
+            positions = positions[said <= target.limit_s * (1.0 + ROUNDING)]
     one = sheet(part, positions, question, hardware)
-    feasible: Bools = np.ones(len(one), dtype=bool)
-    if len(one):
-        for constraint in constraints(one):
-            feasible &= constraint.kept
-    return one, feasible
+    if not len(one):
+        return one
+    feasible = np.ones(len(one), dtype=bool)
+    if question.rate_rps is not None or question.concurrency is not None:
+        feasible &= np.isfinite(one.replicas)
+    for target in question.targets:
+        if target.metric == "ntpot_s":
+            feasible &= _values(one, target) <= target.limit_s * (1.0 + ROUNDING)
+    for constraint in _others(one):
+        feasible &= constraint.kept
+    return one if feasible.all() else sheet(part, positions[feasible], question, hardware)
 
 
 def _known(one: Sheet) -> Doubles:

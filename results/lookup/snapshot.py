@@ -5,12 +5,13 @@ Opening reads a few kilobytes; a page of a column is read when a question first 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -19,13 +20,14 @@ import numpy.typing as npt
 from results.errors import LookupUnreadable
 from results.lookup.columns import Floats, Ints
 from results.lookup.part import Part
-from results.lookup.writing import ABOUT, CURRENT, FORMAT, Place
+from results.lookup.recent import Recent
+from results.lookup.row import Facts, Row, decoded_facts, decoded_profile, joined
+from results.lookup.writing import ABOUT, CURRENT, FORMAT
 from results.recommendation.build import Fruitless
 from results.recommendation.lookup import AcceleratorSummary, ModelSummary
 from results.recommendation.profile import Machine, Profile
 
-T = TypeVar("T")
-
+MAX_KEPT_BYTES: Final = 96 * 2**20
 _MOST_PARTS = 1024  # models; together they are no more rows than there are
 _MOST_PLACES = 4096
 
@@ -63,24 +65,26 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 
 
 class _Blobs:
-    """Encoded values, decoded one at a time.
+    """Encoded values of ``num_pieces`` pieces each, read one at a time.
 
     Read, not mapped: they lie far from each other, a first look at a page of a mapped file costs
     several times what reading two kilobytes does, and the page would count as ours.
     """
 
-    def __init__(self, folder: Path, name: str, kind: type[Any]) -> None:
+    def __init__(self, folder: Path, name: str, num_pieces: int) -> None:
         self._starts = _mapped(folder / f"{name}.starts.npy")
         self._file = (folder / f"{name}.bin").open("rb", buffering=0)
-        self._decode = msgspec.msgpack.Decoder(kind).decode
+        self._num_pieces = num_pieces
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
 
-    def __getitem__(self, index: int) -> Any:
-        start, end = self._starts[index : index + 2].tolist()
-        return self._decode(os.pread(self._file.fileno(), end - start, start))
+    def __getitem__(self, index: int) -> tuple[bytes, ...]:
+        first = index * self._num_pieces
+        starts = self._starts[first : first + self._num_pieces + 1].tolist()
+        data = os.pread(self._file.fileno(), starts[-1] - starts[0], starts[0])
+        return tuple([data[a - starts[0] : b - starts[0]] for a, b in itertools.pairwise(starts)])
 
 
 class Snapshot:
@@ -88,6 +92,7 @@ class Snapshot:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.kept: Recent[Any] = Recent(MAX_KEPT_BYTES)  # what ``filters`` has found before
         try:
             self.about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
             if self.about.format != FORMAT:
@@ -100,13 +105,14 @@ class Snapshot:
                 for path in folder.glob("*.npy")
                 if path.stem.partition(".")[0] not in ("profiles", "configurations")
             }
+            self._number = {name: at for at, name in enumerate(self.about.names.model)}
             machines = self.about.hardware or (Machine(accelerator="", num_chips=0),)
             # By hardware: how many chips, and whether a deployment on it can be named at all.
             self.num_chips = np.array([m.num_chips for m in machines], dtype=np.int64)
             self.is_known = np.array([_is_known(m) for m in machines], dtype=bool)
             self.all_known = bool(self.is_known.all())
-            self._profiles = _Blobs(folder, "profiles", Profile)
-            self._places = _Blobs(folder, "configurations", Place)
+            self._profiles = _Blobs(folder, "profiles", 2)
+            self._places = _Blobs(folder, "configurations", 1)
             self._place = lru_cache(_MOST_PLACES)(self._places.__getitem__)
             self.part = lru_cache(_MOST_PARTS)(self._part)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -133,9 +139,13 @@ class Snapshot:
         """[first, behind the last) of a model that is known; all rows for ""."""
         if not model:
             return 0, self.num_profiles
-        number = self.about.names.model.index(model)
+        number = self._number[model]
         starts = self._columns["model_starts"]
         return int(starts[number]), int(starts[number + 1])
+
+    def has_model(self, model: str) -> bool:
+        """Whether there is any row of it; of any at all for ""."""
+        return bool(self.num_profiles) and (not model or model in self._number)
 
     def _part(self, model: str) -> Part:
         return Part(self._columns, *self.rows_of_model(model))
@@ -151,13 +161,23 @@ class Snapshot:
             return None
         return int(self._columns["profile_rows"][at])
 
+    def facts(self, row: int) -> Facts:
+        return decoded_facts(self._profiles[row][0])
+
+    def row(self, row: int) -> Row:
+        """What an answer needs of it."""
+        facts, slim = self._profiles[row]
+        (place,) = self._place(int(self._columns["configuration"][row]))
+        about = self.about
+        return Row(
+            decoded_facts(facts),
+            about.names.model[self._columns["model"][row]],
+            about.hardware[self._columns["hardware"][row]],
+            joined(slim, place),
+        )
+
     def profile(self, row: int) -> Profile:
-        place: Place = self._place(int(self._columns["configuration"][row]))
-        slim: Profile = self._profiles[row]
-        # No one else has it yet. ``replace`` would take as long as the decoding.
-        object.__setattr__(slim, "configuration", place.configuration)
-        object.__setattr__(slim, "machine", place.machine)
-        return slim
+        return decoded_profile(self.row(row).text)
 
 
 def _is_known(machine: Machine) -> bool:
@@ -194,3 +214,17 @@ def current_id(folder: Path) -> str:
         return (folder / CURRENT).read_text().strip()
     except OSError:
         return ""
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def readable_id(folder: Path) -> str:
+    """ "" also where the snapshot that counts is of another format: it is to be made anew."""
+    name = current_id(folder)
+    try:
+        found = msgspec.json.decode((folder / name / ABOUT).read_bytes(), type=_Format)
+    except (OSError, msgspec.MsgspecError):
+        return ""
+    return name if found.format == FORMAT else ""

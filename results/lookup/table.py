@@ -14,11 +14,13 @@ import msgspec
 import numpy as np
 
 from results.cost import DEFAULT_RATIO, cost_of, tokens_per_s
-from results.lookup.answering import Asked, Known, Priced, known, lines, recommendation
+from results.lookup.answering import Asked, Priced, asking, lines, recommendations
 from results.lookup.choose import choose
 from results.lookup.columns import SIMULATED, SUPERSEDED, Bools
 from results.lookup.filters import Filtered, filtered
+from results.lookup.made import LOOKED_INTO, WRITTEN
 from results.lookup.refusal import failures_of, nothing_feasible, nothing_fits, unknown_model
+from results.lookup.row import Row
 from results.lookup.sheet import Hardware, feasible_of, sheet
 from results.lookup.snapshot import Snapshot, open_current
 from results.lookup.writing import write_snapshot
@@ -34,7 +36,7 @@ from results.recommendation.lookup import (
 from results.recommendation.profile import Cost, Profile
 from results.recommendation.question import Question
 
-_MOST_PROFILES = 16384  # kept decoded, some 8 kB each; most questions are about the same few
+_MOST_ROWS = 16384  # some 5 kB each; most questions are about the same few
 _MOST_PRICED = 64
 
 
@@ -46,7 +48,7 @@ class TableLookup:
         self.snapshot = snapshot
         self._prices = Priced(book)
         self._snapshot_id = _with_prices(snapshot.snapshot_id, book)
-        self._known = lru_cache(_MOST_PROFILES)(self._decoded)
+        self._row = lru_cache(_MOST_ROWS)(snapshot.row)
         self.hardware = lru_cache(_MOST_PRICED)(self._hardware)
 
     @property
@@ -57,56 +59,49 @@ class TableLookup:
     def num_profiles(self) -> int:
         return self.snapshot.num_profiles
 
-    def answer(self, question: Question, now: datetime) -> Answer:
-        snapshot, asked = self.snapshot, Asked(question=question, prices=self._prices, now=now)
+    def answer(self, question: Question, now: datetime, *, written: bool = False) -> Answer:
+        """``written``: each profile is its JSON, ready to be put into the answer's."""
+        make, snapshot = WRITTEN if written else LOOKED_INTO, self.snapshot
         start = partial(
-            Answer,
+            make.answer,
             question=question,
             answered_at=now,
             snapshot_id=self.snapshot_id,
             failures=failures_of(snapshot, question),
         )
-        if not snapshot.num_profiles or (
-            question.model and question.model not in snapshot.about.names.model
-        ):
+        if not snapshot.has_model(question.model):
             return start(no_answer=unknown_model(snapshot, question))
         found = filtered(snapshot, question, now)
-        start = partial(start, narrowing=found.narrowing)
         if not len(found.positions):
-            return start(no_answer=nothing_fits(snapshot, question, found))
-        return self._of_rows(asked, found, start)
+            none = nothing_fits(snapshot, question, found)
+            return start(narrowing=found.narrowing, no_answer=none)
+        return self._of_rows(asking(question, self._prices, now, make), found, start)
 
     def _of_rows(self, asked: Asked, found: Filtered, start: Callable[..., Answer]) -> Answer:
         part, question = found.part, asked.question
         hardware = self.hardware(question.capacity, question.region)
-        start = partial(start, num_considered=_num_different(part.configuration[found.positions]))
-        one, feasible = feasible_of(found, question, hardware)
+        num_considered = _num_different(part.configuration[found.positions])
+        start = partial(start, narrowing=found.narrowing, num_considered=num_considered)
 
-        def decoded(position: int) -> Known:
-            return self._known(part.first + position)
+        def row_of(position: int) -> Row:
+            return self._row(part.first + position)
 
-        if not feasible.any():
+        one = feasible_of(found, question, hardware)
+        if not len(one):
             one = sheet(part, found.positions, question, hardware)
-            return start(no_answer=nothing_feasible(asked, one, decoded))
-        chosen = choose(one, feasible)
-        better = chosen.num_better.tolist()
+            return start(no_answer=nothing_feasible(asked, one, row_of))
+        chosen = choose(one)
+        told = lines(one, chosen.best)
+        rows = [row_of(line.position) for line in told]
         return start(
-            num_feasible=_num_different(one.configurations[feasible]),
-            recommendations=tuple(
-                [
-                    recommendation(asked, decoded(line.position), line, rank, better[rank - 1])
-                    for rank, line in enumerate(lines(one, chosen.best), start=1)
-                ]
-            ),
+            num_feasible=_num_different(one.configurations),
+            recommendations=recommendations(asked, rows, told, chosen.num_better.tolist()),
             comments=tuple(_comments(hardware, question)),
         )
 
-    def _decoded(self, row: int) -> Known:
-        return known(self.snapshot.profile(row))
-
     def at(self, row: int) -> Profile:
         """The profile in that row of the snapshot."""
-        return self._known(row).profile
+        return LOOKED_INTO.profile(self._row(row))
 
     def profile(self, profile_id: str) -> Profile | None:
         row = self.snapshot.row_of(profile_id)
@@ -194,8 +189,10 @@ class TableLookup:
         machines = self.snapshot.about.hardware
         found = [self._prices.find(machine, capacity, region) for machine in machines]
         usd = [np.nan if isinstance(price, str) else price.usd_per_hour for price in found]
+        num_chips = self.snapshot.num_chips.astype(np.float64)
         return Hardware(
-            num_chips=self.snapshot.num_chips.astype(np.float64),
+            num_chips=num_chips,
+            divisor=np.where(num_chips > 0, num_chips, np.nan),
             usd_per_hour=np.array(usd or [np.nan], dtype=np.float64),
         )
 

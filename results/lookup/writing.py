@@ -38,24 +38,14 @@ from results.lookup.columns import (
     numbers_of,
     seconds_of,
 )
+from results.lookup.row import encoded_place, encoded_row
 from results.recommendation.build import Fruitless, version_of
-from results.recommendation.profile import Configuration, EvidenceKind, Machine, Profile
+from results.recommendation.profile import EvidenceKind, Profile
 
-FORMAT: Final = 1
+# 2: profiles as facts and JSON (``row``); 1 had them as one msgpack value each.
+FORMAT: Final = 2
 CURRENT: Final = "CURRENT"
 ABOUT: Final = "about.json"
-NOTHING: Final = Configuration(model="", model_server="")
-NOWHERE: Final = Machine(accelerator="", num_chips=0)
-
-_encode = msgspec.msgpack.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What is said once for all load points of a configuration."""
-
-    configuration: Configuration
-    machine: Machine
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,18 +157,18 @@ def _fill(
 ) -> str:
     names = {name: _Names(index={}) for name in ("model", "server", "version", "hardware")}
     columns, digest = _Columns(), hashlib.blake2b(digest_size=8)
-    digest.update(json.dumps([asdict(f) for f in fruitless]).encode())
+    # A folder of another format never passes for this one's.
+    digest.update(json.dumps([FORMAT, [asdict(f) for f in fruitless]]).encode())
     ids = array("Q")
     catalogue = _Catalogue()
     with _Blobs(draft, "profiles") as rows, _Blobs(draft, "configurations") as places:
-        last, number = "", -1
+        last, number, place = "", -1, b""
         for profile in profiles:
             if profile.configuration_id != last:
-                place = Place(configuration=profile.configuration, machine=profile.machine)
+                place = encoded_place(profile.configuration, profile.machine)
                 last, number = profile.configuration_id, number + 1
-                digest.update(places.add(_encode(place)))
-            slim = replace(profile, configuration=NOTHING, machine=NOWHERE)
-            digest.update(rows.add(_encode(slim)))
+                digest.update(places.add(place))
+            digest.update(rows.add(*encoded_row(profile, place)))
             ids.append(int(profile.profile_id, 16))
             columns.add(_ids_of(profile, names, number), seconds_of(profile), numbers_of(profile))
             catalogue.add(profile)
@@ -233,7 +223,7 @@ def _save_model_starts(draft: Path, columns: _Columns, num_models: int) -> None:
 
 
 class _Blobs:
-    """Encoded values one after the other, and where each begins."""
+    """Encoded values one after the other, and where each of their pieces begins."""
 
     def __init__(self, draft: Path, name: str) -> None:
         self._draft, self._name = draft, name
@@ -247,9 +237,11 @@ class _Blobs:
         self._file.close()
         np.save(self._draft / f"{self._name}.starts.npy", np.frombuffer(self._starts, np.int64))
 
-    def add(self, data: bytes) -> bytes:
+    def add(self, *pieces: bytes) -> bytes:
+        for piece in pieces:
+            self._starts.append(self._starts[-1] + len(piece))
+        data = b"".join(pieces)
         self._file.write(data)
-        self._starts.append(self._starts[-1] + len(data))
         return data
 
 

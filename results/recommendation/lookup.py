@@ -83,8 +83,11 @@ class Lookup(Protocol):
     @property
     def num_profiles(self) -> int: ...
 
-    def answer(self, question: Question, now: datetime) -> Answer:
-        """Never raises for a question that was made: what cannot be answered is a NoAnswer."""
+    def answer(self, question: Question, now: datetime, *, written: bool = False) -> Answer:
+        """Never raises for a question that was made: what cannot be answered is a NoAnswer.
+
+        ``written``: the answer will be made JSON at once and looked into no more; its profiles may
+        be ``msgspec.Raw``."""
         ...
 
     def profile(self, profile_id: str) -> Profile | None: ...

@@ -13,7 +13,7 @@ from results.errors import LookupUnreadable
 from results.lookup.refresh import SEEN, built_as_of, refresh
 from results.lookup.snapshot import open_current
 from results.lookup.table import open_lookup
-from results.lookup.writing import CURRENT, write_snapshot
+from results.lookup.writing import CURRENT, FORMAT, write_snapshot
 from results.measurement import Measurement
 from results.recommendation.flags import EvidenceFlag, FlagKind, append_flag, in_force, read_flags
 from results.recommendation.question import Question
@@ -185,7 +185,7 @@ def test_what_is_no_table_says_what_to_do(tmp_path: Path) -> None:
         open_lookup(tmp_path)
     write_snapshot(tmp_path, [a_profile()])
     about = open_current(tmp_path).folder / "about.json"
-    about.write_text(about.read_text().replace('"format":1', '"format":99'))
+    about.write_text(about.read_text().replace(f'"format":{FORMAT}', '"format":99'))
     with pytest.raises(LookupUnreadable, match="format 99"):
         open_lookup(tmp_path)
 
