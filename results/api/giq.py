@@ -6,7 +6,6 @@ Nothing is decided here: each request becomes a question to the same lookup, eac
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from results.api.giq_wire import (
 from results.api.problems import FieldProblem, Refused, invalid
 from results.api.replies import of_snapshot, reply, unchanged
 from results.api.snapshots import Serving, Snapshot
+from results.api.turns import in_turns
 from results.recommendation.lookup import ModelSummary, ServerSummary
 
 _PROFILES: Final[TypeAdapter[FetchProfiles]] = TypeAdapter(FetchProfiles)
@@ -106,7 +106,8 @@ class Giq:
         key = (asked, now.date())
         body = snapshot.kept.get(key)
         if body is None:
-            body = encoded(fetched_profiles(snapshot.lookup, asked, now))
+            steps = fetched_profiles(snapshot.lookup, asked, now)
+            body = encoded(await in_turns(steps, self._serving.clock))
             snapshot.kept.put(key, body)
         return reply(body)
 
@@ -116,9 +117,8 @@ class Giq:
         snapshot = self._serving.current
         info = asked.model_server_info
         _server(_model(snapshot, info.model), info.model_server)
-        # Thousands of load points are a while's work; others are answered meanwhile.
-        found = await asyncio.to_thread(benchmarking_data, snapshot.lookup, asked)
-        return reply(encoded(found))
+        steps = benchmarking_data(snapshot.lookup, asked)
+        return reply(encoded(await in_turns(steps, self._serving.clock)))
 
     async def manifest(self, request: Request) -> Response:
         _system_only(request)

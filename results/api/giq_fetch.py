@@ -7,7 +7,7 @@ benchmarking data has every configuration by itself, with all its load points.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -26,26 +26,32 @@ from results.api.giq_wire import (
     whole,
 )
 from results.api.problems import Problem, Refused
+from results.api.turns import Steps
+from results.cost import DEFAULT_RATIO, cost_of
 from results.lookup.by_hardware import best_of_each_hardware
+from results.lookup.row import Facts, key_of
+from results.lookup.snapshot import Labels
 from results.lookup.table import TableLookup
 from results.recommendation.lookup import Lookup, ProfileFilter
-from results.recommendation.profile import Cost, Profile
+from results.recommendation.profile import Cost, Machine
 from results.recommendation.question import MAX_LIMIT, Objective, Question, Target
 
 MAX_LOAD_POINTS: Final = 5000
 _MODELS_A_PAGE: Final = 64  # looked through for one page; the next one goes on there
-_STEP: Final = 500
 _LAST: Final = "\U0010ffff"  # sorts after every key
 _TYPICAL: Final = ("p50", "mean", "unstated")
 
 
-def fetched_profiles(lookup: Lookup, asked: FetchProfiles, now: datetime) -> dict[str, Any]:
-    """``FetchProfilesResponse``. Raises Refused for a page token that is not of this question."""
+def fetched_profiles(
+    lookup: TableLookup, asked: FetchProfiles, now: datetime
+) -> Steps[dict[str, Any]]:
+    """``FetchProfilesResponse``, a model at a time. Raises Refused for a page token that is not of
+    this question."""
     question = _digestible(asked)
     after = place_of(asked.page_token or "", question, 2)
     size = page_size(asked.page_size)
     names = [asked.model] if asked.model else sorted(m.model for m in lookup.models())
-    found: list[tuple[str, str, Profile]] = []
+    found: list[tuple[str, str, int]] = []
     comments: list[str] = []
     following, last = "", ("", "")
     for looked_at, model in enumerate(n for n in names if not after or n >= after[0]):
@@ -53,18 +59,22 @@ def fetched_profiles(lookup: Lookup, asked: FetchProfiles, now: datetime) -> dic
             following = token_of(question, last)
             break
         wanted = question_of(asked, model)
-        best = {_hardware(one): one for one in _best(lookup, wanted, now)}
+        best = {_hardware(lookup, row): row for row in best_of_each_hardware(lookup, wanted, now)}
         if not best and asked.model:
-            none = lookup.answer(wanted, now).no_answer
+            none = lookup.answer(wanted, now, written=True).no_answer
             comments.append(none.words if none else "")
         passed = after[1] if after and model == after[0] else ""
-        found += [(model, key, one) for key, one in sorted(best.items()) if key > passed]
+        found += [(model, key, row) for key, row in sorted(best.items()) if key > passed]
         last = (model, _LAST)
         if len(found) > size:
             found = found[:size]
             following = token_of(question, found[-1][:2])
             break
-    profiles = [_profile(lookup, one, asked.performance_requirements) for _, _, one in found]
+        yield
+    profiles = []
+    for _, _, row in found:
+        profiles.append(_profile(lookup, row, asked.performance_requirements))
+        yield
     if profiles:
         comments.append(_WHAT_IS_SHOWN)
     return {
@@ -144,18 +154,9 @@ def _digestible(asked: FetchProfiles) -> tuple[Any, ...]:
     )
 
 
-def _best(lookup: Lookup, question: Question, now: datetime) -> Sequence[Profile]:
-    """One profile of each hardware; nothing else of an answer is shown."""
-    if isinstance(lookup, TableLookup):
-        return best_of_each_hardware(lookup, question, now)
-    best: dict[str, Profile] = {}
-    for one in lookup.answer(question, now).recommendations:  # best first
-        best.setdefault(_hardware(one.profile), one.profile)
-    return tuple(best.values())
-
-
-def _hardware(profile: Profile) -> str:
-    what, where = profile.configuration, profile.machine
+def _hardware(lookup: TableLookup, row: int) -> str:
+    what = lookup.labels(row)
+    where = what.machine
     parts = (
         what.model_server,
         what.model_server_version,
@@ -168,22 +169,29 @@ def _hardware(profile: Profile) -> str:
 
 
 def _profile(
-    lookup: Lookup, profile: Profile, wanted: PerformanceRequirements | None
+    lookup: TableLookup, row: int, wanted: PerformanceRequirements | None
 ) -> dict[str, Any]:
     pricing = _pricing(wanted)
-    cost = lookup.cost(
-        profile, capacity=capacity_of(pricing), output_input_cost_ratio=_ratio(wanted)
-    )
-    return {**_of_hardware(profile), "performanceStats": [stats(profile, cost, pricing)]}
+    labels, facts = lookup.labels(row), lookup.facts(row)
+    cost = _cost_of(lookup, labels.machine, facts, pricing, _ratio(wanted))
+    return {**_of_hardware(labels), "performanceStats": [stats(facts, cost, pricing)]}
 
 
-def _of_hardware(profile: Profile) -> dict[str, Any]:
-    what, where = profile.configuration, profile.machine
+def _cost_of(
+    lookup: TableLookup, machine: Machine, facts: Facts, pricing: str, ratio: float
+) -> Cost:
+    """Of one replica at the load point; what its start costs is not shown."""
+    price = lookup.price(machine, capacity_of(pricing), "")
+    return cost_of(price, tokens_per_s=facts.tokens_per_s, ratio=ratio)
+
+
+def _of_hardware(labels: Labels) -> dict[str, Any]:
+    where = labels.machine
     return {
         "modelServerInfo": {
-            "model": what.model,
-            "modelServer": what.model_server,
-            "modelServerVersion": what.model_server_version,
+            "model": labels.model,
+            "modelServer": labels.model_server,
+            "modelServerVersion": labels.model_server_version,
         },
         "acceleratorType": accelerator_name(where.accelerator),
         "tpuTopology": where.topology,
@@ -192,27 +200,27 @@ def _of_hardware(profile: Profile) -> dict[str, Any]:
     }
 
 
-def stats(profile: Profile, cost: Cost, pricing: str) -> dict[str, Any]:
+def stats(facts: Facts, cost: Cost, pricing: str) -> dict[str, Any]:
     """``PerformanceStats``; a figure that is not known is left out, which there means 0."""
     found: dict[str, Any] = {}
-    if profile.load.rate_rps is not None:
-        found["queriesPerSecond"] = profile.load.rate_rps
+    if facts.rate_rps is not None:
+        found["queriesPerSecond"] = facts.rate_rps
     for metric, name, written in (
         ("output_throughput", "outputTokensPerSecond", whole),
         ("ntpot_s", "ntpotMilliseconds", milliseconds),
         ("ttft_s", "ttftMilliseconds", milliseconds),
     ):
-        value = typical(profile, metric)
+        value = typical(facts, metric)
         if value is not None:
             found[name] = written(value)
     found["cost"] = _cost(cost, pricing)
     return found
 
 
-def typical(profile: Profile, metric: str) -> float | None:
+def typical(facts: Facts, metric: str) -> float | None:
     for name in ("value", *_TYPICAL):
-        known = profile.statistic(metric, name)
-        if known is not None and known.value is not None:
+        known = facts.stated.get(key_of(metric, name))
+        if known is not None:
             return known.value
     return None
 
@@ -246,23 +254,10 @@ def performance_range(profiles: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def benchmarking_data(lookup: Lookup, asked: FetchBenchmarkingData) -> dict[str, Any]:
-    """``FetchBenchmarkingDataResponse``. Raises Refused where that would be too many."""
+def benchmarking_data(lookup: TableLookup, asked: FetchBenchmarkingData) -> Steps[dict[str, Any]]:
+    """``FetchBenchmarkingDataResponse``, a load point at a time. Raises Refused where that would be
+    too many."""
     pricing = asked.pricing_model or DEFAULT_PRICING
-    made: dict[str, dict[str, Any]] = {}
-    for profile in _all_profiles(lookup, asked):
-        entry = made.get(profile.configuration_id)
-        if entry is None:
-            entry = {**_of_hardware(profile), "performanceStats": []}
-            made[profile.configuration_id] = entry
-        cost = lookup.cost(profile, capacity=capacity_of(pricing))
-        entry["performanceStats"].append(stats(profile, cost, pricing))
-    for entry in made.values():
-        entry["performanceStats"].sort(key=lambda point: point.get("queriesPerSecond", 0.0))
-    return {"profile": list(made.values())}
-
-
-def _all_profiles(lookup: Lookup, asked: FetchBenchmarkingData) -> Iterator[Profile]:
     info = asked.model_server_info
     wanted = ProfileFilter(
         model=info.model,
@@ -270,15 +265,22 @@ def _all_profiles(lookup: Lookup, asked: FetchBenchmarkingData) -> Iterator[Prof
         model_server_version=info.model_server_version or latest_version(lookup, info),
         machine_types=(asked.instance_type,) if asked.instance_type else (),
     )
-    offset = 0
-    while True:
-        page = lookup.profiles(wanted, offset, _STEP)
-        if page.total > MAX_LOAD_POINTS:
-            raise Refused(_too_many(page.total))
-        yield from page.profiles
-        offset += len(page.profiles)
-        if offset >= page.total or not page.profiles:
-            return
+    rows = lookup.rows(wanted)
+    if len(rows) > MAX_LOAD_POINTS:
+        raise Refused(_too_many(len(rows)))
+    made: list[dict[str, Any]] = []
+    last = -1
+    for row in rows:
+        labels, facts = lookup.labels(row), lookup.facts(row)
+        if labels.configuration != last:  # those of one stand together
+            made.append({**_of_hardware(labels), "performanceStats": []})
+            last = labels.configuration
+        cost = _cost_of(lookup, labels.machine, facts, pricing, DEFAULT_RATIO)
+        made[-1]["performanceStats"].append(stats(facts, cost, pricing))
+        yield
+    for entry in made:
+        entry["performanceStats"].sort(key=lambda point: point.get("queriesPerSecond", 0.0))
+    return {"profile": made}
 
 
 def latest_version(lookup: Lookup, info: ModelServerInfo) -> str:

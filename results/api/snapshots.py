@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from results.clock import Clock
 from results.lookup.recent import Recent
-from results.recommendation.lookup import Lookup
+from results.lookup.table import TableLookup
 
 MAX_KEPT_BYTES: Final = 64 * 2**20
 _OVERHEAD_BYTES: Final = 1024  # of one kept answer beside its text: the key, the entry
@@ -23,7 +23,7 @@ _OVERHEAD_BYTES: Final = 1024  # of one kept answer beside its text: the key, th
 class Source(Protocol):
     """Where snapshots come from. Blocking, and called from one thread at a time."""
 
-    def load(self) -> Lookup:
+    def load(self) -> TableLookup:
         """The newest; the one it gave before where nothing has changed."""
         ...
 
@@ -47,7 +47,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    lookup: Lookup
+    lookup: TableLookup
     loaded_at: datetime
     kept: Kept
 
@@ -95,5 +95,5 @@ class Serving:
     def close(self) -> None:
         self._source.close()
 
-    def _snapshot(self, lookup: Lookup) -> Snapshot:
+    def _snapshot(self, lookup: TableLookup) -> Snapshot:
         return Snapshot(lookup=lookup, loaded_at=self.clock.now_utc(), kept=Kept())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from results.api.guard import App
 from results.api.server import listening, server_of, url_of
-from results.recommendation.lookup import Lookup
+from results.lookup.table import TableLookup
 
 _END_S = 20.0
 
@@ -32,10 +32,10 @@ def served(app: App) -> Iterator[str]:
 class Swappable:
     """A source whose newest snapshot is whatever ``lookup`` is; an exception is raised instead."""
 
-    def __init__(self, lookup: Lookup) -> None:
-        self.lookup: Lookup | Exception = lookup
+    def __init__(self, lookup: TableLookup) -> None:
+        self.lookup: TableLookup | Exception = lookup
 
-    def load(self) -> Lookup:
+    def load(self) -> TableLookup:
         if isinstance(self.lookup, Exception):
             raise self.lookup
         return self.lookup

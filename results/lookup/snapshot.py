@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -57,6 +57,16 @@ class About:
     fruitless: tuple[Fruitless, ...]
     catalogue: Catalogue
     about: dict[str, Any]
+
+
+class Labels(NamedTuple):
+    """What a row is of. ``machine`` without its zone; ``configuration`` is its number here."""
+
+    model: str
+    model_server: str
+    model_server_version: str
+    machine: Machine
+    configuration: int
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
@@ -160,6 +170,16 @@ class Snapshot:
         if at == len(ids) or ids[at] != wanted:
             return None
         return int(self._columns["profile_rows"][at])
+
+    def labels(self, row: int) -> Labels:
+        names, columns = self.about.names, self._columns
+        return Labels(
+            names.model[columns["model"][row]],
+            names.server[columns["server"][row]],
+            names.version[columns["version"][row]],
+            self.about.hardware[columns["hardware"][row]],
+            int(columns["configuration"][row]),
+        )
 
     def facts(self, row: int) -> Facts:
         return decoded_facts(self._profiles[row][0])

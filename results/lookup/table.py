@@ -50,6 +50,8 @@ class TableLookup:
         self._snapshot_id = _with_prices(snapshot.snapshot_id, book)
         self._row = lru_cache(_MOST_ROWS)(snapshot.row)
         self.hardware = lru_cache(_MOST_PRICED)(self._hardware)
+        self.labels, self.facts = snapshot.labels, snapshot.facts
+        self.price = self._prices.find
 
     @property
     def snapshot_id(self) -> str:
@@ -120,6 +122,10 @@ class TableLookup:
             offset=offset,
             total=len(rows),
         )
+
+    def rows(self, wanted: ProfileFilter) -> list[int]:
+        """Rows of the snapshot that fit; its configuration is not looked at."""
+        return [] if not self.snapshot.has_model(wanted.model) else self._rows(wanted).tolist()
 
     def _rows(self, wanted: ProfileFilter) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         snapshot, names = self.snapshot, self.snapshot.about.names
