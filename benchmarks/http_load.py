@@ -7,6 +7,7 @@ rate and counts from when each request was *due*, so that a server that falls be
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -21,12 +22,15 @@ from results.samples import FloatColumn
 
 @dataclass(slots=True)
 class Load:
-    """``latency_s`` in order of ending; ``statuses`` counts them by status code."""
+    """``latency_s`` in order of ending; ``statuses`` counts them by status code. ``lag_s``: of a
+    paced load, how late the client itself was with those requests that it was ahead of: what of the
+    latencies is not the server's."""
 
     wall_s: float
     latency_s: FloatColumn
     num_bytes: int
     statuses: dict[int, int]
+    lag_s: FloatColumn
 
     @property
     def rate_rps(self) -> float:
@@ -35,12 +39,17 @@ class Load:
     def percentile_s(self, percent: float) -> float:
         return float(np.percentile(self.latency_s, percent))
 
+    def lag_percentile_s(self, percent: float) -> float:
+        """NaN where the client was ahead of none."""
+        return float(np.percentile(self.lag_s, percent)) if len(self.lag_s) else math.nan
+
 
 @dataclass(slots=True)
 class _Tally:
     latency_s: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     num_bytes: int = 0
+    lag_s: list[float] = field(default_factory=list)
 
 
 def closed(host: str, port: int, requests: Iterator[bytes], users: int, duration_s: float) -> Load:
@@ -54,6 +63,24 @@ def paced(
     """One request every 1/rate seconds over at most ``users`` connections; those that find none
     free wait, and their waiting counts."""
     return uvloop.run(_paced(host, port, requests, rate_rps, users, duration_s))
+
+
+def beside(
+    host: str,
+    port: int,
+    requests: Iterator[bytes],
+    probes: Iterator[bytes],
+    rate_rps: float,
+    duration_s: float,
+) -> tuple[Load, Load]:
+    """One user of ``requests``, and ``probes`` at a fixed rate over connections of their own: how
+    long the former keep the latter waiting."""
+
+    async def both() -> tuple[Load, Load]:
+        busy = _closed(host, port, requests, 1, duration_s)
+        return await asyncio.gather(busy, _paced(host, port, probes, rate_rps, 4, duration_s))
+
+    return uvloop.run(both())
 
 
 class _Connection(asyncio.Protocol):
@@ -139,6 +166,7 @@ async def _paced(
             due_s = began_s + index / rate_rps
             if (ahead_s := due_s - now_s()) > 0:
                 await asyncio.sleep(ahead_s)
+                tally.lag_s.append(now_s() - due_s)
             group.create_task(ask(await free.get(), due_s))
     wall_s = now_s() - began_s
     while not free.empty():
@@ -152,4 +180,5 @@ def _load(tally: _Tally, wall_s: float) -> Load:
         latency_s=np.array(tally.latency_s),
         num_bytes=tally.num_bytes,
         statuses=dict(sorted(tally.statuses.items())),
+        lag_s=np.array(tally.lag_s),
     )

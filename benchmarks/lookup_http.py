@@ -1,11 +1,14 @@
 """The lookup over HTTP with a million profiles: how soon it answers, how many a second, how large.
 
-    python -m benchmarks.lookup_http --profiles 1000000 --seconds 20
+    python -m benchmarks.lookup_http --profiles 1000000 --seconds 20 --rate 1000
 
 Makes a table of generated profiles (kept under benchmarks/build), starts `windtunnel serve` on it
 on one core, and asks from another: first as fast as it can (closed loop), then at a fixed rate,
 where every latency counts from when its request was due. No two questions are alike, so that no
-answer is one that was kept. The numbers go to stdout as one JSON document.
+answer is one that was kept. Then every route by itself, with a probe of `/healthz` beside it: what
+the probe waits is how long that route keeps all others waiting. The numbers go to stdout as one
+JSON document, with the lag of the client itself: where that is not far below the latencies, the
+machine was not quiet enough for them.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from urllib.request import urlopen
 import numpy as np
 import psutil
 
-from benchmarks.http_load import Load, closed, paced
+from benchmarks.http_load import Load, beside, closed, paced
 from benchmarks.many_profiles import LOADS, SETTINGS, make_table
 from benchmarks.process import BUILD, HERE, Seat
 from results.clock import read_monotonic_s as now_s
@@ -35,7 +38,6 @@ from results.environment import stable_hash
 from results.store_layout import LOOKUP
 
 POST_SHARE = 0.3
-_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ACCELERATORS = ("A100", "H100", "H200", "B200", "L4", "TPU-V5P", "TPU-V6E")
 PRICES = """as_of: 2026-11-01
 source: made-up prices of the benchmark
@@ -133,22 +135,16 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1]})
     with _Server(home, cores[0]) as server:
+        start_s = server.start_s
         _fast(server, native(num_models, 99), given.users, 3.0)
-        even = paced(
-            "127.0.0.1",
-            server.port,
-            native(num_models, 100),
-            given.rate,
-            4 * given.users,
-            given.seconds,
-        )
         found = {
             "profiles": server.num_profiles,
-            "cold_start_s": round(server.start_s, 2),
+            "cores": {"server": cores[0], "client": cores[-1]},
+            "load_average": [round(one, 1) for one in os.getloadavg()],
+            "cold_start_s": round(start_s, 2),
             "native": _fast(server, native(num_models, 101), given.users, given.seconds),
-            "native_paced": {"asked_rps": given.rate, **_told(even)},
-            "giq": _fast(server, giq(num_models, 102), given.users, given.seconds / 4),
-            "no_question": _fast(server, itertools.repeat(_HEALTH), given.users, given.seconds / 4),
+            "native_paced": _even(server, num_models, given),
+            "routes": _routes(server, num_models, given.seconds / 5),
             "rss_mib": round(server.rss_bytes() / 2**20),
             "anonymous_mib": round(server.own_bytes() / 2**20),
         }
@@ -156,13 +152,88 @@ def main() -> None:
     sys.stdout.write("\n")
 
 
+def _even(server: _Server, num_models: int, given: argparse.Namespace) -> dict[str, Any]:
+    """At a fixed rate, over more connections than are ever waited on."""
+    requests = native(num_models, 100)
+    before_s = server.cpu_s()
+    load = paced("127.0.0.1", server.port, requests, given.rate, 4 * given.users, given.seconds)
+    busy_s = server.cpu_s() - before_s
+    return {"asked_rps": given.rate, **_told(load), **_lag(load), **_cpu(load, busy_s)}
+
+
+def _routes(server: _Server, num_models: int, seconds: float) -> dict[str, Any]:
+    """Each with one user, and 100 probes a second beside it, whose own CPU is taken off."""
+    found, probe_s = {}, 0.0
+    for name, requests in _each_route(num_models).items():
+        probes = itertools.repeat(_get("/healthz"))
+        before_s = server.cpu_s()
+        load, probe = beside("127.0.0.1", server.port, requests, probes, 100.0, seconds)
+        busy_s = server.cpu_s() - before_s
+        if probe_s == 0.0:  # the first row, where both ask the same
+            probe_s = busy_s / max(len(load.latency_s) + len(probe.latency_s), 1)
+        found[name] = {
+            **_told(load),
+            **_cpu(load, busy_s - probe_s * len(probe.latency_s)),
+            "probe_p99_ms": round(probe.percentile_s(99) * 1e3, 2),
+            "probe_max_ms": round(probe.percentile_s(100) * 1e3, 2),
+            **_lag(probe),
+        }
+    return found
+
+
+def _each_route(num_models: int) -> dict[str, Iterator[bytes]]:
+    return {
+        "/healthz": itertools.repeat(_get("/healthz")),
+        "/v1/recommendations": native(num_models, 103),
+        "/v1/profiles:fetch": giq(num_models, 102),
+        "/v1/profiles:fetch of every model": _pages(),
+        "/v1/benchmarkingData:fetch": _data(num_models),
+        "/v1/models": itertools.repeat(_get("/v1/models")),
+        "/v1/accelerators": itertools.repeat(_get("/v1/accelerators")),
+        "/v1/models:fetch": itertools.repeat(_get("/v1/models:fetch")),
+        "/v1/runs": itertools.repeat(_get("/v1/runs")),
+        "a model that is not known": _unknown(),
+    }
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def _pages() -> Iterator[bytes]:
+    """No two alike."""
+    for number in itertools.count(1):
+        wanted = {"targetTtftMilliseconds": 100_000 + number}
+        yield _posted("/v1/profiles:fetch", {"performanceRequirements": wanted})
+
+
+def _data(num_models: int) -> Iterator[bytes]:
+    for number in itertools.count():
+        info = {"model": f"generated/model-{number % num_models:03d}", "modelServer": "vllm"}
+        yield _posted("/v1/benchmarkingData:fetch", {"modelServerInfo": info})
+
+
+def _unknown() -> Iterator[bytes]:
+    for number in itertools.count():
+        yield _get(f"/v1/recommendations?model=generated/modle-{number}")
+
+
+def _cpu(load: Load, busy_s: float) -> dict[str, Any]:
+    """Of the server, for each request; and how many it would answer alone on a core that others
+    share."""
+    each_s = max(busy_s, 1e-3) / max(len(load.latency_s), 1)
+    return {"cpu_ms": round(each_s * 1e3, 3), "per_cpu_s": round(1.0 / each_s, 1)}
+
+
+def _lag(load: Load) -> dict[str, Any]:
+    return {f"client_lag_p{p:g}_ms": round(load.lag_percentile_s(p) * 1e3, 2) for p in (50, 99)}
+
+
 def _fast(server: _Server, requests: Iterator[bytes], users: int, seconds: float) -> dict[str, Any]:
-    """Closed loop. ``per_cpu_s``: requests for each second of the server's CPU, which is what it
-    would do alone on a core that others share."""
+    """Closed loop."""
     before_s = server.cpu_s()
     load = closed("127.0.0.1", server.port, requests, users, seconds)
-    busy_s = max(server.cpu_s() - before_s, 0.01)
-    return {**_told(load), "per_cpu_s": round(len(load.latency_s) / busy_s, 1)}
+    return {**_told(load), **_cpu(load, server.cpu_s() - before_s)}
 
 
 def _told(load: Load) -> dict[str, Any]:

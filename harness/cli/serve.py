@@ -26,6 +26,8 @@ from results.store_files import FileStore
 
 TOKEN_VARIABLE = "WINDTUNNEL_TOKEN"
 DEFAULT_PORT = 8423
+_RARELY = (50_000, 20, 20)  # new objects for a young collection; those for an older; for all
+_SWITCH_S = 0.0005
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -104,6 +106,11 @@ def _run(
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        # What an answer is made of has no cycles: looking for them between answers finds nothing.
+        gc.set_threshold(*_RARELY)
+        # A thread with work of its own keeps the loop waiting so long at every turn; 5 ms unless
+        # said otherwise.
+        sys.setswitchinterval(_SWITCH_S)
         _say_ready(url, serving.current.lookup, store, bool(token), as_json)
 
     app = make_app(serving, StoreRuns(store, index_of(store)), options, ready)

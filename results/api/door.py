@@ -175,9 +175,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def _sane(question: AskedQuestion) -> AskedQuestion:
     """No tool counts chips beyond 2⁵³, and not every library beneath us would bear it."""
     wrong = [
-        FieldProblem(field=f.name, message=f"{value} is more than there can be")
-        for f in fields(question)
-        if isinstance(value := getattr(question, f.name), int | float) and abs(value) > _MAX_INT
+        FieldProblem(field=name, message=f"{value} is more than there can be")
+        for name in _SCALARS
+        if isinstance(value := getattr(question, name), int | float) and abs(value) > _MAX_INT
     ]
     if wrong:
         raise Refused(invalid("a question", wrong, _HELP))

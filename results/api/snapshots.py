@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 from results.clock import Clock
@@ -53,7 +54,12 @@ class Snapshot:
 
     def etag(self, now: datetime) -> str:
         """Weak: two answers of one snapshot on one day say the same, not byte for byte."""
-        return f'W/"{self.lookup.snapshot_id}-{now:%Y%m%d}"'
+        return f'W/"{self.lookup.snapshot_id}-{_day(now.date())}"'
+
+
+@lru_cache(8)
+def _day(day: date) -> str:
+    return f"{day:%Y%m%d}"
 
 
 @dataclass(slots=True, kw_only=True)

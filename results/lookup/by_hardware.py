@@ -18,20 +18,22 @@ _APART = ("hardware", "server", "version")
 def best_of_each_hardware(table: TableLookup, question: Question, now: datetime) -> tuple[int, ...]:
     """Rows of the snapshot: of each hardware, model server and version the feasible load point with
     the most output tokens per second per chip (the shorter whole request where two have as many),
-    the best first; the question's objective and limit do not matter. Empty where nothing is
+    in no order; the question's objective and limit do not matter. Empty where nothing is
     feasible."""
     snapshot = table.snapshot
     if not snapshot.has_model(question.model):
         return ()
     found = filtered(snapshot, question, now)
     one = feasible_of(found, question, table.hardware(question.capacity, question.region))
-    thrift, e2e = (
-        np.where(np.isnan(values), np.inf, values) for values in (-one.per_chip, one.e2e_s)
-    )
-    best = one.positions[np.lexsort([e2e, thrift])]
-    apart = np.zeros(len(best), np.int64)
+    apart = np.zeros(len(one), np.int64)
     for name in _APART:
         column = found.part.ints(name)
-        apart = apart * (int(column.max()) + 2) + column[best] + 1
-    _, first = np.unique(apart, return_index=True)
-    return tuple((best[np.sort(first)] + found.part.first).tolist())
+        apart = apart * (int(column.max()) + 2) + column[one.positions] + 1
+    _, group = np.unique(apart, return_inverse=True)
+    left = np.arange(len(one))
+    for key in (np.fmin(-one.per_chip, np.inf), np.fmin(one.e2e_s, np.inf)):
+        lowest = np.full(len(one), np.inf)  # of each group; there are no more than rows
+        np.minimum.at(lowest, group[left], key[left])
+        left = left[key[left] == lowest[group[left]]]
+    _, first = np.unique(group[left], return_index=True)
+    return tuple((one.positions[left[first]] + found.part.first).tolist())

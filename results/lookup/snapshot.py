@@ -22,7 +22,7 @@ from results.lookup.columns import Floats, Ints
 from results.lookup.part import Part
 from results.lookup.recent import Recent
 from results.lookup.row import Facts, Row, decoded_facts, decoded_profile, joined
-from results.lookup.writing import ABOUT, CURRENT, FORMAT
+from results.lookup.writing import ABOUT, CURRENT, FORMAT, is_readable
 from results.recommendation.build import Fruitless
 from results.recommendation.lookup import AcceleratorSummary, ModelSummary
 from results.recommendation.profile import Machine, Profile
@@ -236,15 +236,7 @@ def current_id(folder: Path) -> str:
         return ""
 
 
-class _Format(msgspec.Struct):
-    format: int
-
-
 def readable_id(folder: Path) -> str:
     """ "" also where the snapshot that counts is of another format: it is to be made anew."""
     name = current_id(folder)
-    try:
-        found = msgspec.json.decode((folder / name / ABOUT).read_bytes(), type=_Format)
-    except (OSError, msgspec.MsgspecError):
-        return ""
-    return name if found.format == FORMAT else ""
+    return name if name and is_readable(folder / name) else ""

@@ -114,9 +114,10 @@ def write_snapshot(
         try:
             snapshot_id = _fill(draft, profiles, fruitless, about or {})
             final = folder / snapshot_id
-            if final.exists():  # the same profiles: nothing to write
+            if is_readable(final):  # the same profiles: nothing to write
                 shutil.rmtree(draft)
             else:
+                shutil.rmtree(final, ignore_errors=True)
                 draft.rename(final)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -124,6 +125,19 @@ def write_snapshot(
         _swap(folder, snapshot_id)
         _clear(folder, snapshot_id)
     return snapshot_id
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def is_readable(snapshot: Path) -> bool:
+    """Whether there is a snapshot, of the format of this program."""
+    try:
+        told = msgspec.json.decode((snapshot / ABOUT).read_bytes(), type=_Format)
+    except (OSError, msgspec.MsgspecError):
+        return False
+    return told.format == FORMAT
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 // What stands behind one row: reservations, configuration, evidence, and how to deploy it.
-import { ask, hasToken } from "./asking.js";
+import { ask, tokenNeeded } from "./asking.js";
 import { make, money, seconds } from "./words.js";
 
 const PLATFORMS = [["command", "command line"], ["kubernetes", "Kubernetes"], ["serve", "Ray Serve"], ["rayservice", "KubeRay RayService"]];
@@ -30,19 +30,37 @@ const measured = (one) => {
   ]);
 };
 
+// A link would be followed without the tab's token, so the page asks for the record and shows it.
+const recordOf = (id, place) => {
+  const button = make("button", { type: "button", class: "link", "aria-expanded": "false" }, id);
+  button.addEventListener("click", async () => {
+    const isOpen = button.getAttribute("aria-expanded") === "true";
+    for (const other of place.parentNode.querySelectorAll("button.link")) other.setAttribute("aria-expanded", "false");
+    place.replaceChildren();
+    if (isOpen) return;
+    button.setAttribute("aria-expanded", "true");
+    const { status, body } = await ask(`/v1/runs/${id}`);
+    if (button.getAttribute("aria-expanded") !== "true") return; // closed, or another was asked for since
+    if (status === 401) return tokenNeeded();
+    const text = status === 200 ? JSON.stringify(body, null, 2) : `${body.found}. ${body.what_to_do}.`;
+    place.replaceChildren(make("pre", { tabindex: "0", "aria-label": `Record of run ${id}` }, text));
+  });
+  return button;
+};
+
 const evidence = (found) => {
-  const runs = make("span", {});
-  // A link carries no token: it would lead to a refusal.
-  found.run_ids.slice(-5).forEach((id, i) => runs.append(i ? ", " : "", hasToken() ? make("code", {}, id) : make("a", { href: `/v1/runs/${id}` }, id)));
+  const runs = make("span", {}), place = make("div", {});
+  found.run_ids.slice(-5).forEach((id, i) => runs.append(i ? ", " : "", recordOf(id, place)));
   if (found.run_ids.length > 5) runs.append(` and ${found.run_ids.length - 5} before`);
   const day = (text) => text.slice(0, 10);
-  return facts([
+  const told = facts([
     ["kind", found.source ? `${found.kind}: ${found.source}` : found.kind],
     ["measured", day(found.first_measured) === day(found.last_measured) ? day(found.last_measured) : `${day(found.first_measured)} to ${day(found.last_measured)}`],
     ["environment", found.environment],
     ["why stale", found.why_stale],
     ["runs", runs],
   ]);
+  return make("div", {}, told, place);
 };
 
 const configuration = (what) => {

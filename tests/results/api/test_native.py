@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import requests
@@ -180,3 +180,45 @@ def test_metrics_count_by_route_and_never_by_what_a_client_made_up(url: str) -> 
     ):
         assert line in text
     assert "made" not in text
+
+
+class Defective:
+    """A lookup with a defect: whatever it is asked, something breaks."""
+
+    snapshot_id, num_profiles = "defective", 0
+
+    def __getattr__(self, name: str) -> Any:
+        raise ZeroDivisionError("a defect of the tests")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        # Answered directly, and by the framework: one is to be like the other.
+        ("GET", "/v1/recommendations"),
+        ("POST", "/v1/recommendations"),
+        ("POST", "/v1/profiles:fetch"),
+        ("GET", "/v1/models"),
+    ],
+)
+def test_a_defect_is_a_clean_500_that_is_logged_and_counted(
+    app_of: Callable[..., Any],
+    store: Any,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    path: str,
+) -> None:
+    with served(app_of(Swappable(cast(Any, Defective())), store)) as url:
+        reply = requests.request(method, f"{url}{path}", json={}, timeout=10)
+        assert reply.status_code == 500
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert reply.headers["cache-control"] == "no-store"
+        problem = reply.json()
+        assert problem["type"].endswith(":defect") and problem["what_to_do"]
+        assert "tests" not in reply.text  # what broke is for the log alone
+        assert ("error" in problem) == (":" in path)
+        counted = f'requests_total{{method="{method}",route="{path}",status="500"}} 1.0'
+        assert counted in get(url, "/metrics").text
+        assert get(url, "/healthz").status_code == 200
+    logged = [r for r in caplog.records if r.exc_info and r.exc_info[0] is ZeroDivisionError]
+    assert len(logged) == 1

@@ -197,6 +197,19 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(
         page.run(ANSWERED)
         assert "deployments do" in page.run(SAID)
         assert TOKEN not in page.run("document.body.innerHTML + location.href")
+        # The record of a run behind an answer is there for who has the token, too.
+        page.run("document.querySelector('tr.one button').click()")
+        run = "[...document.querySelectorAll('.inside button.link')][0]"
+        run_id = page.run(f"{run}.textContent")
+        page.run(f"{run}.click()")
+        record = f"document.querySelector('pre[aria-label=\"Record of run {run_id}\"]')"
+        page.run(
+            f"""(async () => {{ for (let i = 0; {record} === null && i < 600; i += 1)
+              await new Promise(requestAnimationFrame); }})()"""
+        )
+        assert page.run(f"JSON.parse({record}.textContent).run_id") == run_id
+        page.run(f"{run}.click()")
+        assert page.run(f"{record} === null")
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""What a table keeps of a profile: its JSON whole, its facts, and only what this program reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from results.api.encode import answer_document
+from results.lookup.recent import Recent
+from results.lookup.refresh import refresh
+from results.lookup.snapshot import current_id, readable_id
+from results.lookup.table import lookup_of, open_lookup
+from results.lookup.writing import FORMAT, write_snapshot
+from results.recommendation.profile import Profile
+from results.recommendation.question import Question, Target
+from results.recommendation.testing import MEASURED_AT, a_profile, generated
+from results.store_files import FileStore
+
+
+def test_a_row_is_the_profile_whole() -> None:
+    odd = '"load":{"'  # what the text is cut at, as a text in it
+    profile = a_profile(model=f"a/{odd}", engine_args={odd: odd, "n": 1.5}, study=odd)
+    lookup = lookup_of([profile])
+    assert lookup.at(0) == profile
+    text = lookup.snapshot.row(0).text
+    assert msgspec.json.decode(text, type=Profile) == profile
+    assert list(msgspec.json.decode(text)) == list(Profile.__dataclass_fields__)
+
+
+def test_an_answer_that_is_written_is_the_one_that_is_looked_into() -> None:
+    profiles = list(generated(2, 30, 4))
+    stale = replace(profiles[3].evidence, stale=True, why_stale="old", failures={"hang": 2})
+    profiles[3] = replace(profiles[3], evidence=stale)
+    lookup = lookup_of(profiles)
+    names = [m.model for m in lookup.models()]
+    for limit_s in (1e-6, 0.5, 5.0):
+        for metric in ("ttft_s", "tpot_s"):
+            question = Question(
+                model=names[0],
+                rate_rps=3.0,
+                targets=(Target(metric=metric, limit_s=limit_s),),
+                min_repeats=1 if limit_s < 1.0 else 2,
+            )
+            one, other = (
+                lookup.answer(question, MEASURED_AT, written=written) for written in (False, True)
+            )
+            assert answer_document(one) == answer_document(other)
+    assert other.recommendations
+
+
+@pytest.mark.parametrize("number", [FORMAT - 1, FORMAT + 1])
+def test_a_table_of_another_format_is_made_anew(tmp_path: Path, number: int) -> None:
+    store, folder = FileStore(tmp_path / "s"), tmp_path / "t"
+    refresh(store, folder)
+    name = current_id(folder)
+    assert readable_id(folder) == name
+    about = folder / name / "about.json"
+    about.write_text(about.read_text().replace(f'"format":{FORMAT}', f'"format":{number}'))
+    assert readable_id(folder) == ""
+    assert refresh(store, folder).changed
+    assert open_lookup(folder).num_profiles == 0
+
+
+def test_what_is_used_least_goes_first_and_what_is_too_large_is_not_kept() -> None:
+    recent: Recent[str] = Recent(80)
+    for name in "abcdefgh":
+        recent.put(name, name.upper(), 10)
+    assert recent.get("a") == "A"
+    recent.put("i", "I", 10)
+    recent.put("large", "L", 11)
+    assert [recent.get(name) for name in ("a", "b", "i", "large")] == ["A", None, "I", None]
+
+
+def test_the_same_profiles_are_one_snapshot(tmp_path: Path) -> None:
+    profiles = list(generated(1, 5, 2))
+    assert write_snapshot(tmp_path / "a", profiles) == write_snapshot(tmp_path / "b", profiles)
