@@ -1,12 +1,14 @@
 """How good the tuners are, where the best is known: regret over trials, crashes, infeasible picks.
 
     python -m benchmarks.tuners --seeds 20 --strategies random,tpe,gp,shipped
+    python -m benchmarks.tuners --grid other.jsonl --limit ttft=800 --limit tpot=40
+    python -m benchmarks.tuners --held-out all --strategies shipped,random
 
-Every strategy answers the same question on the same grid (see ``benchmarks.replay``) with the same
-noise. The regret of a pick is 1 − its true value / the best feasible one's; a pick that truly
-breaks a bound counts 1. A strategy without re-measurement picks the best it saw; ``shipped`` (what
-`windtunnel tune` does: memory filter, seeds from the forecast, GP, winners measured again) says
-what that costs.
+Every strategy (``benchmarks.strategies``) answers the same question on the same grid with the same
+noise. A grid is a file (``benchmarks.grid_file`` says how it looks) or one of those that
+``benchmarks.held_out`` makes. The regret of a pick is 1 − its true value / the best feasible one's;
+a pick that truly breaks a limit counts 1, and so does none. Exit 2: the file is no grid, or cannot
+answer the question.
 """
 
 from __future__ import annotations
@@ -14,228 +16,224 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.replay import Grid, Question, Together
-from results.clock import SystemClock
-from tuners.crew import InTurn
-from tuners.loop import Budget, Part, Phase, Search, Trial
-from tuners.optuna_study import OptunaSearcher, sampler_named
-from tuners.outcome import Crashed, Measured
-from tuners.remeasure import Candidate
-from tuners.seeds import Seeder
-from tuners.space import Config, values_of
+from benchmarks.grid_file import WrongGrid, read_grid
+from benchmarks.held_out import HELD_OUT, held_out
+from benchmarks.replay import Grid, configs_of, question_of
+from benchmarks.strategies import AT, STRATEGIES, Row
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "grid_h200_q32.jsonl"
-AT = (10, 15, 30, 60)
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+GOAL_REGRET = {15: 0.02, 30: 0.01}  # what the shipped loop is to reach, by trials, in the median
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One seed of one strategy. ``regret`` at each of AT; ``foreseen``: refused before it was paid
-    for; ``remeasured``: runs beside the trials."""
-
-    strategy: str
-    seed: int
-    regret: tuple[float, ...]
-    crashes: int
-    foreseen: int
-    remeasured: tuple[int, ...]
-    cpu_s: float
-
-
-def sampled(name: str, grid: Grid, seed: int, num_trials: int) -> Row:
-    """A sampler alone: no filter, no seeds, crashes told as violated constraints."""
-    return _searched(name, grid, seed, num_trials, sampler=name, ships=False)
-
-
-def shipped(grid: Grid, seed: int, num_trials: int) -> Row:
-    return _searched("shipped", grid, seed, num_trials, sampler="gp", ships=True)
-
-
-def shipped_at_once(grid: Grid, seed: int, num_trials: int) -> Row:
-    """Four trials at once: each is asked for without the three that are under way."""
-    return _searched("shipped, 4 at once", grid, seed, num_trials, sampler="gp", ships=True, at=4)
-
-
-def _searched(
-    name: str, grid: Grid, seed: int, num_trials: int, *, sampler: str, ships: bool, at: int = 1
-) -> Row:
-    begun_s = time.process_time()
-    evaluate = grid.evaluator(seed)
-    seeder = Seeder(grid.branch, grid.wish, grid.predict, seed=seed) if ships else None
-    part = Part(
-        branch=grid.branch,
-        searcher=OptunaSearcher(
-            grid.branch,
-            grid.wish,
-            name="replay",
-            sampler=sampler_named(
-                sampler, seed=seed, num_trials=num_trials, num_startup=8 if ships else 10
-            ),
-        ),
-        seeder=seeder,
-    )
-    crew = InTurn(evaluate) if at == 1 else Together(evaluate, at)
-    search = Search([part], grid.wish, crew, Budget(num_trials=num_trials), SystemClock())
-    search.search()
-    crashes, trials = evaluate.num_crashes, list(search.trials)
-    regret, runs = [], []
-    for seen in (n for n in AT if n <= num_trials):
-        search.trials = trials[:seen]
-        if ships:
-            before = evaluate.num_runs
-            pick, _ = search.remeasure(search.candidates(), top=3, probability=0.95, max_repeats=5)
-            runs.append(evaluate.num_runs - before)
-            regret.append(grid.regret(pick.config if pick else None))
-        else:
-            found = _best(search.trials, grid)
-            runs.append(0)
-            regret.append(grid.regret(found.config if found else None))
-    return Row(
-        strategy=name,
-        seed=seed,
-        regret=tuple(regret),
-        crashes=crashes,
-        foreseen=search.num_foreseen,
-        remeasured=tuple(runs),
-        cpu_s=time.process_time() - begun_s,
-    )
-
-
-def _best(trials: Sequence[Trial], grid: Grid) -> Candidate | None:
-    """The best that was seen to keep the bounds themselves: no margin, no second look."""
-    seen = [
-        Candidate(config=t.config, searched=t.evaluated.outcome.reading)
-        for t in trials
-        if isinstance(t.evaluated.outcome, Measured)
-        and t.evaluated.outcome.reading.keeps(grid.wish, margin=0.0)
+def describe(grid: Grid) -> str:
+    """What a grid is like, in a line; with what its filter and its forecast know of it."""
+    configs = list(configs_of(grid))
+    crashing = [config for config in configs if grid.crashes(config)]
+    refused = [config for config in configs if isinstance(grid.predict(config), str)]
+    wrongly = sum(not grid.crashes(config) for config in refused)
+    said = [
+        f"{grid.table.source}: {len(configs)} configurations of {len(grid.branch.knobs)} knobs, "
+        f"{len(crashing) / len(configs):.0%} crash, {grid.num_feasible / len(configs):.1%} keep "
+        f"the limits; the filter refuses {len(refused)}"
     ]
-    return max(seen, key=lambda c: grid.wish.score(c.searched.goals), default=None)
-
-
-def auto_tune(grid: Grid, seed: int, num_trials: int) -> Row:
-    """As vLLM's ``auto_tune`` searches: every ``max_num_seqs`` by every ``max_num_batched_tokens``,
-    the rest as it stands (the smallest tensor parallelism that runs, no quantisation)."""
-    evaluate = grid.evaluator(seed)
-    trials: list[Trial] = []
-    for config in _auto_tune_grid(grid):
-        if len(trials) == num_trials:
-            break
-        evaluated = evaluate(config, Phase.SEARCH, 0)
-        trials.append(
-            Trial(
-                number=len(trials) + 1,
-                branch="",
-                phase=Phase.SEARCH,
-                config=config,
-                evaluated=evaluated,
-            )
-        )
-    picks = [_best(trials[:at], grid) for at in AT if at <= num_trials]
-    return Row(
-        strategy="auto_tune",
-        seed=seed,
-        regret=tuple(grid.regret(pick.config if pick else None) for pick in picks),
-        crashes=sum(isinstance(t.evaluated.outcome, Crashed) for t in trials),
-        foreseen=0,
-        remeasured=tuple(0 for _ in picks),
-        cpu_s=0.0,
+    if wrongly:
+        said.append(f"({wrongly} of which would run)")
+    if grid.table.num_absent:
+        said.append(f"; {grid.table.num_absent} combinations are absent, and taken for refused")
+    if grid.table.num_repeated:
+        said.append(f"; {grid.table.num_repeated} rows repeat others: their median counts")
+    if grid.floor():
+        said.append(f"; the best that keeps them in 95 % of its runs has regret {grid.floor():.3f}")
+    why, asked = grid.why_no_forecast, grid.question
+    said.append(
+        f"; no forecast: {why}" if why else f"; forecast {asked.model} {asked.chip}".rstrip()
     )
-
-
-def _auto_tune_grid(grid: Grid) -> Iterator[Config]:
-    fixed = {"pp": 1, "quant": "bfloat16", "kv": "bfloat16"}
-    sizes = {knob.path: values_of(knob.domain) for knob in grid.branch.knobs}
-    smallest = {"max_num_seqs": sizes["max_num_seqs"][0], **fixed}
-    smallest["max_num_batched_tokens"] = sizes["max_num_batched_tokens"][0]
-    tp = next(tp for tp in sizes["tp"] if not grid.crashes({**smallest, "tp": tp}))
-    for seqs in sizes["max_num_seqs"]:
-        for tokens in sizes["max_num_batched_tokens"]:
-            yield {**fixed, "tp": tp, "max_num_seqs": seqs, "max_num_batched_tokens": tokens}
-
-
-STRATEGIES: dict[str, Callable[[Grid, int, int], Row]] = {
-    **{
-        name: lambda grid, seed, n, name=name: sampled(name, grid, seed, n)  # type: ignore[misc]
-        for name in ("random", "sobol", "nsga2", "tpe", "gp")
-    },
-    "auto_tune": auto_tune,
-    "shipped": shipped,
-    "shipped-4": shipped_at_once,
-}
+    return " ".join(said).replace(" ;", ";")
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: medians over the seeds, and in how many seeds the last pick was no answer."""
+    """Markdown: medians over the seeds (the mean in brackets), and what went wrong in how many."""
     at = AT[: max(len(row.regret) for row in rows)]
-    head = ["strategy", "seeds", *(f"regret @{n}" for n in at), "no answer", "crashes", "foreseen"]
-    lines = [[*head, "re-measured", "CPU s"]]
+    head = ["strategy", "seeds", *(f"regret @{n}" for n in at), "volume", "infeasible", "no answer"]
+    head += ["crashes", "foreseeable", "re-measured", "CPU s a trial"]
+    lines = []
     for name in dict.fromkeys(row.strategy for row in rows):
         mine = [row for row in rows if row.strategy == name]
         regret = np.array([row.regret for row in mine])
+        none = [row.regret[-1] >= 1.0 and not row.infeasible[-1] for row in mine]
         lines.append(
             [
                 name,
                 str(len(mine)),
                 *(f"{median:.3f} ({mean:.3f})" for median, mean in _middles(regret)),
-                f"{int((regret[:, -1] >= 1.0).sum())} of {len(mine)}",
+                f"{np.mean([row.volume[-1] for row in mine]):.2f}",
+                f"{sum(row.infeasible[-1] for row in mine)} of {len(mine)}",
+                f"{sum(none)} of {len(mine)}",
                 f"{np.mean([row.crashes for row in mine]):.1f}",
-                f"{np.mean([row.foreseen for row in mine]):.1f}",
+                f"{np.mean([row.crashes_foreseen for row in mine]):.1f}",
                 f"{np.mean([row.remeasured[-1] for row in mine]):.1f}",
-                f"{np.mean([row.cpu_s for row in mine]):.1f}",
+                f"{np.mean([row.cpu_s / max(1, row.num_trials) for row in mine]):.2f}",
             ]
         )
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _markdown(head, lines)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Over several grids: of each strategy the median and the worst of the grids' medians, on how
+    many grids it reaches the goals, and what went wrong in all seeds of all grids."""
+    at = AT[: max(len(row.regret) for row in rows)]
+    head = ["strategy", "grids", *(f"regret @{n}: middle, worst" for n in at)]
+    head += [f"≤ {goal:.0%} @{n}" for n, goal in GOAL_REGRET.items() if n in at]
+    head += ["infeasible picks", "no answer", "crashes", "CPU s a trial"]
+    lines = []
+    for name in dict.fromkeys(row.strategy for row in rows):
+        mine = [row for row in rows if row.strategy == name]
+        grids = list(dict.fromkeys(row.grid for row in mine))
+        medians = np.array(
+            [np.median([row.regret for row in mine if row.grid == g], axis=0) for g in grids]
+        )
+        reached = [
+            f"{int((medians[:, at.index(n)] <= goal + 5e-4).sum())} of {len(grids)}"
+            for n, goal in GOAL_REGRET.items()
+            if n in at
+        ]
+        none = [row.regret[-1] >= 1.0 and not row.infeasible[-1] for row in mine]
+        lines.append(
+            [
+                name,
+                str(len(grids)),
+                *(f"{np.median(col):.3f}, {col.max():.3f}" for col in medians.T),
+                *reached,
+                f"{sum(any(row.infeasible) for row in mine)} of {len(mine)}",
+                f"{sum(none)} of {len(mine)}",
+                f"{np.mean([row.crashes for row in mine]):.1f}",
+                f"{np.mean([row.cpu_s / max(1, row.num_trials) for row in mine]):.2f}",
+            ]
+        )
+    return _markdown(head, lines)
+
+
+def by_grid(rows: Sequence[Row], floors: Mapping[str, float]) -> str:
+    """Median regret of each grid and strategy at each stop; ``floors``: ``Grid.floor`` of each."""
+    at = AT[: max(len(row.regret) for row in rows)]
+    names = list(dict.fromkeys(row.strategy for row in rows))
+    stops = " / ".join(f"@{n}" for n in at)
+    lines = []
+    for grid in dict.fromkeys(row.grid for row in rows):
+        cells = []
+        for name in names:
+            mine = [row.regret for row in rows if (row.grid, row.strategy) == (grid, name)]
+            cells.append(" / ".join(f"{m:.3f}" for m in np.median(mine, axis=0)) if mine else "")
+        lines.append([grid, f"{floors[grid]:.3f}", *cells])
+    return _markdown(["grid", "floor", *(f"{name} {stops}" for name in names)], lines)
 
 
 def _middles(regret: np.ndarray) -> Iterator[tuple[float, float]]:
     yield from zip(np.median(regret, axis=0), regret.mean(axis=0), strict=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuners", description=__doc__)
-    parser.add_argument("--grid", type=Path, default=SHARED, help="a JSON-lines grid")
-    parser.add_argument("--model", default="qwen3-32b")
-    parser.add_argument("--chip", default="H200")
-    parser.add_argument("--input-tokens", type=int, default=2048)
-    parser.add_argument("--output-tokens", type=int, default=512)
-    parser.add_argument("--ttft-ms", type=float, default=500.0)
-    parser.add_argument("--tpot-ms", type=float, default=25.0)
-    parser.add_argument("--strategies", default=",".join(STRATEGIES))
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--trials", type=int, default=30, choices=AT)
-    parser.add_argument("--out", type=Path, help="each seed as a JSON line")
-    given = parser.parse_args(argv)
-    question = Question(
-        grid=given.grid,
-        model=given.model,
-        chip=given.chip,
-        input_tokens=given.input_tokens,
-        output_tokens=given.output_tokens,
-        ttft_s=given.ttft_ms / 1e3,
-        tpot_s=given.tpot_ms / 1e3,
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tuners",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if not question.grid.is_file():
-        print(f"there is no grid {question.grid}; name one with --grid", file=sys.stderr)  # noqa: T201
-        return 2
-    grid = Grid(question)
-    rows = []
-    for seed in range(given.seeds):  # every strategy meets a seed before the next begins
-        for name in given.strategies.split(","):
-            rows.append(STRATEGIES[name](grid, seed, given.trials))
-            print(f"{name} seed {seed}: {rows[-1].regret}", file=sys.stderr)  # noqa: T201
-            if given.out:
-                with given.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(rows[-1])) + "\n")
-    print(table(rows))  # noqa: T201
+    add = parser.add_argument
+    add("--grid", type=Path, help="a JSON-lines grid; grid_h200_q32.jsonl of --data without it")
+    add("--data", type=Path, default=SHARED, help="where the shared data lies")
+    add("--held-out", help=f"instead of a file: all, or some of {','.join(HELD_OUT)}")
+    add("--goals", help="columns, the best first; the file's, or tpsg")
+    add("--limit", action="append", metavar="COLUMN=VALUE", help="in the column's unit; repeatable")
+    add("--no-limits", action="store_true", help="whatever the file says")
+    add("--model", help="whose shape the forecast takes; the file's, or qwen3-32b")
+    add("--chip", help="whose data sheet it takes; the file's, or H200")
+    add("--input-tokens", type=int)
+    add("--output-tokens", type=int)
+    add("--ttft-ms", type=float, help="the same as --limit ttft=…")
+    add("--tpot-ms", type=float, help="the same as --limit tpot=…")
+    add("--noise", type=float, help="of every reading, instead of 2 %%, one in ten 10 %%")
+    add("--strategies", default="random,sobol,nsga2,tpe,tpe-fail,auto_tune,shipped")
+    add("--seeds", type=int, default=20)
+    add("--first-seed", type=int, default=0)
+    add("--trials", type=int, default=30, choices=AT)
+    add("--out", type=Path, help="each seed as a JSON line")
+    return parser
+
+
+def _grids(given: argparse.Namespace) -> list[Grid]:
+    if given.held_out:
+        names = list(HELD_OUT) if given.held_out == "all" else given.held_out.split(",")
+        return [held_out(name, given.data) for name in names]
+    limits = dict(_limit(text) for text in given.limit or ())
+    named = {"ttft": given.ttft_ms, "tpot": given.tpot_ms}
+    limits |= {column: value for column, value in named.items() if value is not None}
+    found = read_grid(given.grid or given.data / "grid_h200_q32.jsonl")
+    return [
+        Grid(
+            found,
+            question_of(
+                found,
+                goals=tuple(given.goals.split(",")) if given.goals else None,
+                limits={} if given.no_limits else limits or None,
+                model=given.model,
+                chip=given.chip,
+                input_tokens=given.input_tokens,
+                output_tokens=given.output_tokens,
+                noise=(given.noise, given.noise, 0.0) if given.noise is not None else None,
+            ),
+        )
+    ]
+
+
+def _limit(text: str) -> tuple[str, float]:
+    column, _, value = text.partition("=")
+    try:
+        return column, float(value)
+    except ValueError as error:
+        raise WrongGrid(f"--limit {text}: a limit is COLUMN=NUMBER, such as ttft=500") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    names = given.strategies.split(",")
+    strange = [name for name in names if name not in STRATEGIES]
+    if strange:
+        return _refused(f"no strategy is called {strange[0]}; there are: {', '.join(STRATEGIES)}")
+    try:
+        grids = _grids(given)
+    except WrongGrid as error:
+        return _refused(str(error))
+    rows: list[Row] = []
+    for grid in grids:
+        print(describe(grid), file=sys.stderr)  # noqa: T201
+        for seed in range(given.first_seed, given.first_seed + given.seeds):
+            for name in names:  # every strategy meets a seed before the next begins
+                rows.append(STRATEGIES[name](grid, seed, given.trials))
+                said = " ".join(f"{regret:.3f}" for regret in rows[-1].regret)
+                print(f"{name} seed {seed}: {said}", file=sys.stderr)  # noqa: T201
+                if given.out:
+                    with given.out.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(rows[-1])) + "\n")
+    floors = {grid.table.source: grid.floor() for grid in grids}
+    several = f"{summary(rows)}\n\n{by_grid(rows, floors)}"
+    print(table(rows) if len(grids) == 1 else several)  # noqa: T201
     return 0
+
+
+def _refused(why: str) -> int:
+    print(why, file=sys.stderr)  # noqa: T201
+    return 2
 
 
 if __name__ == "__main__":

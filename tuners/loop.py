@@ -16,6 +16,7 @@ from tuners.again import Again
 from tuners.crew import Attempts, Crew, Done
 from tuners.errors import StudyError
 from tuners.goals import Reading, Wish
+from tuners.guide import Guide, Known
 from tuners.outcome import Crashed, FailureKind, Measured, Told, Transient
 from tuners.remeasure import Candidate, Gain, Judged, gain
 from tuners.search import Asked, Searcher
@@ -49,12 +50,15 @@ MAX_IDLE = 50  # asks in a row that cost nothing: foreseen failures and what is 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One branch with what searches it. ``seeder``: None where nothing can be forecast."""
+    """One branch with what searches it. ``seeder``: None where nothing can be foreseen. ``guide``:
+    proposes what the searcher then asks; None: the searcher's own sampler proposes, after
+    ``num_seeds`` of the seeder."""
 
     branch: Branch
     searcher: Searcher
     seeder: Seeder | None = None
     num_seeds: int = 8
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +169,20 @@ class Search:
                 return reached
 
     def candidates(self) -> list[Candidate]:
+        """Measured configurations that are believed to keep every bound, the best as believed
+        first; then, or where nobody believes anything, those that were seen to with its margin."""
+        ranked = [
+            one
+            for part in self._parts
+            if part.guide is not None
+            for one in part.guide.ranked(self._known_of(part))
+        ]
+        ranked.sort(key=lambda one: -one[0])
+        believed = [Candidate(config=config, searched=read) for _, config, read in ranked]
+        named = {key(candidate.config) for candidate in believed}
+        return [*believed, *(c for c in self._seen_to_keep() if key(c.config) not in named)]
+
+    def _seen_to_keep(self) -> list[Candidate]:
         """Measured configurations that keep every bound with its margin, best first."""
         found = [
             Candidate(config=t.config, searched=t.evaluated.outcome.reading)
@@ -247,8 +265,16 @@ class Search:
         self._made(running.part.branch.name, running.phase, done.job.config, done.evaluated)
 
     def _propose(self, part: Part) -> Phase:
-        """Ask for a seed first, as long as this branch has had too few."""
+        """What the guide says next, or a seed as long as this branch has had too few."""
         name = part.branch.name
+        if part.guide is not None:
+            known = self._known_of(part)
+            config = part.guide.propose(known)
+            if config is None:
+                return Phase.SEARCH
+            part.searcher.want([config])
+            by_forecast = part.guide.has_forecasts and not known.measured
+            return Phase.SEED if by_forecast else Phase.SEARCH
         made = [t for t in self.trials if t.branch == name and t.phase is Phase.SEED]
         running = [r for r in self._running.values() if r.part is part and r.phase is Phase.SEED]
         if part.seeder is None or len(made) + len(running) >= part.num_seeds:
@@ -308,7 +334,7 @@ class Search:
         return few and all(key(config) in self._known for config in branch.grid())
 
     def _best_branch(self) -> Part | None:
-        top = self.candidates()
+        top = self._seen_to_keep()
         if not top:
             return None
         return next((p for p in self._parts if p.branch.holds(top[0].config)), None)
@@ -319,6 +345,17 @@ class Search:
             for t in self.trials
             if t.branch == part.branch.name and isinstance(t.evaluated.outcome, Measured)
         ]
+
+    def _known_of(self, part: Part) -> Known:
+        """What a guide has to know of its branch. Failures that were foreseen are none of it."""
+        mine = [t for t in self.trials if t.branch == part.branch.name]
+        mine = [t for t in mine if t.phase is not Phase.BASELINE and part.branch.holds(t.config)]
+        return Known(
+            measured=[m for m in self._measured(part) if part.branch.holds(m[0])],
+            failed=[t.config for t in mine if isinstance(t.evaluated.outcome, Crashed)],
+            running=list(part.searcher.open_trials().values()),
+            taken=[t.config for t in mine],
+        )
 
     def _elapsed(self) -> Spent:
         """With the wall time of this sitting, which is more than that of its trials."""

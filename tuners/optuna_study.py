@@ -40,6 +40,7 @@ from results.clock import SystemClock
 from tuners.dashboard import Attribute, shown_config, shown_outcome
 from tuners.errors import NoSampler, StorageLost, StudyError
 from tuners.goals import Wish
+from tuners.guide import is_guided
 from tuners.lease import Leases
 from tuners.outcome import Crashed, Measured, Stopped, Told
 from tuners.search import SAMPLERS, Asked
@@ -50,9 +51,6 @@ WORKS = "works"  # the constraint that a crash violates
 _OWNER, _BEAT = "owner", "beat:"  # who asked for a trial; the study's attributes of heartbeats
 _WORKS_WELL = -1.0  # its value for a trial that ran
 _CONFIG, _WHY = "config", "why"
-# Beyond this a Gaussian process costs more time than it saves trials (Optuna's own advice is 500).
-MAX_GP_TRIALS = 300
-
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -306,10 +304,10 @@ def distribution(domain: Domain) -> BaseDistribution:
 def sampler_named(
     name: str, *, seed: int, num_trials: int, num_startup: int = 10
 ) -> optuna.samplers.BaseSampler:
-    """``auto``: a Gaussian process with constraints up to 300 trials where torch is installed, TPE
-    otherwise. Raises NoSampler."""
+    """``auto``: TPE, or what is asked only where a guide (``tuners.guide``) has nothing left to
+    propose. Raises NoSampler."""
     if name == "auto":
-        name = "gp" if num_trials <= MAX_GP_TRIALS and find_spec("torch") else "tpe"
+        name = "random" if is_guided(name, num_trials) else "tpe"
     samplers = optuna.samplers
     match name:
         case "gp":

@@ -40,7 +40,7 @@ from workloads.traffic.lengths import mean_length
 from workloads.traffic.spec import ClosedLoop, Traffic
 
 # What a forecast has, by metric; every statistic of a metric is ranked by the same number.
-_OF_METRIC: Mapping[str, Callable[[Forecast, Load], float]] = {
+FORECASTS: Mapping[str, Callable[[Forecast, Load], float]] = {
     "output_throughput": lambda f, _: f.output_throughput,
     "output_throughput_per_chip": lambda f, _: f.output_throughput_per_chip,
     # At one dollar a chip-hour: what a chip really costs is a factor, and found like any other.
@@ -90,7 +90,7 @@ def foresight(spec_of: Callable[[Config], RunSpec], wish: Wish, base: RunSpec) -
 
 
 def _why_no_forecast(base: RunSpec, metrics: Sequence[str]) -> str:
-    strange = [name for name in dict.fromkeys(metrics) if name not in _OF_METRIC]
+    strange = [name for name in dict.fromkeys(metrics) if name not in FORECASTS]
     if strange:
         return f"no arithmetic forecasts {', '.join(strange)}"
     known = serving_of(base)
@@ -176,7 +176,7 @@ def forecasts_of(spec: RunSpec) -> Mapping[str, float] | str:
     if seen is None:
         return {}
     found, load = seen
-    return {name: value(found, load) for name, value in _OF_METRIC.items()}
+    return {name: value(found, load) for name, value in FORECASTS.items()}
 
 
 def _under(serving: Serving, traffic: Traffic) -> tuple[Forecast, Load] | None:

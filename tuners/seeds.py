@@ -69,6 +69,39 @@ class Seeder:
         return candidates(self._branch, self._seed, most)
 
     @property
+    def has_forecasts(self) -> bool:
+        return self._forecasts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The statistics of a forecast."""
+        return self._names
+
+    @property
+    def prior(self) -> Mapping[str, float]:
+        """Measured / forecast of earlier studies, by statistic."""
+        return self._prior
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether ``listed`` is the whole branch."""
+        return self._branch.num_points <= MAX_CANDIDATES
+
+    @cached_property
+    def listed(self) -> Sequence[tuple[Config, Mapping[str, float]]]:
+        """Configurations to choose from, with what is expected of each. Where nothing is forecast
+        some of them may be foreseen to fail: asking of each would cost more than asking of those
+        that are chosen."""
+        if self._forecasts:
+            return [(config, expected) for config, expected in self._fitting if expected]
+        return [(config, {}) for config in candidates(self._branch, self._seed)]
+
+    def forecast(self, config: Config) -> Mapping[str, float]:
+        """By the arithmetic itself; empty where it says nothing."""
+        found = self._predict(config) if self._forecasts else {}
+        return {} if isinstance(found, str) else found
+
+    @property
     def num_looked_at(self) -> int:
         """All configurations of the branch, or of a large one a sample."""
         return len(self._looked_at)

@@ -38,6 +38,7 @@ from results.store_index import RunIndex
 from results.study_log import StudyLog
 from tuners.crew import Crew, InTurn
 from tuners.errors import StorageLost, StudyError, TunerError
+from tuners.guide import Guide, is_guided
 from tuners.loop import Found, Part, Search
 from tuners.outcome import Measured, Unusable
 from tuners.prior import Prior
@@ -48,7 +49,7 @@ from tuners.trial import Evaluated, Phase
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-NUM_SEEDS = 8  # what the replay bench found best; docs/tuning.md has the figures
+NUM_SEEDS = 8  # first trials of a branch, by the forecast where a sampler of Optuna's goes on
 
 
 Storage = Annotated[
@@ -297,17 +298,20 @@ def _parts_in(storage: BaseStorage, study: Study, known: Prior, num_before: int)
 
     spec, parts = study.spec, []
     seeds = 0 if study.foresight.why_no_forecast else NUM_SEEDS
+    seed, num_trials = spec.seed + num_before, spec.budget.num_trials
     for branch in study.space.branches():
         sampler = sampler_named(
-            spec.sampler,
-            seed=spec.seed + num_before,
-            num_trials=spec.budget.num_trials,
-            num_startup=seeds or 10,
+            spec.sampler, seed=seed, num_trials=num_trials, num_startup=seeds or 10
         )
         name = f"{spec.name}/{branch.name}" if branch.name else spec.name
         searcher = OptunaSearcher(branch, study.wish, name=name, sampler=sampler, storage=storage)
         seeder = known.seeder(branch, study.wish, study.foresight, spec.seed)
-        parts.append(Part(branch=branch, searcher=searcher, seeder=seeder, num_seeds=NUM_SEEDS))
+        guide = None
+        if is_guided(spec.sampler, num_trials):
+            guide = Guide(branch, study.wish, seeder, seed=seed)
+        parts.append(
+            Part(branch=branch, searcher=searcher, seeder=seeder, num_seeds=NUM_SEEDS, guide=guide)
+        )
     return parts
 
 
@@ -333,6 +337,7 @@ def _plan(
         storage=shown_storage(study.storage),
         dropped=study.dropped,
         num_parallel=spec.parallel,
+        guided=is_guided(spec.sampler, spec.budget.num_trials),
     )
 
 

@@ -20,6 +20,7 @@ from results.prices import PriceTable
 from results.record import RunRecord
 from results.units import format_value
 from tuners.goals import Wish
+from tuners.guide import Guide, Known
 from tuners.loop import Budget
 from tuners.predict import Foresight
 from tuners.prior import Prior, transferred_from
@@ -108,9 +109,10 @@ def study_plan(
     storage: str,
     dropped: Sequence[str] = (),
     num_parallel: int = 1,
+    guided: bool = True,
 ) -> StudyPlan:
-    """``past``: earlier runs like ``base``, from ``runs_like``."""
-    told = tuple(_branch(b, wish, foresight, prior, num_seeds, seed) for b in branches)
+    """``past``: earlier runs like ``base``, from ``runs_like``. ``guided``: see ``Part.guide``."""
+    told = tuple(_branch(b, wish, foresight, prior, num_seeds, seed, guided) for b in branches)
     least = (top + 1) * min(MIN_RUNS, max_repeats)
     most = (top + 1) * max_repeats
     trial = trial_time(base, past)
@@ -151,7 +153,13 @@ def study_plan(
 
 
 def _branch(
-    branch: Branch, wish: Wish, foresight: Foresight, prior: Prior, num_seeds: int, seed: int
+    branch: Branch,
+    wish: Wish,
+    foresight: Foresight,
+    prior: Prior,
+    num_seeds: int,
+    seed: int,
+    guided: bool,
 ) -> BranchPlan:
     points = branch.num_points
     seeder = prior.seeder(branch, wish, foresight, seed)
@@ -164,17 +172,33 @@ def _branch(
         num_fit=seeder.num_candidates,
         why_not=seeder.why_not,
         num_from_elsewhere=len(elsewhere),
-        seeds=tuple(_seeds(seeder, foresight, elsewhere, num_seeds)),
+        seeds=tuple(
+            _seeds(
+                seeder,
+                Guide(branch, wish, seeder, seed=seed) if guided else None,
+                foresight,
+                elsewhere,
+                num_seeds,
+            )
+        ),
     )
 
 
 def _seeds(
-    seeder: Seeder, foresight: Foresight, elsewhere: Sequence[Transferred], num_seeds: int
+    seeder: Seeder,
+    guide: Guide | None,
+    foresight: Foresight,
+    elsewhere: Sequence[Transferred],
+    num_seeds: int,
 ) -> Iterator[SeedPlan]:
-    """In the order in which they would be proposed if no trial said anything new."""
+    """In the order in which they would be proposed if none of them said anything before the last
+    was asked: of trials at once that is how they begin, and the first is the first in any case."""
     taken: list[Config] = []
-    while len(taken) < num_seeds:
-        config = seeder.propose([], taken=taken)
+    while len(taken) < num_seeds and seeder.has_forecasts:
+        if guide is None:
+            config = seeder.propose([], taken=taken)
+        else:
+            config = guide.propose(Known(running=taken))
         if config is None:
             return
         taken.append(config)
