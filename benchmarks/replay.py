@@ -98,9 +98,15 @@ class Grid:
         if not kept:
             raise WrongGrid(self._none_keeps())
         self._scores = {p: self.wish.score(self._goals(row)) for p, row in kept.items()}
-        self.best = max(self._scores.values())
+        self._best = max(self._scores.values())
         self._front_volume = self._volume(list(kept.values()), list(kept.values()))
         self._kept = list(kept.values())
+
+    @property
+    def best(self) -> float:
+        """The best feasible value; of a goal where less is better its inverse, of several goals
+        their geometric mean."""
+        return math.exp(self._best)
 
     @property
     def num_feasible(self) -> int:
@@ -118,7 +124,7 @@ class Grid:
         """Of the true value against the best feasible: 1 - its share, of several goals that of
         their geometric mean; 1 where it is truly infeasible, or none."""
         score = None if config is None else self._scores.get(self.table.place(config))
-        return 1.0 if score is None else 1.0 - math.exp(score - self.best)
+        return 1.0 if score is None else 1.0 - math.exp(score - self._best)
 
     def is_feasible(self, config: Config) -> bool:
         return self.table.place(config) in self._scores
@@ -137,7 +143,7 @@ class Grid:
                 kept *= float(normal)
             if kept >= probability:
                 sure.append(score)
-        return 1.0 - math.exp(max(sure) - self.best) if sure else 1.0
+        return 1.0 - math.exp(max(sure) - self._best) if sure else 1.0
 
     def volume(self, configs: Sequence[Config]) -> float:
         """The share of the feasible front's hypervolume that the feasible ones of these cover."""

@@ -14,7 +14,7 @@ Of several goals one mixture is taken for each proposal (Knowles, ParEGO, IEEE T
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,7 +87,7 @@ class Guide:
         promise = self._promise(known, points)
         num_refused = 0
         for at in np.argsort(-promise, kind="stable"):
-            config = configs[at]
+            config = configs[int(at)]
             if key(config) in taken:
                 continue
             if not self._seeder.foreseen(config):
@@ -162,11 +162,11 @@ class Guide:
             return num_taken < self._num_startup
         return not known.measured and len(known.failed) >= _MISLED
 
-    def _spread(self, taken: set[object]) -> Config | None:
+    def _spread(self, taken: Collection[object]) -> Config | None:
         """The next of a scrambled Sobol sequence that is new and may run."""
         sequence = qmc.Sobol(len(self._branch.knobs), seed=self._seed)
         for shares in sequence.random(64):
-            config = placed(self._branch, shares)
+            config = placed(self._branch, shares.tolist())
             if key(config) not in taken and not self._seeder.foreseen(config):
                 return config
         return None
