@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 
 from reports.model import (
@@ -29,7 +28,7 @@ from reports.study_tables import (
     winner_table,
 )
 from reports.study_told import BoundTold, GoalTold, StudyTold, TrialState, config_words
-from results.units import counted, format_value
+from results.units import counted, format_chance, format_value
 
 _UNFINISHED = ("interrupted", "not ended")
 MAX_PAIRS = 6  # of goals, drawn against each other
@@ -90,7 +89,8 @@ def _winner_sentence(told: StudyTold) -> str:
     gain = f", {gain_words(told)}" if told.gain is not None else ""
     kept = ""
     if told.bounds and winner.probability is not None:
-        kept = f"; it keeps its limits next time with probability ≥ {_chance(winner.probability)}"
+        chance = format_chance(winner.probability)
+        kept = f"; it keeps its limits next time with probability ≥ {chance}"
     return f"{what}: {numbers}{gain}{kept}."
 
 
@@ -108,11 +108,6 @@ def gain_words(told: StudyTold) -> str:
 
 def _change(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
-
-
-def _chance(probability: float) -> str:
-    """From below, as it was found: 0.9987 is at least 0.998."""
-    return f"{math.floor(probability * 1000) / 1000:.3f}"
 
 
 def _best_words(told: StudyTold) -> str:
@@ -184,7 +179,7 @@ def _figures(told: StudyTold) -> tuple[KeyFigure, ...]:
         gained,
         KeyFigure(
             label="keeps its limits next time",
-            value=_chance(chance) if chance is not None and told.bounds else "n/a",
+            value=format_chance(chance) if chance is not None and told.bounds else "n/a",
             detail=f"probability at least; {told.probability_wanted:g} was asked"
             if told.bounds
             else "the study has no limits",

@@ -16,7 +16,7 @@ from reports.study_told import (
     TrialTold,
     config_words,
 )
-from results.units import counted, format_interval, format_value
+from results.units import counted, format_chance, format_interval, format_value
 
 MAX_TRIALS = 300
 
@@ -101,7 +101,9 @@ def remeasured_table(told: StudyTold) -> Table:
                 Cell(text=config_words(candidate.config), detail="the winner" if is_winner else ""),
                 _verdict_cell(candidate),
                 Cell(
-                    text="n/a" if candidate.probability is None else f"{candidate.probability:.3f}",
+                    text="n/a"
+                    if candidate.probability is None
+                    else format_chance(candidate.probability),
                     detail=_weakest(told, candidate),
                 ),
                 *(_value_cell(q, candidate, _of(candidate, q)) for q in told.goals),

@@ -121,6 +121,12 @@ def metric_label(name: str, statistic: str = "value") -> str:
     return label if statistic == "value" else f"{label} {statistic}"
 
 
+def format_chance(probability: float) -> str:
+    """A probability found from below, so rounded down; of what is yet to come none is 1: 0.9987 is
+    ``0.998``, and 0.99999 is ``0.999``."""
+    return f"{math.floor(min(probability, 0.999) * 1000 + 1e-9) / 1000:.3f}"
+
+
 def format_change(share: float | None) -> str:
     """``0.1234`` → ``+12.3 %``, ``-0.004`` → ``−0.40 %``: three digits, never below 0.01 %."""
     if share is None or not math.isfinite(share):

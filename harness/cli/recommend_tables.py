@@ -11,7 +11,7 @@ from rich.text import Text
 from results.metrics import Unit
 from results.recommendation.answer import FLAG_WORDS, Answer, NoAnswer, Recommendation
 from results.recommendation.profile import Cost, Machine, Profile
-from results.units import format_value
+from results.units import format_chance, format_value
 
 
 def answer_tables(answer: Answer) -> RenderableType:
@@ -90,7 +90,7 @@ def _latencies(one: Recommendation) -> list[str]:
     values = [
         f"{'≤ ' if t.is_bound else ''}{format_value(t.value_s, Unit.SECONDS)}" for t in one.targets
     ]
-    return [*values, "n/a" if one.probability is None else f"{one.probability:.3f}"]
+    return [*values, "n/a" if one.probability is None else format_chance(one.probability)]
 
 
 def _engines(answer: Answer) -> Table:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.cli.tables import facts
 from results.metrics import metric
-from results.units import counted, format_value
+from results.units import counted, format_chance, format_value
 from tuners.goals import Goal, Reading, Wish
 from tuners.loop import Evaluated, Found, Phase, Spent, Trial, failures_by_kind
 from tuners.outcome import Crashed, Measured, Stopped, Transient, Unusable
@@ -120,7 +120,9 @@ def _judged_table(wish: Wish, found: Found) -> Table:
     for column in ("configuration", "runs", "goal, mean", "keeps its limits next time", "verdict"):
         table.add_column(column)
     for candidate, judged in found.judged:
-        chance = f"{judged.probability:.3f}" if judged.probability == judged.probability else "–"
+        chance = (
+            format_chance(judged.probability) if judged.probability == judged.probability else "–"
+        )
         table.add_row(
             describe_config(candidate.config),
             str(len(candidate.fresh)),

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from results.errors import UnknownMetric
 from results.measurement import Measurement
 from results.metrics import REGISTRY, Unit
-from results.units import format_interval, format_measurement, format_value, metric_label
+from results.units import (
+    format_chance,
+    format_interval,
+    format_measurement,
+    format_value,
+    metric_label,
+)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +138,11 @@ def test_a_share_is_all_or_nothing_only_when_it_is(share: float) -> None:
 @given(st.floats(min_value=0, max_value=1e9), st.sampled_from(list(Unit)))
 def test_every_unit_prints_a_number_and_no_exponent(value: float, unit: Unit) -> None:
     assert re.match(r"^[\d,]+(\.\d+)?( \S+)?$", format_value(value, unit))
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0.0, "0.000"), (0.95, "0.950"), (0.9987, "0.998"), (0.99999, "0.999"), (1.0, "0.999")],
+)
+def test_nothing_to_come_is_certain(probability: float, text: str) -> None:
+    assert format_chance(probability) == text
