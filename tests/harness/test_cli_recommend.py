@@ -117,3 +117,17 @@ def test_a_failure_is_named_by_what_the_engine_said() -> None:
     assert name_failure(failed) == "oom_at_load"
     silent = Failed(stage="startup", error="engine_died", message="it ended with status 1")
     assert name_failure(silent) == "engine_died"
+
+
+def test_a_home_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WINDTUNNEL_HOME", str(tmp_path / "file"))  # under it no folder can be
+    error = document("recommend", "--model", "m", store=tmp_path / "file" / "store", code=3)
+    assert "WINDTUNNEL_HOME" in error["error"]["message"]
+
+
+def test_the_future_has_no_answer_yet(store: Path) -> None:
+    error = document("recommend", "--as-of", "2999-01-01", store=store, code=2)
+    assert "yet to come" in error["error"]["message"]
