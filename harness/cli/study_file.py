@@ -164,7 +164,10 @@ def prior(study: Study, index: RunIndex) -> Prior:
     records: tuple[Brief, ...] = ()
     if not study.foresight.why_no_forecast:
         index.refresh()
-        about = tuple((one.metric, one.statistic) for one in (*wish.goals, *wish.bounds))
+        about = (
+            *((goal.metric, goal.statistic) for goal in wish.goals),
+            *((bound.metric, bound.statistic) for bound in wish.bounds),
+        )
         records = index.briefs(ended_well(index, evidence_for(study.base)), about)
     return prior_of(records, study.base, branches, wish, study.foresight)
 
