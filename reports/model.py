@@ -54,8 +54,11 @@ class KeyFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
+    """``words``: holds sentences, and is never squeezed into a word a line."""
+
     name: str
     numeric: bool = False
+    words: bool = False
     meaning: str = ""
 
 

@@ -77,7 +77,7 @@ def _decided(decisions: Sequence[Decision]) -> Table:
             Column(
                 name="since", numeric=True, meaning="the first night of the new level, with 95 %"
             ),
-            Column(name="why"),
+            Column(name="why", words=True),
         ),
         rows=tuple(
             (

@@ -126,16 +126,14 @@ def index_report(suite: str, entries: Sequence[IndexEntry]) -> Report:
             Column(name="environment", numeric=True),
             Column(name="open", numeric=True),
             Column(name="failed runs", numeric=True),
-            Column(name="in a sentence"),
         ),
         rows=tuple(
             (
-                Cell(text=e.date, link=e.page),
+                Cell(text=e.date, link=e.page, detail=e.sentence),
                 _number(e.counts.get("regression", 0), bad=True),
                 _number(e.counts.get("environment", 0)),
                 _number(e.counts.get("suspected", 0)),
                 _number(e.counts.get("failed", 0)),
-                Cell(text=e.sentence),
             )
             for e in ordered
         ),

@@ -71,7 +71,7 @@ def _table(told: NightTold, sides: Sequence[_Side]) -> Table:
         caption=" and ".join(names),
         columns=(
             Column(name="metric"),
-            *(Column(name=_head(s, names), numeric=True) for s in sides),
+            *(Column(name=_head(s, sides), numeric=True) for s in sides),
         ),
         rows=tuple(rows),
         note="The median run, below it the range of the night's runs. Best: every run of it was "
@@ -79,8 +79,10 @@ def _table(told: NightTold, sides: Sequence[_Side]) -> Table:
     )
 
 
-def _head(side: _Side, names: Sequence[str]) -> str:
-    return side.pool if len(names) == 1 else f"{side.name} on {side.pool}"
+def _head(side: _Side, sides: Sequence[_Side]) -> str:
+    """The pool, as long as that is enough to tell the columns apart."""
+    alone = sum(other.pool == side.pool for other in sides) == 1
+    return side.pool if alone else f"{side.name} on {side.pool}"
 
 
 def _machines(sides: Sequence[_Side]) -> tuple[Cell, ...]:

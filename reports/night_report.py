@@ -138,7 +138,11 @@ def _areas(told: NightTold, by_key: dict[str, Series]) -> tuple[Section, ...]:
         if mine:
             heading = area.value.replace("_", " ").capitalize()
             found.append(
-                Section(key=f"area-{area.value}", heading=heading, blocks=(_states(told, mine),))
+                Section(
+                    key=f"area-{area.value}",
+                    heading=heading,
+                    blocks=(_states(told, mine, heading),),
+                )
             )
     return tuple(found)
 
@@ -151,13 +155,13 @@ def _canaries(told: NightTold, by_key: dict[str, Series]) -> Section:
         return Section(
             key="canaries", heading="Canaries", blocks=(Paragraph(text=words, tone="warn"),)
         )
-    return Section(key="canaries", heading="Canaries", blocks=(_states(told, mine),))
+    return Section(key="canaries", heading="Canaries", blocks=(_states(told, mine, "Canaries"),))
 
 
-def _states(told: NightTold, rows: Iterable[tuple[Series, SeriesState]]) -> Table:
+def _states(told: NightTold, rows: Iterable[tuple[Series, SeriesState]], of: str) -> Table:
     ordered = sorted(rows, key=lambda row: row[0].key)
     return Table(
-        caption=f"Series and their last {SPARK_NIGHTS} nights",
+        caption=f"{of}: the last {SPARK_NIGHTS} nights",
         columns=(
             Column(name="series"),
             Column(name="tonight", numeric=True),
@@ -219,7 +223,7 @@ def _not_run(told: NightTold) -> Section:
         return Section(key="not-run", heading="What did not run")
     table = Table(
         caption="What has no value, and why",
-        columns=(Column(name="what"), Column(name="why")),
+        columns=(Column(name="what"), Column(name="why", words=True)),
         rows=tuple((Cell(text=what), Cell(text=why, tone="warn")) for what, why in rows),
     )
     return Section(key="not-run", heading="What did not run", blocks=(table,))

@@ -60,7 +60,8 @@ POOR_CONTRAST = """
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
     const e = node.parentElement;
-    if (!node.data.trim() || e.closest('script, style, noscript, .unseen, [aria-hidden]')) continue;
+    if (!node.data.trim() || e.closest('script, style, noscript, .unseen')) continue;
+    if (e.closest('[aria-hidden]') && !e.closest('.chart')) continue;
     if (!e.getClientRects().length || e.closest('details:not([open])')) continue;
     const style = getComputedStyle(e);
     const svg = e.ownerSVGElement;

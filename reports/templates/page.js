@@ -7,6 +7,7 @@
     try {
       // Vega names and describes the element it is given: the page's own words stay outside it.
       const inner = place.appendChild(document.createElement("div"));
+      inner.setAttribute("aria-hidden", "true");
       await vegaEmbed(inner, spec, { config, renderer: "svg", actions: false, ast: true, tooltip: { theme: "page" } });
       place.dataset.state = "drawn";
     } catch (error) {

@@ -91,7 +91,7 @@ def test_a_workload_on_two_pools_is_told_side_by_side(nights: Nights) -> None:
     told = nights(2)
     (table,) = pools_section(told).blocks
     assert isinstance(table, Table)
-    assert [c.name for c in table.columns] == ["metric", "chat-h100 on h100", "chat-v6e on v6e"]
+    assert [c.name for c in table.columns] == ["metric", "h100", "v6e"]
     machines, ttft, e2e, _ = table.rows
     assert [c.text for c in machines[1:]] == ["1 × H100", "1 × TPU-V6E"]
     assert ttft[0].text == "TTFT p50"
