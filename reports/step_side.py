@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
-from reports.compare import Change, Scale
+from reports.compare import MIN_PAIRS, Change, Scale
 
 
 class Side(StrEnum):
@@ -20,18 +20,20 @@ class Side(StrEnum):
 
 def side_of(change: Change, step: Change) -> Side:
     """``step``: the good version against the bad one; ``change``: against the version asked about.
-    Both of one metric. The 95 % interval of ``change`` has to lie on one side of the line."""
-    if change.scale is not step.scale or step.change is None:
+    Both of one metric. The 95 % interval of ``change`` has to lie on one side of the line, and
+    one before it must not meet the step's own interval either: a step that is hardly known leaves
+    little room. Below ``MIN_PAIRS`` pairs nothing is told, as of any verdict."""
+    known = (step.change, step.low, step.high, change.low, change.high)
+    if change.scale is not step.scale or change.num_pairs < MIN_PAIRS:
         return Side.BETWEEN
-    if change.low is None or change.high is None:
+    if any(v is None for v in known):
         return Side.BETWEEN
-    size, low, high = (_plain(v, step.scale) for v in (step.change, change.low, change.high))
-    line = size / 2.0
+    size, nearest, farthest, low, high = (_plain(v, step.scale) for v in known if v is not None)
     if size < 0.0:
-        line, low, high = -line, -high, -low
-    if low > line:
+        size, nearest, low, high = -size, -farthest, -high, -low
+    if low > size / 2.0:
         return Side.AFTER
-    return Side.BEFORE if high < line else Side.BETWEEN
+    return Side.BEFORE if high < min(size / 2.0, nearest) else Side.BETWEEN
 
 
 def _plain(value: float, scale: Scale) -> float:

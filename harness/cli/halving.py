@@ -81,7 +81,8 @@ def bisect_(
             raise typer.Exit(Exit.OK)
         found = _halved(ask, question, kept, quiet)
         tell(question, found, as_json)
-    raise typer.Exit(Exit.REGRESSION if found.first_bad else Exit.INVALID)
+    told_one = found.first_bad and not found.doubt
+    raise typer.Exit(Exit.REGRESSION if told_one else Exit.INVALID)
 
 
 def _question(
@@ -136,10 +137,14 @@ def _halved(ask: NightAsk, question: Question, store: FileStore, quiet: bool) ->
                 halving.tell(asked)
                 because = f" ({asked.why})" if asked.why else ""
                 shown.phase("bisect", f"{question.words[name]}: {asked.found}{because}")
+            found = halving.result()
+            if not found.is_exact or not found.last_good:
+                return found  # open, or the first bad one follows the one it was measured against
+            shown.phase("bisect", "the last good one against the first bad one")
+            return replace(found, doubt=asker.doubt_of(found))
     except KeyboardInterrupt:
         tell_range(question, halving.result("interrupted"))
         raise
-    return halving.result()
 
 
 def _say_next(question: Question, halving: Halving, name: str, night: Night, shown: Shown) -> None:
@@ -179,6 +184,20 @@ class _Asker:
         if self.step is None and asked.found is Found.BAD:
             self.step = change
         return asked
+
+    def doubt_of(self, found: Bisection) -> str:
+        """Neighbours were each measured against the good version; the answer says that they differ
+        from each other, which has to hold of them side by side. "" where it does."""
+        question, night = self.question, self.night
+        assert self.step is not None
+        good, bad = (night.subjects.version(v) for v in (found.last_good, found.first_bad))
+        made = side_by_side(night, question.series, good, bad, self._decided())
+        change = change_of(made.comparison, question.metric, question.statistic)
+        if change is None or change.change is None:
+            return made.why or "no pair of them could be made"
+        if side_of(change, self.step) is Side.AFTER:
+            return ""
+        return made.why or f"{change_text(change)} ({interval_text(change)})"
 
     def _decided(self) -> Callable[[Comparison], bool]:
         def decided(comparison: Comparison) -> bool:

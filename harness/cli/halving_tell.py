@@ -89,6 +89,13 @@ def sentence(question: Question, found: Bisection) -> str:
     asked = {one.version: one for one in found.asked}
     by = f" ({asked[found.first_bad].told} against {question.asked_good})"
     first = question.words[found.first_bad]
+    if found.doubt:
+        before = question.words[found.last_good]
+        return (
+            f"{question.what}: no answer that holds: {first} was bad{by} and {before} good, yet "
+            f"measured against each other they differ by {found.doubt}; ask again on a calmer "
+            "machine, or with more pairs"
+        )
     if not found.unclear:
         return f"{question.what}: {first} is the first that is worse{by}"
     good = question.words[found.last_good] if found.last_good else question.asked_good

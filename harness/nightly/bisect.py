@@ -38,7 +38,8 @@ class Asked:
 class Bisection:
     """``last_good`` ("": the good version that was given) and ``first_bad`` are what was measured;
     ``unclear`` lie between them: not told, not measured, or not asked. ``why_none``: why there is
-    no answer at all; ``stopped``: why versions between were not asked."""
+    no answer at all; ``stopped``: why versions between were not asked; ``doubt``: what speaks
+    against the answer when the last good and the first bad one are measured against each other."""
 
     asked: tuple[Asked, ...]
     last_good: str = ""
@@ -46,10 +47,11 @@ class Bisection:
     unclear: tuple[str, ...] = ()
     why_none: str = ""
     stopped: str = ""
+    doubt: str = ""
 
     @property
     def is_exact(self) -> bool:
-        return bool(self.first_bad) and not self.unclear
+        return bool(self.first_bad) and not self.unclear and not self.doubt
 
 
 class Halving:
@@ -120,5 +122,6 @@ def bisect(versions: Sequence[str], ask: Callable[[str], Asked]) -> Bisection:
 
 
 def num_questions(num_versions: int) -> int:
-    """To the answer where every version can be told: the bad one, then halves."""
-    return 1 + (num_versions - 1).bit_length()
+    """To the answer where every version can be told: the bad one, halves, and at the end the last
+    good one against the first bad one."""
+    return 1 + (num_versions - 1).bit_length() + (num_versions > 1)

@@ -41,10 +41,9 @@ class PairsOutlook:
 def outlook_of_halving(
     num_versions: int, series: Series, confirm: ConfirmSpec, past: Sequence[RunRecord]
 ) -> PairsOutlook:
-    """The first question wants a verdict, the others only a side of the step."""
     sets = num_questions(num_versions)
-    fewest = 2 * (max(confirm.pairs, LEAST_FOR_A_VERDICT) + (sets - 1) * confirm.pairs)
-    return _outlook(sets, num_versions, fewest, [series], confirm, past)
+    fewest = 2 * sets * max(confirm.pairs, LEAST_FOR_A_VERDICT)
+    return _outlook(sets, num_versions + (num_versions > 1), fewest, [series], confirm, past)
 
 
 def outlook_across(

@@ -171,7 +171,7 @@ def test_the_first_slow_commit_is_found_past_one_that_does_not_run(files: Path, 
     made = invoke(files, "c0", "main", "--json")
     found = json.loads(made.stdout)
     assert made.exit_code == Exit.REGRESSION, made.output
-    assert lab.asked == ["c9", "c4 merge side", "c6", "c7", "c8"]
+    assert lab.asked == ["c9", "c4 merge side", "c6", "c7", "c8", "c8"]
     assert found["first_bad"] == git(files / "code", "rev-parse", "c8") and found["is_exact"]
     by_title = {lab.titles[one["version"]]: one for one in found["asked"]}
     assert by_title["c6"]["found"] == "not measured" and "SyntaxError" in by_title["c6"]["why"]
@@ -198,6 +198,20 @@ def test_a_merge_is_one_change_and_leads_into_what_it_brought(files: Path, lab: 
     words = made.stdout.replace("\n", " ")
     assert f"what it brought: windtunnel bisect {files}/suite.yaml" in words
     assert git(files / "code", "merge-base", "c4^1", "c4^2") in words and side in words and base
+
+
+def test_an_answer_that_does_not_hold_side_by_side_is_none(files: Path, lab: Lab) -> None:
+    lab.levels = slow_from(8)
+
+    def calm(number: int) -> None:
+        if number == 5:  # the last good one against the first bad one
+            lab.levels = {}
+
+    lab.before = calm
+    made = invoke(files, "c0", "main", "--json")
+    found = json.loads(made.stdout)
+    assert made.exit_code == Exit.INVALID and not found["is_exact"], lab.asked
+    assert "no answer that holds" in found["sentence"]
 
 
 def test_a_small_change_before_the_step_is_not_the_step(files: Path, lab: Lab) -> None:
@@ -246,10 +260,10 @@ def test_the_plan_says_how_many_runs_and_starts_nothing(files: Path, lab: Lab) -
     assert [v["words"].split(" ", 1)[1] for v in plan["versions"]][:4] == [
         "c1", "c2", "c3", "c4 merge side",
     ]  # fmt: skip
-    # Nine versions: the bad one and four halvings, five pairs each; eight at most.
-    assert (plan["num_sets"], plan["fewest_runs"], plan["most_runs"]) == (5, 50, 80)
+    # Nine versions: the bad one, four halvings, the answer again; five to eight pairs each.
+    assert (plan["num_sets"], plan["fewest_runs"], plan["most_runs"]) == (6, 60, 96)
     words = invoke(files, "c0", "main", "--dry-run").stdout
-    assert "50 to 80 runs in 5 sets of pairs (144 runs, should no version" in words
+    assert "60 to 96 runs in 6 sets of pairs (160 runs, should no version" in words
 
 
 def test_ctrl_c_tells_what_is_known(files: Path, lab: Lab) -> None:

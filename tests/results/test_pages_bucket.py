@@ -1,5 +1,5 @@
-"""Pages in a bucket, over S3 as moto's server speaks it. Skipped where ``s3fs`` or ``moto[server]``,
-which are no dependency of the project, are not installed."""
+"""Pages in a bucket, over S3 as moto's server speaks it. Skipped without ``s3fs`` and
+``moto[server]``, which are no dependency of the project."""
 
 from __future__ import annotations
 
@@ -98,6 +98,6 @@ def test_of_two_publishers_at_once_none_is_lost(bucket: str) -> None:
 
 
 def test_a_bucket_that_refuses_is_named_and_none_is_made(bucket: str) -> None:
-    with pytest.raises(StoreUnwritable, match="cannot write s3://nobody-made-this/x/n.html: "):
+    with pytest.raises(StoreUnwritable, match=r"cannot write s3://nobody-made-this/x/n\.html: "):
         Pages("s3://nobody-made-this/x").put("n.html", "x")
     assert [str(b) for b in s3fs.S3FileSystem().ls("")].count("nobody-made-this") == 0
