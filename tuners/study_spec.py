@@ -81,8 +81,8 @@ class StudySpec:
     share_cores: bool = False  # they may measure each other on CPUs that they share
     load: LoadSpec | None = None  # several load points of each server start
     keep_caches: bool = True  # what an engine compiled for one trial serves the next
-    # A probe stops trials that are not worth their window; null: none does.
-    race: RaceSpec | None = field(default_factory=RaceSpec)
+    # A probe stops trials that are not worth their window; {} takes the defaults, null: none does.
+    race: RaceSpec | None = None
 
 
 def domain_of(spec: KnobSpec) -> Domain:

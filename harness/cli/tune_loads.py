@@ -45,7 +45,7 @@ def loads_lines(study: StudySpec, base: RunSpec, ascent: Ascent | None) -> Itera
 
 def _race_words(study: StudySpec, base: RunSpec, ascent: Ascent | None) -> str:
     if study.race is None:
-        return "none: switched off in the study's file"
+        return "none: the study asks for none; race: {} does"
     if ascent is None or not ascent.probe_s:
         own = own_ascent(study, base) if study.load is None else "its load points have no probe"
         return f"none: {own if isinstance(own, str) else 'its window is short by itself'}"

@@ -179,7 +179,10 @@ def test_list_and_show_have_state_share_and_cost(store: FileStore) -> None:
     assert (listed["state"], listed["num_feasible"], listed["num_trials"]) == ("ended", 3, 6)
     assert listed["feasible_share"] == 0.5
     assert listed["failures"] == {"oom_under_load": 1, "invalid": 1}
-    assert listed["spent"] == {"wall_s": 650.0, "chip_hours": 6.0, "usd": 15.0}
+    spent = listed["spent"]
+    assert (spent["wall_s"], spent["chip_hours"], spent["usd"]) == (650.0, 6.0, 15.0)
+    assert sum(spent["startup_parts"].values()) == pytest.approx(spent["startup_s"])
+    assert (spent["num_stopped"], spent["probe_s"]) == (0, 0.0)
     shown = ask("show", "chat")
     assert len(shown["runs"]) == 13
     people = CliRunner().invoke(app, ["study", "show", "chat"]).stdout

@@ -56,7 +56,9 @@ SPEC = RunSpec(
         seed=7,
     ),
 )
-STUDY = StudySpec(name="raced", spec="run.yaml", goals=("ttft_p50",), slo="ttft_p90=500ms")
+STUDY = StudySpec(
+    name="raced", spec="run.yaml", goals=("ttft_p50",), slo="ttft_p90=500ms", race=RaceSpec()
+)
 SPACE = Space(knobs=(Knob(path=SEQS, domain=Ordinal(values=(None, 1, 2, 4, 8))),))
 # Seconds to the first token by the knob.
 TTFT = {None: 0.2, 1: 0.1, 2: 0.19, 4: 0.9, 8: 0.102}

@@ -18,6 +18,7 @@ from results.testing import make_record, make_run_id
 from tuners.goals import Bound, Goal, Wish
 from tuners.load_spec import LoadSpec
 from tuners.outcome import Crashed, Measured, Transient
+from tuners.race_spec import RaceSpec
 from tuners.study_spec import StudySpec
 from workloads.params import SimulatedWorkload
 from workloads.traffic.spec import ConstantArrivals, Traffic
@@ -113,7 +114,9 @@ def test_a_start_that_failed_is_all_start() -> None:
 
 def test_a_plan_counts_every_load_point_and_tells_of_them() -> None:
     load = LoadSpec(rates=(2.0, 4.0, 8.0), duration_s=20.0)
-    study = StudySpec(name="s", spec="r", knobs=(), slo="ttft_p90=1s", load=load, parallel=2)
+    study = StudySpec(
+        name="s", spec="r", knobs=(), slo="ttft_p90=1s", load=load, parallel=2, race=RaceSpec()
+    )
     traffic = Traffic(arrivals=ConstantArrivals(rate_rps=1.0), num_requests=5)
     base = RunSpec(name="r", workload=SimulatedWorkload(), traffic=traffic)
     ascent = ascent_of(study, base)
@@ -130,4 +133,4 @@ def test_a_plan_counts_every_load_point_and_tells_of_them() -> None:
     assert loads_document(study, ascent)["loads"]["at"] == ["2/s", "4/s", "8/s"]
     off = replace(study, parallel=1, race=None, load=None)
     (line,) = loads_lines(off, base, None)
-    assert "switched off" in line
+    assert "asks for none" in line
