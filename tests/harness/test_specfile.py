@@ -157,7 +157,7 @@ def test_specs_pickle() -> None:
 def test_all_errors_of_all_documents_are_listed_in_order() -> None:
     assert refusal(str(DATA / "many-errors.yaml")) == [
         "many-errors.yaml:4: workload.modell: unknown key; did you mean model? accepted: kind, "
-        "model, tensor_parallel_size, engine_args, env, python",
+        "model, tensor_parallel_size, engine_args, env, python, fork_engine",
         "many-errors.yaml:5: workload.engine_args.dtype: found a list; accepted: text or integer "
         "or number or true or false or null",
         "many-errors.yaml:7: traffic.arrivals.rate_rsp: unknown key; did you mean rate_rps? "

@@ -42,6 +42,7 @@ MAY_READ_ENVIRON = (
     "harness/rank_process.py",
     "harness/on_ray/",
     "workloads/callback/",  # runs in a training script's process, not in ours
+    "workloads/vllm_forked.py",  # and this one is the engine's process
 )
 
 
