@@ -25,8 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.replay import GOAL, Grid, Question
-from benchmarks.tuners import AT, SHARED
+from benchmarks.grid_file import read_grid
+from benchmarks.replay import Grid, question_of
+from benchmarks.strategies import AT
+from benchmarks.tuners import SHARED
 from harness.capacity.judge import conditions_of
 from harness.capacity.paired import Probe
 from harness.capacity.race import Race, raced
@@ -45,6 +47,7 @@ from tuners.trial import Evaluated
 
 WINDOW_S, PROBE_S = 60.0, 12.0
 START_S = 45.0  # what a start of vLLM on a CPU takes when it has the machine to itself
+GOAL = "output_throughput_per_chip"  # of the grid
 BEST_RPS = 8.0  # requests/s at the throughput of the grid's best
 OUTPUT_TOKENS = 32
 _ALIKE = 0.6  # of neighbours: the coefficient of the autoregression
@@ -175,10 +178,7 @@ class Racer:
         self, rule: str, why: str, at_most: float | None, slowest: Mapping[str, float]
     ) -> Stopped:
         goals = {} if at_most is None or self._best is None else {GOAL: self._best[0] * at_most}
-        limits = {
-            "ttft_s_p99": self._grid.question.ttft_s,
-            "tpot_s_p99": self._grid.question.tpot_s,
-        }
+        limits = {bound.name: bound.limit for bound in self._grid.wish.bounds if bound.limit}
         bounds = {
             f"{condition.limits[0].metric}_p99": slowest[condition.name]
             * limits[f"{condition.limits[0].metric}_p99"]
@@ -265,7 +265,7 @@ def studies_table(rows: Sequence[Row]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.racing", description=__doc__)
-    parser.add_argument("--grid", type=Path, default=SHARED, help="a JSON-lines grid")
+    parser.add_argument("--grid", type=Path, default=SHARED / "grid_h200_q32.jsonl", help="a grid")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=30, choices=AT)
     parser.add_argument("--probes", type=int, default=400, help="of each cell of the errors")
@@ -280,7 +280,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.grid.is_file():
         print(f"there is no grid {given.grid}; name one with --grid", file=sys.stderr)  # noqa: T201
         return 2
-    grid = Grid(Question(grid=given.grid))
+    table = read_grid(given.grid)
+    grid = Grid(table, question_of(table))
     slo = slo_of("ttft_p99=500ms,tpot_p99=25ms")
     race = Race(
         metric="output_throughput",

@@ -19,7 +19,7 @@ from tuners.crew import Crew, InTurn
 from tuners.guide import Guide
 from tuners.loop import Budget, Part, Phase, Search, Trial
 from tuners.optuna_study import OptunaSearcher, sampler_named
-from tuners.outcome import Crashed, Measured
+from tuners.outcome import Crashed, Measured, Told
 from tuners.remeasure import Candidate
 from tuners.seeds import Seeder
 from tuners.space import Config, values_of
@@ -52,7 +52,7 @@ class Row:
 class _FailTold(OptunaSearcher):
     """A crash is told as Optuna's own failure, which its samplers do not see."""
 
-    def tell(self, number: int, outcome: Measured | Crashed) -> None:
+    def tell(self, number: int, outcome: Told) -> None:
         if isinstance(outcome, Crashed):
             self.forget(number, outcome.message)
         else:

@@ -41,9 +41,11 @@ _FAR_BELOW = -5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Of one branch. ``taken``: all that was asked, whatever came of it."""
+    """Of one branch. ``taken``: all that was asked, whatever came of it. ``ruled_out``: the best
+    that can be of what a probe ended; it is believed as if it had been read, and never ranked."""
 
     measured: Sequence[tuple[Config, Reading]] = ()
+    ruled_out: Sequence[tuple[Config, Reading]] = ()
     failed: Sequence[Config] = ()
     running: Sequence[Config] = ()
     taken: Sequence[Config] = ()
@@ -174,12 +176,12 @@ class Guide:
     # ---- what is promised ----
 
     def _beliefs(self, known: Known, weights: Array | None) -> Beliefs:
-        measured = [config for config, _ in known.measured]
+        read = [*known.measured, *known.ruled_out]
         found = Beliefs(
             self._wish,
             self._owners,
-            self._points(measured),
-            [reading for _, reading in known.measured],
+            self._points([config for config, _ in read]),
+            [reading for _, reading in read],
             encoded(self._branch, known.failed),
             weights=weights,
             usual=self._seeder.prior,

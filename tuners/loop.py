@@ -17,7 +17,7 @@ from tuners.crew import Attempts, Crew, Done
 from tuners.errors import StudyError
 from tuners.goals import Reading, Wish
 from tuners.guide import Guide, Known
-from tuners.outcome import Crashed, FailureKind, Measured, Told, Transient
+from tuners.outcome import Crashed, FailureKind, Measured, Stopped, Told, Transient
 from tuners.remeasure import Candidate, Gain, Judged, gain
 from tuners.search import Asked, Searcher
 from tuners.seeds import Seeder, key
@@ -352,6 +352,12 @@ class Search:
         mine = [t for t in mine if t.phase is not Phase.BASELINE and part.branch.holds(t.config)]
         return Known(
             measured=[m for m in self._measured(part) if part.branch.holds(m[0])],
+            ruled_out=[
+                (t.config, reading)
+                for t in mine
+                if isinstance(t.evaluated.outcome, Stopped)
+                and (reading := t.evaluated.outcome.reading(self._wish)) is not None
+            ],
             failed=[t.config for t in mine if isinstance(t.evaluated.outcome, Crashed)],
             running=list(part.searcher.open_trials().values()),
             taken=[t.config for t in mine],

@@ -115,6 +115,13 @@ class Stopped:
     bounds: Mapping[str, float]
     saved_s: float = 0.0
 
+    def reading(self, wish: Wish) -> Reading | None:
+        """As a run would show it at its best; None where the probe left anything open."""
+        names = {goal.name for goal in wish.goals}, {bound.name for bound in wish.bounds}
+        if not (names[0] <= self.goals.keys() and names[1] <= self.bounds.keys()):
+            return None
+        return Reading(goals=self.goals, bounds=self.bounds)
+
 
 Outcome = Measured | Crashed | Stopped | Transient | Unusable
 # What a search learns from; the others are told to nobody.

@@ -41,8 +41,8 @@ def refreshed(store: FileStore, *, anew: bool = False) -> Refreshed:
         why = error.strerror or str(error)  # numpy's own has no more than words
         raise HarnessError(
             f"cannot write the table of recommendations in {folder}: {why}{_room(folder)}; it is "
-            "made from the records, and none of them is touched. $WINDTUNNEL_HOME names a home that "
-            "can be written"
+            "made from the records, and none of them is touched. $WINDTUNNEL_HOME names a home "
+            "that can be written"
         ) from None
 
 
