@@ -1,6 +1,6 @@
 """``windtunnel bisect`` on a real git repository: what it asks, says and leaves behind.
 
-The pairs are made up here, one level for each commit; ``test_halving_real`` runs a real script.
+The pairs are made up here, one level for each commit.
 """
 
 from __future__ import annotations
