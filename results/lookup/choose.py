@@ -98,11 +98,11 @@ def best_of_each(keys: Sequence[Doubles], configurations: Ints) -> Indices:
     bounds[1:-1], bounds[-1] = changes + 1, len(configurations)
     starts = bounds[:-1]
     sizes = bounds[1:] - starts
-    is_best: Bools | None = None
+    is_best: Bools = np.ones(len(configurations), dtype=bool)
     for key in keys:
-        among = key if is_best is None else np.where(is_best, key, np.inf)
+        among = np.where(is_best, key, np.inf)
         is_lowest = key == np.repeat(np.minimum.reduceat(among, starts), sizes)
-        is_best = is_lowest if is_best is None else is_best & is_lowest
+        is_best = is_best & is_lowest
         if np.count_nonzero(is_best) == len(starts):
             break
     left = np.flatnonzero(is_best)

@@ -154,7 +154,7 @@ def _length(measured: Doubles, asked: float | None) -> tuple[Doubles, Bools]:
 def _e2e(part: Part, base: Doubles, outputs: Doubles, shorter: Bools) -> Doubles:
     """As measured where it was, for these lengths; else TTFT and a TPOT for each further token."""
     ttft, tpot, measured = base[6:9]
-    made_up = ttft + tpot * np.maximum(outputs - 1.0, 0.0)
+    made_up: Doubles = ttft + tpot * np.maximum(outputs - 1.0, 0.0)
     if not part.has_e2e:
         return made_up
     return np.where(shorter | np.isnan(measured), made_up, measured)
