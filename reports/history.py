@@ -15,20 +15,20 @@ import numpy as np
 
 from reports.newest import newest_suspicions, states_of
 from reports.series import Series
-from reports.steps import Floats, Panel, judge
+from reports.steps import Panel, judge
 from reports.steps_null import ALPHA, highest_called, p_values
 from reports.suspicion import History, Kind, State, Suspicion
 from reports.tracks import Track, padded, suspicion, threshold_of, track_of
 from results.events import Event, Said, in_force
+from results.pairs import Floats
 
 FALSE_RATE = 0.10  # of a night's suspicions, at most this share by chance
 # Where a step began: nights whose fit is worse by less than this may hold it, with 95 % (Siegmund,
 # Adv. Appl. Prob. 20, 1988: −2 ln(1 − √0.95)).
 LOCATED = 7.35
 MEDIAN = 1.2533  # √(π/2): a median's standard error over a mean's, of normal values
-_BASELINE = 21  # nights before a step that its range is told from
+_BASELINE = 55  # nights before a step that its range is told from
 SOON = timedelta(days=14)  # within which a step that was told is called expected
-_AT_ONCE = 250  # series judged together, so that they fit in memory
 
 
 def read_history(
@@ -80,7 +80,7 @@ def _replay(tracks: Sequence[Track], calendar: Sequence[date]) -> tuple[Panel, F
     for row, track in enumerate(tracks):
         at[row, : len(track.nights)] = [place[n.night] for n in track.nights]
     panel = _judged(tracks, width)
-    p = p_values(panel.z, panel.noise)
+    p = p_values(panel.evidence, panel.noise)
     night = 0
     while True:
         could = (p <= ALPHA) & (np.abs(panel.size) >= threshold_of(panel)) & (at >= night)
@@ -102,27 +102,20 @@ def _replay(tracks: Sequence[Track], calendar: Sequence[date]) -> tuple[Panel, F
             fresh = _judged([tracks[row] for row in moved], width)
             for name in Panel.__slots__:
                 getattr(panel, name)[moved] = getattr(fresh, name)
-            p[moved] = p_values(fresh.z, fresh.noise)
+            p[moved] = p_values(fresh.evidence, fresh.noise)
         night += 1
 
 
 def _judged(tracks: Sequence[Track], width: int) -> Panel:
-    parts = []
-    for begun in range(0, len(tracks), _AT_ONCE):
-        some = tracks[begun : begun + _AT_ONCE]
-        values, segment = padded(some, width)
-        parts.append(judge(values, segment))
-    return Panel(
-        **{name: np.concatenate([getattr(x, name) for x in parts]) for name in Panel.__slots__}
-    )
+    return judge(*padded(tracks, width))
 
 
 def _located(track: Track, panel: Panel, p: float, row: int, t: int) -> Suspicion:
     """The step seen in night ``t``: its first night and the range of it; the track goes on from
     there."""
-    m, n = int(panel.after[row, t]), int(panel.before[row, t])
+    m, n = int(panel.after[row, t]), min(int(panel.before[row, t]), _BASELINE)
     segment = int(track.segment(t + 1)[t])
-    begun = max(segment, t - m - max(n, _BASELINE) + 1)
+    begun = max(segment, t - m - _BASELINE + 1)
     unit = float(panel.spread[row, t]) ** 2 / (1.0 / m + 1.0 / n)
     cuts = np.arange(begun + 3, t)  # first nights of the new level, which has two at least
     fits = np.array([_fit(track.values[begun : t + 1], int(cut) - begun) for cut in cuts]) / unit

@@ -9,40 +9,35 @@ from datetime import date
 import numpy as np
 
 from reports.compare import MARGIN
-from reports.steps import LONE, MIN_NIGHTS, NOISE_NIGHTS, Panel, judge, judge_newest
+from reports.kinds import MEMORY_NIGHTS
+from reports.steps import Panel, judge, judge_newest
 from reports.suspicion import Kind, SeriesState, Standing, State, Suspicion
 from reports.tracks import Track, newest_nights, suspicion, threshold_of
-from results.pairs import unpaired_shift
+from reports.young import least, young_jump
 
 JUMP = 4.5  # usual distances; as rare as a night in a thousand for most metrics
-# Before a history can judge, the repeats of two nights do: a change of this much at least, and
-# clear of the repeats' own spread. What nights differ by is not known yet.
-YOUNG_CHANGE = 0.07
-YOUNG_P = 0.01
-RECENT_NIGHTS = NOISE_NIGHTS + 80  # no night before them has a say in tonight
-_REPEATS = 3  # on each side
-_RECENT, _BASELINES = 3, (21, 8)  # nights that tell where a series stands, against how many
+RECENT_NIGHTS = 3 * MEMORY_NIGHTS  # what nights before them still count in tonight is 5 %
+_RECENT = 3  # nights that tell where a series stands
+_YOUNG_NIGHTS = 30  # that tell what a young series differs by
 
 
 def newest_suspicions(tracks: Sequence[Track], tonight: date) -> tuple[Suspicion, ...]:
     """Of series that have tonight and made no step in it."""
-    found = []
     mine = [t for t in tracks if t.nights[-1].night == tonight]
     quiet = [t for t in mine if not any(s.found == tonight for s in t.steps)]
-    for track in quiet:
-        if len(track.nights) <= MIN_NIGHTS:
-            young = _young(track)
-            found += [young] if young is not None else []
-    old = [t for t in quiet if len(t.nights) > MIN_NIGHTS]
-    if old:
-        values, segment, last = newest_nights(old, RECENT_NIGHTS)
-        panel = judge_newest(values, segment)
-        limits = threshold_of(panel)
-        for row, track in enumerate(old):
-            t = int(last[row])
-            if panel.z[row, t] >= JUMP and abs(panel.size[row, t]) >= limits[row, t]:
-                found.append(_jump(track, panel, row, t, float(limits[row, t])))
-    return tuple(found)
+    if not quiet:
+        return ()
+    found: list[Suspicion | None] = []
+    values, segment, last = newest_nights(quiet, RECENT_NIGHTS)
+    panel = judge_newest(values, segment)
+    limits = threshold_of(panel)
+    for row, track in enumerate(quiet):
+        t = int(last[row])
+        if panel.noise[row, t] == 0:
+            found.append(_young(track))
+        elif panel.evidence[row, t] >= JUMP and abs(panel.size[row, t]) >= limits[row, t]:
+            found.append(_jump(track, panel, row, t, float(limits[row, t])))
+    return tuple(s for s in found if s is not None)
 
 
 def _jump(track: Track, panel: Panel, row: int, t: int, limit: float) -> Suspicion:
@@ -57,30 +52,31 @@ def _jump(track: Track, panel: Panel, row: int, t: int, limit: float) -> Suspici
         before=float(track.values[tonight]) - size,
         p_value=None,
         threshold=math.expm1(limit),
-        num_before=LONE,
+        num_before=int(panel.before[row, t]),
     )
 
 
 def _young(track: Track) -> Suspicion | None:
+    """Asked for once: not again of a level that last night was called for."""
     t = len(track.nights) - 1
-    if t < 1 or t in track.levels:
+    begun = max(int(track.segment(t + 1)[t]), t - _YOUNG_NIGHTS)
+    runs = [np.log(np.array(night.values)) for night in track.nights[begun:]]
+    found = young_jump(runs[:-1], runs[-1])
+    if found is None or not found.called:
         return None
-    before, after = (np.log(np.array(track.nights[i].values)) for i in (t - 1, t))
-    if min(len(before), len(after)) < _REPEATS:
-        return None
-    shift = unpaired_shift(before, after)
-    if shift is None or shift.p_value > YOUNG_P or abs(shift.mean) < math.log1p(YOUNG_CHANGE):
+    last = young_jump(runs[:-2], runs[-2])
+    if last is not None and last.called and last.size * found.size > 0.0:
         return None
     return suspicion(
         track,
         kind=Kind.JUMP,
         found=t,
         range_=(t, t, t),
-        logs=(shift.mean, shift.interval.low, shift.interval.high),
-        before=float(before.mean()),
-        p_value=None,
-        threshold=YOUNG_CHANGE,
-        num_before=1,
+        logs=(found.size, found.interval.low, found.interval.high),
+        before=found.before,
+        p_value=found.p_value,
+        threshold=math.expm1(least()),
+        num_before=len(runs) - 1,
     )
 
 
@@ -92,20 +88,17 @@ def states_of(
     if not mine:
         return ()
     values, segment, last = newest_nights(mine, RECENT_NIGHTS)
-    panels = [judge(values, segment, after=(_RECENT,), before=(n,)) for n in _BASELINES]
+    panel = judge(values, segment, after=(_RECENT,), since=int(last.min()))
     suspected = {s.series for s in told if s.state is State.OPEN and s.found == tonight}
     return tuple(
-        _state(track, row, int(last[row]), panels, track.series.key in suspected)
+        _state(track, row, int(last[row]), panel, track.series.key in suspected)
         for row, track in enumerate(mine)
     )
 
 
-def _state(
-    track: Track, row: int, t: int, panels: Sequence[Panel], is_suspected: bool
-) -> SeriesState:
+def _state(track: Track, row: int, t: int, panel: Panel, is_suspected: bool) -> SeriesState:
     key, num = track.series.key, len(track.nights)
-    panel = next((p for p in panels if p.noise[row, t] > 0), None)
-    if panel is None:
+    if panel.noise[row, t] == 0:
         standing = Standing.SUSPECTED if is_suspected else Standing.YOUNG
         return SeriesState(series=key, standing=standing, num_nights=num)
     size, error = float(panel.size[row, t]), 1.96 * float(panel.spread[row, t])

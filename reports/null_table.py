@@ -1,7 +1,7 @@
 """The table of ``reports.steps_null``, made anew: ``python -m reports.null_table``, a minute.
 
 Every family of ``reports.noise`` counts alike, each with as many series. A night's share of series
-above a quotient is what that quotient's p-value is.
+above some evidence is what that evidence's p-value is.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from reports.noise import OTHERS, PROMISED
 from reports.steps import judge
 from reports.steps_null import EDGES, SHARES
 
-NUM_SERIES, NUM_NIGHTS, SEED = 2000, 200, 11
+NUM_SERIES, NUM_NIGHTS, SEED = 500, 200, 11
 _AT_ONCE = 500  # series, so that it fits in memory
 
 
 def null_table(num_series: int = NUM_SERIES, seed: int = SEED) -> tuple[tuple[float, ...], ...]:
-    """One row per bin of EDGES, one quotient per share of SHARES. A longer history never asks for
+    """One row per bin of EDGES, one evidence per share of SHARES. A longer history never asks for
     more than a shorter one."""
     rng = np.random.default_rng(seed)
     pools: list[list[np.ndarray[tuple[int], np.dtype[np.float64]]]] = [[] for _ in EDGES[:-1]]
@@ -28,7 +28,7 @@ def null_table(num_series: int = NUM_SERIES, seed: int = SEED) -> tuple[tuple[fl
             values = made(rng, min(_AT_ONCE, num_series - begun), NUM_NIGHTS)
             panel = judge(values, np.zeros(values.shape, np.int64))
             for pool, low, high in zip(pools, EDGES[:-1], EDGES[1:], strict=True):
-                pool.append(panel.z[(panel.noise >= low) & (panel.noise < high)])
+                pool.append(panel.evidence[(panel.noise >= low) & (panel.noise < high)])
     raw = [np.quantile(np.concatenate(pool), 1.0 - np.array(SHARES)) for pool in pools]
     falling = np.maximum.accumulate(np.array(raw)[::-1], axis=0)[::-1]
     return tuple(tuple(round(float(z), 2) for z in row) for row in falling)

@@ -1,39 +1,41 @@
-"""How often a quotient of ``reports.steps`` comes about when nothing happens.
+"""How often the evidence of ``reports.steps`` comes about when nothing happens.
 
-Tabulated once, by simulation: white, autocorrelated, drifting, heavy-tailed, skewed and two-mooded
-noise, each family counting alike (``reports.null_table`` makes it anew). Beyond the table its last
-stretch goes on as a power law, for that is how quotients with an estimated spread fall off.
+Tabulated once, by simulation: white, autocorrelated, drifting, heavy-tailed, skewed, two-mooded
+and loud noise, each family counting alike (``reports.null_table`` makes it anew). Beyond the table
+its last stretch goes on: the share falls as a power of Bayes' factor.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from reports.steps import Floats, Ints
+from reports.steps import Ints
+from results.pairs import Floats
 
 # Bins of how many nights the spread was learned from: from each to below the next.
 EDGES = (14, 20, 30, 45, 60, 90, 1 << 30)
 SHARES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
-# Quotients that these shares of null nights exceed, one row per bin.
-QUOTIENTS = (
-    (2.46, 3.09, 4.04, 5.5, 7.33, 9.61, 12.65),
-    (2.46, 3.09, 3.91, 5.06, 6.61, 9.14, 12.65),
-    (2.46, 3.06, 3.71, 4.57, 5.48, 6.57, 9.09),
-    (2.46, 3.06, 3.61, 4.29, 5.03, 6.43, 9.09),
-    (2.46, 3.05, 3.59, 4.24, 4.94, 5.91, 7.07),
-    (2.46, 3.01, 3.48, 4.02, 4.56, 5.21, 5.88),
+# Evidence that these shares of null nights exceed, one row per bin.
+EVIDENCE = (
+    (1.65, 2.64, 3.51, 4.51, 5.54, 6.84, 8.39),
+    (1.65, 2.64, 3.51, 4.51, 5.54, 6.84, 8.39),
+    (1.65, 2.64, 3.51, 4.51, 5.54, 6.84, 8.39),
+    (1.5, 2.47, 3.34, 4.41, 5.44, 6.75, 8.39),
+    (1.38, 2.33, 3.17, 4.18, 5.23, 6.75, 8.39),
+    (1.28, 2.27, 3.17, 4.18, 5.23, 6.75, 8.39),
 )
-# A series alarms at this share a night: 5 % of null series in 90 nights, in the worst family.
-ALPHA = 5e-4
+# A series alarms at this share a night: in 90 nights less than 5 % of null series, in the worst of
+# the promised families. Neighbouring nights say much the same, so it is more than a 90th of that.
+ALPHA = 8e-4
 
 
-def p_values(z: Floats, noise: Ints) -> Floats:
-    """Of quotients with the nights of noise behind them, any one shape; 1 where none was judged."""
-    made = np.ones(z.shape)
+def p_values(evidence: Floats, noise: Ints) -> Floats:
+    """Any one shape; ``noise``: nights behind the evidence. 1 where none was judged."""
+    made = np.ones(evidence.shape)
     logs = np.log(np.array(SHARES))
-    for low, high, row in zip(EDGES[:-1], EDGES[1:], QUOTIENTS, strict=True):
+    for low, high, row in zip(EDGES[:-1], EDGES[1:], EVIDENCE, strict=True):
         here = (noise >= low) & (noise < high)
-        at, known = np.log(np.maximum(z[here], 1e-6)), np.log(np.array(row))
+        at, known = evidence[here], np.array(row)
         slope = (logs[-1] - logs[-3]) / (known[-1] - known[-3])
         beyond = logs[-1] + slope * (at - known[-1])
         p = np.exp(np.where(at > known[-1], beyond, np.interp(at, known, logs)))

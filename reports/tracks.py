@@ -10,9 +10,10 @@ from datetime import date
 import numpy as np
 
 from reports.series import Night, Series, log_values
-from reports.steps import Floats, Ints, Panel
+from reports.steps import Ints, Panel
 from reports.suspicion import Kind, Suspicion
 from results.events import Event, Said
+from results.pairs import Floats
 
 LEAST_CHANGE = 0.01  # never told of less, however quiet the metric
 # Of a change below half of what two nights differ by, eight pairs confirm one in four.

@@ -1,4 +1,4 @@
-"""The calibration as people read it: three tables, each share with its interval."""
+"""The calibration as people read it: four tables, each share with its interval."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from results.units import format_value
-
 if TYPE_CHECKING:
     from reports.calibration import Calibration, Share
 
 
 def calibration_tables(found: Calibration) -> tuple[Table, ...]:
-    return _alarms(found), _powers(found), _pairs(found)
+    return _alarms(found), _powers(found), _young(found), _pairs(found)
 
 
 def _alarms(found: Calibration) -> Table:
@@ -30,13 +28,14 @@ def _alarms(found: Calibration) -> Table:
     made.add_column("")
     for f in found.false_alarms:
         fits = max(f.young.share, f.old.share) <= PROMISE
+        told = "not promised, not seen in the making" if f.unseen else "not promised"
         mark = Text("kept", style="green") if fits else Text("BROKEN", style="red")
         made.add_row(
             f.family,
             _share(f.young),
             _share(f.old),
             f"{f.jumps_per_series:.2f}",
-            mark if f.promised else Text("not promised", style="dim"),
+            mark if f.promised else Text(told, style="dim"),
         )
     return made
 
@@ -49,17 +48,37 @@ def _powers(found: Calibration) -> Table:
         "in brackets"
     )
     made.add_column("noise")
+    made.add_column("of a night", justify="right")
     steps = sorted({p.step for p in found.powers})
     for step in steps:
         made.add_column(f"step of {_percent(step)}", justify="right")
-    for family in dict.fromkeys(p.family for p in found.powers):
-        mine = {p.step: p for p in found.powers if p.family == family}
+    for family, level in dict.fromkeys((p.family, p.level) for p in found.powers):
+        mine = {p.step: p for p in found.powers if (p.family, p.level) == (family, level)}
         cells = []
         for step in steps:
             nights = mine[step].median_nights
             by = f" [{nights:.0f}]" if nights is not None else ""
             cells.append(f"{_share(mine[step].found)}{by}")
-        made.add_row(family, *(Text(cell) for cell in cells))
+        made.add_row(family, _percent(level), *(Text(cell) for cell in cells))
+    return made
+
+
+def _young(found: Calibration) -> Table:
+    from reports.calibration import YOUNG_AT, YOUNG_NIGHTS, YOUNG_REPEATS, YOUNG_STEP
+
+    made = _made(
+        f"Series too young for a history that ask for a confirmation ({YOUNG_REPEATS} runs a night)"
+    )
+    made.add_column("nights differ by")
+    made.add_column("runs of a night by")
+    made.add_column("null: second night", justify="right")
+    made.add_column(f"null: any of {YOUNG_NIGHTS}", justify="right")
+    for n in YOUNG_AT:
+        name = f"step of {_percent(YOUNG_STEP)}, night {n + 1}"
+        made.add_column(name, justify="right")
+    for y in found.young:
+        row = (y.second, y.ever, *y.found)
+        made.add_row(_percent(y.between), _percent(y.within), *(_share(x) for x in row))
     return made
 
 
@@ -93,4 +112,4 @@ def _share(share: Share) -> str:
 
 
 def _percent(share: float) -> str:
-    return format_value(share, "ratio").replace(".00", "").replace(".0", "")
+    return f"{100.0 * share:g} %"

@@ -13,6 +13,8 @@ import typer.main
 
 from harness.cli.app import app
 from reports.metrics_page import metrics_page
+from reports.noise import OTHERS, PROMISED
+from reports.noise_unseen import UNSEEN
 from reports.scaling_page import scaling_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,3 +83,27 @@ def test_make_has_the_targets_the_readme_names() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
         assert f"make {target}" in (ROOT / "README.md").read_text()
     assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_there_are_pages() -> None:
+    assert len(PAGES) > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_no_placeholder_stands_where_output_belongs(page: Path) -> None:
+    """A block that is one word in capitals was to be filled in and was not."""
+    text = page.read_text()
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert not [b for b in blocks if re.fullmatch(r"\s*[A-Z_]*\s*", b)]
+    assert not re.search(r"\b(TODO|TBD|FIXME|XXX)\b", text)
+
+
+def test_the_calibration_shown_is_of_the_kinds_of_noise_there_are() -> None:
+    text = (ROOT / "docs/detection.md").read_text()
+    (shown,) = re.findall(r"^```\n(Null series that alarm.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for family in [*PROMISED, *OTHERS, *UNSEEN]:
+        assert re.search(rf"^{re.escape(family)} .*%", shown, re.MULTILINE), family
+    assert "BROKEN" not in shown
