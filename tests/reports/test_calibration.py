@@ -47,7 +47,7 @@ def test_more_is_found_of_larger_steps(found: Calibration) -> None:
             assert [p.step for p in mine] == list(STEPS) and counts[-1] == max(counts)
     (large,) = (p for p in found.powers if (p.family, p.level, p.step) == ("white", 0.03, 0.10))
     assert large.found.share > 0.8 and large.median_nights is not None
-    assert large.median_nights <= 7
+    assert large.median_nights <= 10  # three loud nights are no step yet
 
 
 def test_less_is_found_in_more_noise(found: Calibration) -> None:
