@@ -205,6 +205,8 @@ def _placement(plan: RunPlan) -> Placement:
         num_chips=rung.device.num_chips,
         capacity=str(rung.capacity),
         nodes=(FAKE_NODE,),
+        zone=rung.pool.zone,
+        machine_type=rung.pool.machine_type,
         rungs=(tried,),
     )
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.plan import Rung, RunPlan
-from harness.pools import Inventory
+from harness.pools import Inventory, NodePool
 from harness.traffic_words import traffic_sentence
-from results.prices import PriceTable, region_of
+from results.prices import PriceTable, chips_of_machine, region_of
 from workloads.registry import Role, role_of
 from workloads.traffic.expect import expected_requests
 from workloads.traffic.spec import (
@@ -71,15 +71,24 @@ def priced(inventory: Inventory, prices: PriceTable) -> Inventory:
         pools=tuple(
             replace(
                 pool,
-                usd_per_chip_hour=prices.price(
-                    pool.accelerator, pool.capacity, region_of(pool.zone)
-                ),
+                usd_per_chip_hour=_usd_per_chip_hour(pool, prices),
             )
             if pool.usd_per_chip_hour is None and not pool.virtual and pool.num_chips
             else pool
             for pool in inventory.pools
         )
     )
+
+
+def _usd_per_chip_hour(pool: NodePool, prices: PriceTable) -> float | None:
+    """A machine's price before its chips', shared out evenly among them."""
+    region = region_of(pool.zone)
+    if pool.machine_type:
+        usd = prices.machine_price(pool.machine_type, pool.capacity, region)
+        chips = chips_of_machine(pool.machine_type) or pool.chips_per_node
+        if usd is not None and chips:
+            return usd / chips
+    return prices.price(pool.accelerator, pool.capacity, region)
 
 
 def describe_plan(plan: RunPlan) -> PlanDescription:

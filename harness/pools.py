@@ -40,6 +40,7 @@ class NodePool:
     topology: str = ""  # of one TPU slice, e.g. "4x4"
     nodes_per_slice: int = 1
     zone: str = ""
+    machine_type: str = ""  # the cloud's: a3-highgpu-8g; "" not known
     usd_per_chip_hour: float | None = None
     virtual: bool = False
 
@@ -78,6 +79,7 @@ class VirtualPool:
     topology: str = ""
     num_slices: int = 1
     zone: str = ""
+    machine_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,6 +202,7 @@ def placement_blocks(record: RunRecord) -> tuple[Block, ...]:
         Fact(label="capacity", value=place.capacity),
         Fact(label="topology", value=place.topology),
         Fact(label="zone", value=place.zone),
+        Fact(label="machine type", value=place.machine_type),
         Fact(label="nodes", value=", ".join(place.nodes)),
     ]
     blocks: list[Block] = [Facts(facts=tuple(f for f in facts if f.value))]

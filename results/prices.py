@@ -124,12 +124,18 @@ def _price(table: PriceTable, usd: float, unit: str, num: int, capacity: str, re
 
 
 def machines_needed(machine: Machine) -> int | None:
-    """Whole machines that one replica takes: its chips over those of its machine type. One for a
-    CPU deployment; None where the type does not say how many chips it has."""
+    """Whole machines that one replica takes: its chips over those of its machine type, or the
+    nodes of a CPU deployment; None where the type does not say how many chips it has."""
     if not machine.num_chips:
-        return 1
-    found = _CHIPS_OF_MACHINE.search(machine.machine_type)
-    return -(-machine.num_chips // int(found[1])) if found and int(found[1]) else None
+        return machine.num_nodes
+    each = chips_of_machine(machine.machine_type)
+    return -(-machine.num_chips // each) if each else None
+
+
+def chips_of_machine(machine_type: str) -> int | None:
+    """Accelerators of one machine, where the name of its type says so."""
+    found = _CHIPS_OF_MACHINE.search(machine_type)
+    return int(found[1]) or None if found else None
 
 
 def region_of(zone: str) -> str:

@@ -100,6 +100,7 @@ class Placement:
     nodes: tuple[str, ...]
     topology: str = ""
     zone: str = ""
+    machine_type: str = ""  # the cloud's, where the pool names one
     virtual: bool = False
     rungs: tuple[RungTried, ...] = ()
 

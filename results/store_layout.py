@@ -9,6 +9,7 @@
     compacted/dt=YYYY-MM-DD/records-<hash>.parquet
     compacted/dt=YYYY-MM-DD/manifest-NNNNNN.json   the highest number counts; written last
     flags/<time>-<random>.json                  what was said of runs as evidence afterwards
+    estimates/<time>-<random>.json              figures made from runs, not measured
     events/<event id>.json                      what people said of nights; only ever appended
     index.sqlite                                a cache, local stores only
     lookup/                                     a cache, local stores only: the recommendations
@@ -35,6 +36,7 @@ COMPACTED: Final = "compacted"
 EVENTS: Final = "events"
 RECORD: Final = "record.json"
 FLAGS: Final = "flags"
+ESTIMATES: Final = "estimates"
 INDEX: Final = "index.sqlite"
 LOOKUP: Final = "lookup"
 TEMPORARY: Final = "_tmp"  # no name that begins so is ever looked into

@@ -37,6 +37,7 @@ COMMANDS = {
     "recommend": "recommend:recommend",
     "manifest": "manifest:manifest",
     "compare-pools": "compare_pools:compare_pools",
+    "forecast": "forecast:forecast",
     "nightly": "nightly:nightly",
     "bisect": "halving:bisect_",
     "report": "report:report",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import typer
 from rich.table import Table
@@ -12,10 +14,12 @@ from harness.cli.lookups import fresh_lookup, price_book
 from harness.cli.options import Json, Store, store_of
 from harness.cli.output import print_json, stdout
 from harness.cli.question_options import Asking, PriceFiles
-from harness.cli.recommend_tables import cost_per_million, deployment_words
+from harness.cli.recommend_tables import cost_per_million, deployment_words, evidence_words
+from harness.cli.recommend_training import how
 from harness.errors import SpecError
 from results.clock import SystemClock
 from results.metrics import Unit
+from results.recommendation.answer import Between, TrainingFigures
 from results.recommendation.compare import PoolResult, accelerators_with
 from results.recommendation.compare import compare_pools as compare
 from results.units import format_value
@@ -40,7 +44,7 @@ def compare_pools(
     with told(as_json):
         question = asking.question()
         lookup = fresh_lookup(store_of(store), price_book(prices))
-        names = question.accelerators or accelerators_with(lookup, question.model)
+        names = question.accelerators or accelerators_with(lookup, question)
         if not names:
             what = question.model or "a model without a name: give --model"
             raise SpecError(f"nothing is known of {what}; `windtunnel recommend` says what is")
@@ -68,10 +72,12 @@ def _print(found: tuple[PoolResult, ...]) -> None:
             console.print(f"{one.accelerator}: {one.answer.no_answer.words}", markup=False)
 
 
+_Cell = Callable[..., str]  # (value, ratio, unit) as text
+
+
 def _cells(one: PoolResult) -> dict[str, str]:
     best, ratios = one.best, one.ratios
     cost = best.cost if best else None
-    evidence = best.profile.evidence if best else None
 
     def cell(value: float | None, ratio: float | None, unit: Unit | None = None) -> str:
         if value is None:
@@ -79,6 +85,8 @@ def _cells(one: PoolResult) -> dict[str, str]:
         text = format_value(value, unit) if unit else f"{value:.4g}"
         return text if ratio is None else f"{text} (×{ratio:.3g})"
 
+    if best is not None and best.training is not None:
+        return _training_cells(one, best.training, cell)
     return {
         "deployment": deployment_words(best.profile.machine, best.replicas) if best else "none",
         "$ per hour": cell(
@@ -97,6 +105,38 @@ def _cells(one: PoolResult) -> dict[str, str]:
         ),
         **{(t.target): cell(t.value_s, None, Unit.SECONDS) for t in (best.targets if best else ())},
         "startup": cell(one.startup_s, ratios.startup_s if ratios else None, Unit.SECONDS),
-        "evidence": f"{evidence.kind}, {evidence.repeats} runs" if evidence else "",
+        "evidence": evidence_words(best.profile) if best else "",
         "profile": best.profile.profile_id if best else "",
+    }
+
+
+def _training_cells(one: PoolResult, figures: TrainingFigures, cell: _Cell) -> dict[str, str]:
+    best, ratios = one.best, one.ratios
+    assert best is not None  # whose figures these are
+
+    def told(found: Between | None, ratio: str, unit: Unit | None = None) -> str:
+        value = None if found is None else found.value
+        return cell(value, getattr(ratios, ratio) if ratios else None, unit)
+
+    whole = {
+        "hours in all": told(figures.hours, "training_hours"),
+        "$ in all": told(figures.usd, "training_usd"),
+    }
+    return {
+        "deployment": deployment_words(best.profile.machine, 1),
+        "configuration": how(best.profile),
+        "$ per hour": cell(best.cost.usd_per_hour, ratios.usd_per_hour if ratios else None),
+        "$ per million tokens": told(
+            figures.usd_per_million_tokens, "usd_per_million_training_tokens"
+        ),
+        "tokens/s": told(figures.tokens_per_s, "training_tokens_per_s"),
+        "tokens/s/chip": told(figures.tokens_per_s_per_chip, "training_tokens_per_s_per_chip"),
+        "MFU": told(figures.mfu, "mfu"),
+        "step": cell(
+            figures.step_time_s.value if figures.step_time_s else None, None, Unit.SECONDS
+        ),
+        **(whole if figures.hours is not None else {}),
+        "startup": cell(one.startup_s, ratios.startup_s if ratios else None, Unit.SECONDS),
+        "evidence": evidence_words(best.profile),
+        "profile": best.profile.profile_id,
     }

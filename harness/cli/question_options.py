@@ -13,15 +13,31 @@ import typer
 from harness.errors import SpecError
 from harness.pricefile import WAYS_TO_PAY
 from results.clock import SystemClock
-from results.recommendation.question import USE_CASES, Objective, Question, Target
+from results.recommendation.question import (
+    ALLOWED,
+    TRAINING,
+    USE_CASES,
+    Allowed,
+    Objective,
+    Question,
+    Target,
+)
 
 _CASES = ", ".join(
     f"{name} ({u.input_tokens}/{u.output_tokens} tokens)" for name, u in USE_CASES.items()
 )
 
-Model = Annotated[str, typer.Option("--model", metavar="NAME", help="The model to serve.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="NAME", help="The model to serve; the preset, where one is trained."
+    ),
+]
 Server = Annotated[
-    str, typer.Option("--model-server", metavar="NAME", help="vllm, sglang, trtllm, …")
+    str,
+    typer.Option(
+        "--model-server", metavar="NAME", help="vllm, sglang, trtllm, …; of a training torch, jax."
+    ),
 ]
 ServerVersion = Annotated[
     str,
@@ -29,7 +45,14 @@ ServerVersion = Annotated[
         "--model-server-version", metavar="V", help="This version only, superseded or not."
     ),
 ]
-Case = Annotated[str, typer.Option("--use-case", metavar="NAME", help=f"Lengths: {_CASES}.")]
+Case = Annotated[
+    str,
+    typer.Option(
+        "--use-case",
+        metavar="NAME",
+        help=f"Lengths: {_CASES}; or {TRAINING}: how to train the model instead.",
+    ),
+]
 InputTokens = Annotated[
     float | None, typer.Option("--input-tokens", help="Mean prompt, in tokens.")
 ]
@@ -97,6 +120,24 @@ CostRatio = Annotated[
     float, typer.Option(help="How many times an output token costs an input token.")
 ]
 Goal = Annotated[Objective, typer.Option("--objective", help="What the first of the list is.")]
+Allow = Annotated[
+    str,
+    typer.Option(
+        "--allow",
+        metavar="KINDS",
+        help="Estimates too, marked as such: transferred, analytic, or both with a comma. "
+        "`windtunnel forecast` makes them.",
+    ),
+]
+SequenceLength = Annotated[int | None, typer.Option(help="Of a training: tokens of a sequence.")]
+SequencesPerStep = Annotated[
+    int | None, typer.Option(help="Of a training: sequences of one step, of all ranks.")
+]
+TrainingTokens = Annotated[
+    float | None,
+    typer.Option(help="Of a training: tokens in all, such as 2e9; gives its hours and its cost."),
+]
+Precision = Annotated[str, typer.Option(help="Of a training: float32 or bfloat16.")]
 WithSimulated = Annotated[
     bool, typer.Option("--with-simulated", help="Simulated evidence too, marked as such.")
 ]
@@ -139,6 +180,11 @@ class Asking:
     output_input_cost_ratio: CostRatio = 4.0
     objective: Goal = Objective.CHEAPEST
     with_simulated: WithSimulated = False
+    allow: Allow = ""
+    sequence_length: SequenceLength = None
+    sequences_per_step: SequencesPerStep = None
+    training_tokens: TrainingTokens = None
+    precision: Precision = ""
 
     def question(self) -> Question:
         """Raises SpecError or InvalidQuestion."""
@@ -156,6 +202,11 @@ class Asking:
             output_input_cost_ratio=self.output_input_cost_ratio,
             objective=self.objective,
             with_simulated=self.with_simulated,
+            allow=allowed(self.allow),
+            sequence_length=self.sequence_length,
+            sequences_per_step=self.sequences_per_step,
+            training_tokens=self.training_tokens,
+            precision=self.precision,
         )
 
     def _targets(self) -> tuple[Target, ...]:
@@ -195,13 +246,24 @@ class Narrowed:
         int | None, typer.Option(help="Chips of all replicas together, at most.")
     ] = None
     max_cost: Annotated[
-        float | None, typer.Option(help="$ per million output tokens, at most.")
+        float | None,
+        typer.Option(help="$ per million output tokens (of a training: tokens), at most."),
     ] = None
     max_cost_per_hour: Annotated[
         float | None, typer.Option(help="$ per hour of all replicas, at most.")
     ] = None
     min_throughput: Annotated[
-        float | None, typer.Option(help="Output tokens per second of all replicas, at least.")
+        float | None,
+        typer.Option(help="Output tokens (of a training: tokens) per second in all, at least."),
+    ] = None
+    max_hours: Annotated[
+        float | None, typer.Option(help="Of a training of --training-tokens, at most.")
+    ] = None
+    max_cost_of_run: Annotated[
+        float | None, typer.Option(help="$ of a training of --training-tokens, at most.")
+    ] = None
+    max_final_loss: Annotated[
+        float | None, typer.Option(help="Of a training: at the end of the measured steps, at most.")
     ] = None
     model_server: Server = ""
     model_server_version: ServerVersion = ""
@@ -219,16 +281,21 @@ class Narrowed:
 
     def of(self, question: Question) -> Question:
         """Raises InvalidQuestion."""
+        max_cost = self.max_cost
         return replace(
             question,
+            max_cost_usd_per_million_output_tokens=None if question.is_training else max_cost,
+            max_cost_usd_per_million_training_tokens=max_cost if question.is_training else None,
             model_server=self.model_server,
             model_server_version=self.model_server_version,
             probability=self.probability,
             max_error_share=self.max_error_share,
-            max_cost_usd_per_million_output_tokens=self.max_cost,
             max_cost_usd_per_hour=self.max_cost_per_hour,
             max_accelerators=self.max_accelerators,
             min_throughput=self.min_throughput,
+            max_hours=self.max_hours,
+            max_cost_usd=self.max_cost_of_run,
+            max_final_loss=self.max_final_loss,
             machine_types=tuple(self.machine_type or ()),
             topology=self.topology,
             measured_only=self.measured_only,
@@ -245,6 +312,15 @@ def _way_to_pay(name: str) -> str:
     if plain and plain not in WAYS_TO_PAY:
         raise SpecError(f"--pricing-model {name}: there are {', '.join(WAYS_TO_PAY)}")
     return plain
+
+
+def allowed(text: str) -> tuple[Allowed, ...]:
+    """Raises SpecError for a kind that is none."""
+    named = [part.strip() for part in text.split(",") if part.strip()]
+    strange = [name for name in named if name not in ALLOWED]
+    if strange:
+        raise SpecError(f"--allow {strange[0]}: there are {', '.join(ALLOWED)}")
+    return tuple(kind for kind in ALLOWED if kind in named)
 
 
 def day_of(when: datetime | None) -> date | None:

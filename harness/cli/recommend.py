@@ -22,6 +22,7 @@ from harness.cli.question_options import (
     day_of,
 )
 from harness.cli.recommend_tables import answer_tables
+from harness.cli.recommend_training import training_tables
 from results.clock import SystemClock
 from results.recommendation.answer import FLAG_WORDS, Answer
 
@@ -39,7 +40,7 @@ def recommend(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Say which deployment serves a model and its traffic, from what was measured.
+    """Say which deployment serves a model and its traffic, or trains it, from what was measured.
 
     Every answer carries its configuration, load point, intervals, cost and evidence. Where nothing
     will do, it says what stands in the way, what comes nearest and what to measure next, and the
@@ -47,7 +48,8 @@ def recommend(
 
     Examples: `windtunnel recommend --model Qwen/Qwen3-32B --use-case chat --rate 20
     --target-ttft-milliseconds 1000 --prices prices.yaml` ·
-    `windtunnel recommend --model Qwen/Qwen3-32B --objective pareto --format yaml`
+    `windtunnel recommend --model Qwen/Qwen3-32B --objective pareto --format yaml` ·
+    `windtunnel recommend --model 8b --use-case training --training-tokens 2e9 --prices prices.yaml`
     """
     shown = Format.JSON if as_json else format_
     with told(shown is Format.JSON):
@@ -73,11 +75,16 @@ def _print(answer: Answer, shown: Format) -> None:
                 yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end=""
             )
         case Format.TABLE:
-            stdout().print(answer_tables(answer))
+            stdout().print(
+                training_tables(answer) if answer.question.is_training else answer_tables(answer)
+            )
 
 
 def answer_document(answer: Answer) -> dict[str, Any]:
     """The answer as JSON-like data, with the meaning of every flag in it."""
     document: dict[str, Any] = msgspec.to_builtins(answer)
-    used = {flag for one in answer.recommendations for flag in one.flags}
+    shown = list(answer.recommendations)
+    if answer.no_answer is not None:
+        shown += [miss.recommendation for miss in answer.no_answer.nearest]
+    used = {flag for one in shown for flag in one.flags}
     return {**document, "flags": {str(flag): FLAG_WORDS[flag] for flag in sorted(used)}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -17,15 +17,19 @@ from results.units import format_chance, format_value
 def answer_tables(answer: Answer) -> RenderableType:
     parts: list[RenderableType] = [Text(f"\n{_asked(answer)}", style="bold")]
     if answer.no_answer is not None:
-        parts += _no_answer(answer.no_answer)
+        parts += no_answer_words(answer.no_answer, _engine)
     else:
         parts += [_ranked(answer), _engines(answer)]
-        parts += _footnotes(answer)
-    parts += [Text(comment, style="dim") for comment in answer.comments]
+        parts += footnotes(answer)
+    return Group(*parts, *closing(answer))
+
+
+def closing(answer: Answer) -> Iterator[RenderableType]:
+    """What was assumed, and what never worked."""
+    yield from (Text(comment, style="dim") for comment in answer.comments)
     if answer.failures:
         failed = ", ".join(f"{n} × {error}" for error, n in sorted(answer.failures.items()))
-        parts.append(Text(f"never worked, and so not in the list: {failed}", style="dim"))
-    return Group(*parts)
+        yield Text(f"never worked, and so not in the list: {failed}", style="dim")
 
 
 def _asked(answer: Answer) -> str:
@@ -58,20 +62,20 @@ def _ranked(answer: Answer) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("evidence", no_wrap=True)
     table.add_column("profile", no_wrap=True)
-    numbers = _flag_numbers(answer)
+    numbers = flag_numbers(answer)
     for one in answer.recommendations:
         marks = ",".join(str(numbers[flag]) for flag in one.flags)
         table.add_row(
             str(one.rank),
             deployment_words(one.profile.machine, one.replicas),
-            _plain(one.rate_rps),
+            plain(one.rate_rps),
             "" if one.utilisation is None else f"{one.utilisation:.0%}",
             *_latencies(one),
-            _plain(one.output_tokens_per_s_per_chip),
-            _plain(one.cost.usd_per_hour),
-            _plain(cost_per_million(one.cost)),
+            plain(one.output_tokens_per_s_per_chip),
+            plain(one.cost.usd_per_hour),
+            plain(cost_per_million(one.cost)),
             str(one.pareto_rank),
-            _evidence(one.profile) + (f" [{marks}]" if marks else ""),
+            evidence_words(one.profile) + (f" [{marks}]" if marks else ""),
             one.profile.profile_id,
         )
     return table
@@ -129,24 +133,27 @@ def _engine(profile: Profile) -> str:
     return " ".join(filter(None, words))
 
 
-def _plain(value: float | None) -> str:
+def plain(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4g}"
 
 
-def _evidence(profile: Profile) -> str:
+def evidence_words(profile: Profile) -> str:
     e = profile.evidence
+    if e.estimated is not None:
+        source = e.estimated.transferred_from
+        return f"{e.kind} estimate" + (f", from {source}" if source else "")
     return f"{e.repeats} × {e.kind} {e.last_measured:%Y-%m-%d}"
 
 
-def _flag_numbers(answer: Answer) -> dict[str, int]:
+def flag_numbers(answer: Answer) -> dict[str, int]:
     flags = dict.fromkeys(flag for one in answer.recommendations for flag in one.flags)
     return {flag: number for number, flag in enumerate(flags, start=1)}
 
 
-def _footnotes(answer: Answer) -> Iterator[RenderableType]:
+def footnotes(answer: Answer) -> Iterator[RenderableType]:
     yield from (
         Text(f"[{number}] {FLAG_WORDS[flag]}", style="yellow")  # type: ignore[index]
-        for flag, number in _flag_numbers(answer).items()
+        for flag, number in flag_numbers(answer).items()
     )
     notes: dict[str, list[str]] = {}
     for one in answer.recommendations:
@@ -170,7 +177,8 @@ def _footnotes(answer: Answer) -> Iterator[RenderableType]:
     )
 
 
-def _no_answer(none: NoAnswer) -> Iterator[RenderableType]:
+def no_answer_words(none: NoAnswer, engine: Callable[[Profile], str]) -> Iterator[RenderableType]:
+    """``engine`` says in a line what runs."""
     yield Text(f"no deployment will do: {none.words}", style="red")
     if none.did_you_mean:
         yield Text(f"did you mean {', '.join(none.did_you_mean)}?")
@@ -179,7 +187,7 @@ def _no_answer(none: NoAnswer) -> Iterator[RenderableType]:
         yield Text(
             f"near miss {number}: "
             f"{deployment_words(profile.machine, miss.recommendation.replicas)}, "
-            f"{_engine(profile)} (profile {profile.profile_id}, {_evidence(profile)})"
+            f"{engine(profile)} (profile {profile.profile_id}, {evidence_words(profile)})"
         )
         yield from (Text(f"  {why.words}", style="yellow") for why in miss.why_not)
     for next_ in none.measure_next:

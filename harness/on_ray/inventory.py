@@ -17,6 +17,7 @@ import ray
 
 from harness.on_ray.virtual import (
     ACCELERATOR,
+    MACHINE_TYPE,
     MARKET_TYPE,
     NODE_GROUP,
     SLICE_NAME,
@@ -157,7 +158,8 @@ def _key(node: LiveNode) -> tuple[Any, ...]:
     same = (node.accelerator, node.chips, node.labels.get(TOPOLOGY, ""), node.capacity)
     if node.labels.get(NODE_GROUP):
         return (node.labels[NODE_GROUP], *same)
-    return ("", *same, node.labels.get(ZONE, ""), node.resources.get("CPU", 0))
+    where = (node.labels.get(ZONE, ""), node.labels.get(MACHINE_TYPE, ""))
+    return ("", *same, *where, node.resources.get("CPU", 0))
 
 
 def _whole_slices(nodes: Sequence[LiveNode]) -> list[LiveNode]:
@@ -180,7 +182,6 @@ def _pool(name: str, members: Sequence[LiveNode], prices: Mapping[str, float]) -
     """Nodes of one group may differ a little in what Ray counts on them: the least holds."""
     first = members[0]
     slices = Counter(node.labels[SLICE_NAME] for node in members if SLICE_NAME in node.labels)
-    zones = {node.labels.get(ZONE, "") for node in members}
     virtual = any(node.labels.get(VIRTUAL) == "true" for node in members)
     price = prices.get(f"{first.accelerator}/{first.capacity}", prices.get(first.accelerator))
     return NodePool(
@@ -193,10 +194,17 @@ def _pool(name: str, members: Sequence[LiveNode], prices: Mapping[str, float]) -
         capacity=first.capacity,
         topology=first.labels.get(TOPOLOGY, ""),
         nodes_per_slice=max(slices.values(), default=1),
-        zone=zones.pop() if len(zones) == 1 else "",
+        zone=_only(members, ZONE),
+        machine_type=_only(members, MACHINE_TYPE),
         usd_per_chip_hour=None if virtual else price,
         virtual=virtual,
     )
+
+
+def _only(members: Sequence[LiveNode], label: str) -> str:
+    """What all of them say; "" where they do not agree."""
+    found = {node.labels.get(label, "") for node in members}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _selector(members: Sequence[LiveNode], everybody: Sequence[LiveNode]) -> Mapping[str, str]:

@@ -296,6 +296,7 @@ def _placed(ask: _Ask, tried: tuple[RungTried, ...]) -> Placed:
             nodes=tuple(names.get(node_id, node_id) for node_id in dict.fromkeys(node_ids)),
             topology=pool.topology,
             zone=pool.zone,
+            machine_type=pool.machine_type,
             virtual=pool.virtual,
             rungs=tried,
         ),

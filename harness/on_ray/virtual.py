@@ -25,6 +25,8 @@ NODE_GROUP = "ray.io/node-group"
 MARKET_TYPE = "ray.io/market-type"
 ACCELERATOR = "ray.io/accelerator-type"
 ZONE = "ray.io/availability-zone"
+# Kubernetes' own label; Ray has none for it.
+MACHINE_TYPE = "node.kubernetes.io/instance-type"
 SLICE_NAME = "ray.io/tpu-slice-name"
 WORKER_ID = "ray.io/tpu-worker-id"
 TOPOLOGY = "ray.io/tpu-topology"
@@ -95,9 +97,9 @@ def wrong_with(cluster: VirtualCluster) -> Iterator[tuple[tuple[str | int, ...],
 
 
 def _wrong_with_pool(pool: VirtualPool) -> Iterator[tuple[str, str]]:
-    for name in ("name", "accelerator", "zone"):
+    for name in ("name", "accelerator", "zone", "machine_type"):
         value = getattr(pool, name)
-        if (value or name != "zone") and not LABEL_VALUE.fullmatch(value):
+        if (value or name in ("name", "accelerator")) and not LABEL_VALUE.fullmatch(value):
             yield (
                 name,
                 f'found "{value}"; accepted: 1 to 63 letters, digits and . _ - between (a label)',
@@ -173,6 +175,8 @@ def _nodes_of(pool: VirtualPool) -> Iterator[VirtualNode]:
         }
         if pool.zone:
             labels[ZONE] = pool.zone
+        if pool.machine_type:
+            labels[MACHINE_TYPE] = pool.machine_type
         node = VirtualNode(
             name=f"{pool.name}-{index}",
             cpus=pool.cpus_per_node,

@@ -24,7 +24,7 @@ from results.recommendation.manifest import ManifestOptions, Platform
 T = TypeVar("T")
 
 _CLOSED: Final = ConfigDict(extra="forbid")
-_MANY: Final = ("accelerators", "machine_types")  # query parameters that may be repeated
+_MANY: Final = ("accelerators", "machine_types", "allow")  # query parameters that may be repeated
 TARGETS: Final = {
     f"target_{metric.removesuffix('_s')}_milliseconds": metric for metric in asked.TARGET_METRICS
 }

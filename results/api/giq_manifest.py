@@ -16,10 +16,12 @@ from results.errors import NotDeployable
 from results.manifests import manifests
 from results.recommendation.answer import Recommendation
 from results.recommendation.lookup import Lookup
-from results.recommendation.manifest import ManifestOptions, Platform
+from results.recommendation.manifest import Autoscale, ManifestOptions, Platform
 from results.recommendation.question import Objective, Question
 
-MANIFEST_VERSION: Final = "windtunnel-1"
+MANIFEST_VERSION: Final = "windtunnel-2"
+# The request names no load; somebody has to say how many replicas there may be.
+MAX_REPLICAS: Final = 10
 
 
 def optimized_manifest(
@@ -37,9 +39,12 @@ def optimized_manifest(
         raise Refused(_nothing(asked, answer.no_answer.words))
     best = answer.recommendations[0]
     storage = asked.storage_config
+    scaled = asked.performance_requirements is not None
     options = ManifestOptions(
         namespace=asked.kubernetes_namespace or "default",
         model_uri=storage.model_bucket_uri if storage else "",
+        autoscale=Autoscale.GMP if scaled else Autoscale.NONE,
+        max_replicas=MAX_REPLICAS if scaled else 0,
     )
     try:
         made = manifests(best.profile, options, Platform.KUBERNETES)
@@ -94,7 +99,8 @@ def _comments(
         yield "The targets were not met by any measured load point; they were left out."
     if asked.performance_requirements is not None:
         yield (
-            "No HorizontalPodAutoscaler is written: what it would scale by has not been measured."
+            f"The HorizontalPodAutoscaler goes up to {MAX_REPLICAS} replicas, a number that nobody "
+            "measured: set maxReplicas to what your load takes and your quota has."
         )
     if asked.storage_config is not None and asked.storage_config.xla_cache_bucket_uri:
         yield "The XLA cache bucket is not mounted; set VLLM_XLA_CACHE_PATH yourself."

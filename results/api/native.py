@@ -123,8 +123,12 @@ class Native:
         body = snapshot.kept.get(what)
         if body is None:
             lookup = snapshot.lookup
-            found = lookup.models() if what == "models" else lookup.accelerators()
-            body = document(f"windtunnel.{what}/1", {what: found}, snapshot_id=lookup.snapshot_id)
+            found: dict[str, Any] = (
+                {"models": lookup.models(), "trainings": lookup.trainings()}
+                if what == "models"
+                else {"accelerators": lookup.accelerators()}
+            )
+            body = document(f"windtunnel.{what}/1", found, snapshot_id=lookup.snapshot_id)
             snapshot.kept.put(what, body)
         return of_snapshot(body, snapshot, now)
 

@@ -16,7 +16,7 @@ _FILES: Final = {
     "/page/page.css": ("page.css", "text/css; charset=utf-8"),
     **{
         f"/page/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("page", "asking", "details", "plot", "words")
+        for name in ("page", "asking", "details", "plot", "training", "words")
     },
 }
 _POLICY: Final = (

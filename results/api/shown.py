@@ -8,8 +8,8 @@ from results.api.door import PERCENTILE, QUESTION, TARGETS
 from results.api.runs import RunPage
 from results.api.schema import Schemas, json_content, with_document
 from results.recommendation.answer import Answer
-from results.recommendation.lookup import AcceleratorSummary, ModelSummary
-from results.recommendation.manifest import Manifests, Platform
+from results.recommendation.lookup import AcceleratorSummary, ModelSummary, TrainingSummary
+from results.recommendation.manifest import Autoscale, Manifests, Platform
 from results.recommendation.profile import Profile
 
 SCHEMAS: Final = Schemas()
@@ -115,6 +115,14 @@ _LENGTHS: Final = {
     "capacity": "spot",
     "objective": "pareto",
 }
+_TRAINING: Final = {
+    "model": "8b",
+    "use_case": "training",
+    "sequence_length": 4096,
+    "training_tokens": 2e9,
+    "max_cost_usd": 5000.0,
+    "objective": "fastest",
+}
 _WHAT: Final = (
     "The deployments that would do, best first by the objective, each with its cost, its latencies "
     "with intervals, and the evidence behind them; or, with status 200 all the same, `no_answer`: "
@@ -148,12 +156,13 @@ _ANSWER: Final = with_document(
 _SNAPSHOT: Final = {**_TEXT, "description": "The state of the database that answered."}
 
 
-def _listing(name: str, what: str, shape: Any) -> dict[str, Any]:
-    items = {"type": "array", "items": SCHEMAS.of(shape)}
+def _listing(name: str, what: str, shape: Any, **more: Any) -> dict[str, Any]:
+    """``more``: further lists beside it, by name."""
+    lists = {key: SCHEMAS.of(one) for key, one in {what: shape, **more}.items()}
     properties = {
         "schema": {"const": f"windtunnel.{what}/1"},
         "snapshot_id": _SNAPSHOT,
-        what: items,
+        **{key: {"type": "array", "items": items} for key, items in lists.items()},
     }
     return {
         "title": name,
@@ -167,7 +176,12 @@ POST_QUESTION: Final = described(
     "What to deploy",
     _WHAT,
     _ANSWER,
-    body=json_content(_QUESTION, a_chat_for_four_users_a_second=_CHAT, gpu_or_tpu=_LENGTHS),
+    body=json_content(
+        _QUESTION,
+        a_chat_for_four_users_a_second=_CHAT,
+        gpu_or_tpu=_LENGTHS,
+        a_training=_TRAINING,
+    ),
 )
 GET_QUESTION: Final = described(
     "What to deploy, as a link",
@@ -177,8 +191,9 @@ GET_QUESTION: Final = described(
 )
 MODELS: Final = described(
     "Models that there are profiles of",
-    "Each with its servers, their versions (newest first) and accelerators.",
-    _listing("Models", "models", ModelSummary),
+    "Each with its servers, their versions (newest first) and accelerators; and `trainings`: the "
+    "models that were trained, with the steps that were measured.",
+    _listing("Models", "models", ModelSummary, trainings=TrainingSummary),
 )
 ACCELERATORS: Final = described(
     "Accelerators that there are profiles of",
@@ -257,7 +272,8 @@ USE_CASES: Final = described(
 MANIFESTS: Final = described(
     "What a profile is deployed with",
     "The engine's command line, Ray Serve's config, a KubeRay RayService, or a Kubernetes "
-    "Deployment and its Service.",
+    "Deployment and its Service; of a training a spec of `windtunnel run`, a RayJob, a Job, or "
+    "torchrun's command line.",
     with_document(
         SCHEMAS, "ManifestDocument", "windtunnel.manifest/1", Manifests, profile_id=_TEXT
     ),
@@ -269,5 +285,15 @@ MANIFESTS: Final = described(
         query("namespace", {**_TEXT, "default": "default"}),
         query("image", _TEXT, "The evidence's, or the public one, where not given."),
         query("model_uri", _TEXT, "Where the model is, if not at the name it was measured by."),
+        query(
+            "autoscale",
+            SCHEMAS.of(Autoscale),
+            "Of a serving: an autoscaler whose target is the load that was measured.",
+        ),
+        query(
+            "min_replicas", {"type": "integer", "minimum": 1, "default": 1}, "Of the autoscaler."
+        ),
+        query("max_replicas", {"type": "integer", "minimum": 0, "default": 0}, "0: as `replicas`."),
+        query("script", _TEXT, "Of a training: your own script, to be launched by torchrun."),
     ),
 )

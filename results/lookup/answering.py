@@ -16,7 +16,7 @@ from results.cost import capacity_to_price, cost_of
 from results.lookup.columns import TYPICAL
 from results.lookup.made import Makers
 from results.lookup.part import Indices
-from results.lookup.row import Facts, Row, Stated, key_of
+from results.lookup.row import Estimate, Facts, Row, Stated, key_of
 from results.lookup.sheet import ROUNDING, Sheet, statistics_for
 from results.predictive import at_most_each, together
 from results.prices import PriceBook
@@ -127,7 +127,7 @@ def _recommendation(
 ) -> Recommendation:
     replicas = 1 if line.replicas is None else int(line.replicas)
     output_each, rate_each = line.output_per_s_each, line.rate_each
-    cost, is_old = _cost(asked, row, line, replicas), _is_old(asked, row.facts)
+    cost, old = _cost(asked, row, line, replicas), is_old(asked, row.facts)
     return asked.make.recommendation(
         rank=rank,
         profile=asked.make.profile(row),
@@ -142,8 +142,8 @@ def _recommendation(
         targets=targets,
         probability=_all_kept(targets) if targets else 1.0,
         pareto_rank=num_better + 1,
-        flags=_flags(asked, row, line, replicas, cost, is_old),
-        notes=_notes(asked, row.facts, is_old),
+        flags=_flags(asked, row, line, replicas, cost, old),
+        notes=notes_of(asked, row.facts, old),
     )
 
 
@@ -225,7 +225,7 @@ def _target(
     limit_s = wanted.target.limit_s
     probability, reason = None, ""
     if one.num_runs < 2:
-        reason = "one run says nothing about the next"
+        reason = "one run says nothing about the next" if one.num_runs else "never measured"
     elif one.log_mean is None or one.log_spread is None:
         reason = "a run's value is 0"
     else:
@@ -258,7 +258,7 @@ def _all_kept(targets: tuple[TargetResult, ...]) -> float | None:
 
 
 def _flags(
-    asked: Asked, row: Row, line: Line, replicas: int, cost: Cost, is_old: bool
+    asked: Asked, row: Row, line: Line, replicas: int, cost: Cost, old: bool
 ) -> tuple[Flag, ...]:
     facts, measured_on = row.facts, row.machine.capacity
     load, price = line.utilisation, cost.price
@@ -270,14 +270,22 @@ def _flags(
         facts.rate_derived,
         replicas > 1,
         facts.has_unstated and _is_unstated(facts, asked),
-        facts.repeats < 2,
-        facts.stale or is_old,
+        facts.repeats == 1,
+        facts.stale or old,
         facts.superseded,
         price is None,
         is_elsewhere,
         bool(facts.failures),
     )
-    return tuple(compress(_FLAGS, told))
+    flags = tuple(compress(_FLAGS, told))
+    return flags if facts.estimate is None else (*_estimate_flags(facts.estimate), *flags)
+
+
+def _estimate_flags(one: Estimate) -> Iterator[Flag]:
+    """First of all: nobody is to take one for a measurement."""
+    yield Flag(one.kind)
+    if not one.has_interval:
+        yield Flag.NO_INTERVAL
 
 
 _FLAGS = (
@@ -305,15 +313,17 @@ def _is_unstated(facts: Facts, asked: Asked) -> bool:
 _SHOWN = (_wanted(Target(metric="ttft_s", limit_s=1.0)),)
 
 
-def _is_old(asked: Asked, facts: Facts) -> bool:
+def is_old(asked: Asked, facts: Facts) -> bool:
     limit = asked.question.max_age_days or STALE_AFTER_DAYS
     return facts.age_days(asked.now) > limit
 
 
-def _notes(asked: Asked, facts: Facts, is_old: bool) -> tuple[str, ...]:
-    if not (is_old or facts.failures or facts.num_invalid or facts.why_stale):
+def notes_of(asked: Asked, facts: Facts, old: bool) -> tuple[str, ...]:
+    """Sentences; ``old``: ``is_old`` of it."""
+    estimate = facts.estimate
+    if not (old or facts.failures or facts.num_invalid or facts.why_stale or estimate):
         return ()
-    notes = []
+    notes = [estimate.words] if estimate is not None and estimate.words else []
     if failed := sum(facts.failures.values()):
         kinds = ", ".join(f"{n} × {error}" for error, n in sorted(facts.failures.items()))
         total = failed + facts.repeats + facts.num_invalid
@@ -322,6 +332,6 @@ def _notes(asked: Asked, facts: Facts, is_old: bool) -> tuple[str, ...]:
         notes.append(f"{facts.num_invalid} runs are invalid and count for nothing")
     if facts.why_stale:
         notes.append(f"stale: {facts.why_stale}")
-    elif is_old:
+    elif old:
         notes.append(f"stale: last measured {facts.age_days(asked.now):.0f} days ago")
     return tuple(notes)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from results.cost import tokens_per_s
+from results.recommendation.estimate import ESTIMATED_KINDS
 from results.recommendation.observation import LATENCIES, STATISTICS
 from results.recommendation.profile import EvidenceKind, Profile, Statistic
 
@@ -22,6 +23,7 @@ Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
 KINDS: Final = tuple(EvidenceKind)
+ESTIMATES: Final = tuple(KINDS.index(kind) for kind in ESTIMATED_KINDS)  # in the column ``kind``
 
 # Bits of the column ``bits``.
 SUPERSEDED, STALE, DERIVED, FAILURES, SIMULATED = 1, 2, 4, 8, 16

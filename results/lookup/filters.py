@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from results.lookup.columns import KINDS, STALE, TIME_COLUMN, Bools
+from results.lookup.columns import ESTIMATES, KINDS, STALE, TIME_COLUMN, Bools
 from results.lookup.part import Indices, Part
 from results.lookup.snapshot import Snapshot
 from results.prices import plain_name
@@ -151,6 +151,9 @@ def _masks(
     ints = part.ints
     if not question.with_simulated:
         yield "not_simulated", lambda: part.not_simulated
+    refused = [kind for kind in ESTIMATES if KINDS[kind].value not in question.allow]
+    if snapshot.about.num_estimates and refused:
+        yield "not_estimated", lambda: ~np.isin(ints("kind"), refused)
     if not snapshot.all_known:
         yield "hardware_known", lambda: snapshot.is_known.take(part.hardware)
     if question.accelerators or question.machine_types or question.topology:

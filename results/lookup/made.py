@@ -7,7 +7,7 @@ fields (8 µs and 0.25 µs here), and an answer has forty of them. Both are the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -21,9 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Makers:
-    """``profile``: of a row."""
+    """``profile``: of a row. ``replaced``: the answer with other fields."""
 
     answer: Callable[..., Answer]
+    replaced: Callable[..., Answer]
     recommendation: Callable[..., Recommendation]
     target: Callable[..., TargetResult]
     cost: Callable[..., Cost]
@@ -55,6 +56,7 @@ def _struct_of(kind: type[T]) -> Callable[..., T]:
 
 LOOKED_INTO: Final = Makers(
     answer=Answer,
+    replaced=replace,
     recommendation=Recommendation,
     target=TargetResult,
     cost=Cost,
@@ -62,6 +64,7 @@ LOOKED_INTO: Final = Makers(
 )
 WRITTEN: Final = Makers(
     answer=_struct_of(Answer),
+    replaced=cast(Callable[..., Answer], msgspec.structs.replace),
     recommendation=_struct_of(Recommendation),
     target=_struct_of(TargetResult),
     cost=_struct_of(Cost),

@@ -22,6 +22,7 @@ from results.environment import stable_hash
 from results.lookup.snapshot import open_current, readable_id
 from results.lookup.writing import write_snapshot
 from results.recommendation.build import Built, build
+from results.recommendation.estimate import as_of, identity, read_estimates
 from results.recommendation.flags import in_force, read_flags
 from results.recommendation.observation import LeftOut, Observation
 from results.recommendation.observe import NameFailure, error_of, observe
@@ -31,7 +32,7 @@ from results.store_index import RunIndex
 SEEN: Final = "seen.jsonl"
 _BUILT: Final = "built.json"
 # Of ``Observation`` and of what ``observe`` takes of a record: another number starts anew.
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +51,11 @@ class _Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Built:
-    """What the table was built of: the index's ``mark``, and what the ``flags`` in force said."""
+    """What the table was built of: the index's ``mark``, and what was ``said`` beside the runs, by
+    flags in force and by estimates."""
 
     mark: str
-    flags: str
+    said: str
     num_runs: int
     left_out: dict[str, int]
 
@@ -88,20 +90,24 @@ def refresh(
         report = index.reindex() if anew else index.refresh()
         torn = list(report.torn)
         flags = in_force(read_flags(index.store.objects, torn))
-        told = stable_hash([[f.kind, f.run_ids, f.message, str(f.at)] for f in flags])
+        estimates = read_estimates(index.store.objects, torn)
+        told = stable_hash(
+            [[[f.kind, f.run_ids, f.message, str(f.at)] for f in flags], identity(estimates)]
+        )
         mark, before = index.mark(), readable_id(folder)
         built = None if anew or not before else _read_built(folder / _BUILT)
-        if built is not None and (built.mark, built.flags) == (mark, told):
+        if built is not None and (built.mark, built.said) == (mark, told):
             return _report(folder, before, built, 0, torn)
         taken = _taken(index, folder / SEEN, name_failure, anew)
-        if built is None or built.flags != told or taken.new or taken.num_gone:
+        if built is None or built.said != told or taken.new or taken.num_gone:
             # Gone until all that follows is done: a crash between makes everything again.
             (folder / _BUILT).unlink(missing_ok=True)
             _keep(folder / SEEN, taken)
-            made = build((s for s in taken.seen if isinstance(s, Observation)), flags)
+            runs = (s for s in taken.seen if isinstance(s, Observation))
+            made = build(runs, flags, as_of(estimates))
             write_snapshot(folder, made.profiles, made.fruitless)
         left_out = Counter(s.reason for s in taken.seen if isinstance(s, LeftOut))
-        now = _Built(mark=mark, flags=told, num_runs=len(taken.seen), left_out=dict(left_out))
+        now = _Built(mark=mark, said=told, num_runs=len(taken.seen), left_out=dict(left_out))
         _write_built(folder / _BUILT, now)
         return _report(folder, before, now, len(taken.new), torn)
 
@@ -146,7 +152,7 @@ def built_as_of(index: RunIndex, when: datetime, *, name_failure: NameFailure = 
     seen = (observe(brief, name_failure) for brief in index.briefs(sorted(index.digests())))
     runs = (s for s in seen if isinstance(s, Observation) and s.ended_at <= when)
     flags = [f for f in read_flags(index.store.objects) if f.at <= when]
-    return build(runs, in_force(flags))
+    return build(runs, in_force(flags), as_of(read_estimates(index.store.objects), when))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,14 @@ from results.lookup.row import Row
 from results.lookup.sheet import Constraint, Sheet, constraints
 from results.lookup.snapshot import Snapshot
 from results.metrics import Unit
-from results.recommendation.answer import MeasureNext, NearMiss, NoAnswer, WhyNot
-from results.recommendation.profile import Price
+from results.recommendation.answer import (
+    MeasureNext,
+    NearMiss,
+    NoAnswer,
+    Recommendation,
+    WhyNot,
+)
+from results.recommendation.profile import Machine, Price
 from results.recommendation.question import Question
 from results.units import format_value
 
@@ -38,7 +45,7 @@ def unknown_model(snapshot: Snapshot, question: Question) -> NoAnswer:
     wanted = question.model.rpartition("/")[2].casefold()
     near = [by_end[n] for n in difflib.get_close_matches(wanted, by_end, n=3)]
     if names:
-        words = f"nothing is known of {question.model}; {_listed('models', names)}"
+        words = f"nothing is known of {question.model}; {listed('models', names)}"
     else:
         words = "there is no profile at all; measure something, or `windtunnel import` results"
     return NoAnswer(
@@ -49,7 +56,7 @@ def unknown_model(snapshot: Snapshot, question: Question) -> NoAnswer:
     )
 
 
-def _listed(what: str, names: Iterable[str]) -> str:
+def listed(what: str, names: Iterable[str]) -> str:
     found = sorted(filter(None, names))
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return f"there are {what} {', '.join(found[:_NAMED])}{more}" if found else f"no {what} at all"
@@ -80,14 +87,14 @@ def _filter_words(
             return "says on what and on how many chips it ran", None
         case "hardware":
             names = {about.hardware[i].accelerator for i in _used(ints("hardware")[before])}
-            known = _listed("accelerators", names)
+            known = listed("accelerators", names)
             return f"ran on the hardware asked for; {known}", None
         case "model_server" | "model_server_version":
             column = binding.removeprefix("model_")
             column = "version" if column == "server_version" else column
             names = {getattr(about.names, column)[i] for i in _used(ints(column)[before])}
             asked = getattr(question, binding)
-            return f"ran {asked}; {_listed(column + 's', names)}", None
+            return f"ran {asked}; {listed(column + 's', names)}", None
         case "input_tokens" | "output_tokens":
             return _length_words(question, binding, found)
         case "max_age_days":
@@ -98,6 +105,8 @@ def _filter_words(
             return f"has so many repeats; the most are {most}", float(most)
         case "not_superseded":
             return "is anything but superseded", None
+        case "not_estimated":
+            return "was measured; --allow takes estimates, marked as such", None
     return f"passes {binding.replace('_', ' ')}", None
 
 
@@ -131,24 +140,37 @@ def _length_words(question: Question, binding: str, found: Filtered) -> tuple[st
 
 def nothing_feasible(asked: Asked, one: Sheet, row_of: Callable[[int], Row]) -> NoAnswer:
     """Rows fit the filters, and none keeps every limit. ``row_of``: of a position in the part."""
-    limits = tuple(constraints(one))
+    rows: list[Row] = []
+
+    def made(nearest: Indices) -> Sequence[Recommendation]:
+        told = lines(one, nearest)
+        rows.extend([row_of(line.position) for line in told])
+        return recommendations(asked, rows, told, [0] * len(rows))
+
+    none = limits_broken(tuple(constraints(one)), one.configurations, made)
+    return replace(none, measure_next=tuple(_measure_next(asked, none.nearest, rows)))
+
+
+def limits_broken(
+    limits: Sequence[Constraint],
+    configurations: Ints,
+    made: Callable[[Indices], Sequence[Recommendation]],
+) -> NoAnswer:
+    """Of rows that each break a limit: which one binds, and the nearest misses, as ``made`` would
+    recommend them. What to measure next is left to the caller."""
     excess = np.column_stack([c.excess for c in limits])
-    nearest = _nearest(excess, one.configurations)
-    told = lines(one, nearest)
-    rows = [row_of(line.position) for line in told]
-    made = recommendations(asked, rows, told, [0] * len(rows))
-    misses = [
-        NearMiss(recommendation=miss, why_not=tuple(_why_not(limits, excess[index], int(index))))
-        for miss, index in zip(made, nearest, strict=True)
-    ]
+    nearest = _nearest(excess, configurations)
+    misses = tuple(
+        NearMiss(recommendation=one, why_not=tuple(_why_not(limits, excess[index], int(index))))
+        for index, one in zip(nearest, made(nearest), strict=True)
+    )
     binding, relax_to = _binding(limits, excess, int(nearest[0]))
     constraint = next(c for c in limits if c.name == binding)
     return NoAnswer(
         binding=binding,
-        words=_binding_words(constraint, relax_to, len(one)),
+        words=_binding_words(constraint, relax_to, len(excess)),
         relax_to=relax_to,
-        nearest=tuple(misses),
-        measure_next=tuple(_measure_next(asked, misses, rows)),
+        nearest=misses,
     )
 
 
@@ -238,14 +260,22 @@ def _binding_words(constraint: Constraint, relax_to: float | None, num_rows: int
     return words
 
 
+_PER = {
+    "max_cost_usd_per_hour": "hour",
+    "max_cost_usd_per_million_output_tokens": "million output tokens",
+    "max_cost_usd_per_million_training_tokens": "million tokens",
+}
+
+
 def said(name: str, value: float) -> str:
     """A constraint's number with its unit."""
     if name.startswith(("ttft_s", "itl_s", "tpot_s", "ntpot_s", "e2e_s")):
         return format_value(value, Unit.SECONDS)
+    if name == "max_cost_usd":
+        return f"${value:.4g}"
     if name.startswith("max_cost"):
-        per = "hour" if name.endswith("hour") else "million output tokens"
-        return f"${value:.4g} per {per}"
-    units = {"max_accelerators": "chips", "min_throughput": "output tokens/s"}
+        return f"${value:.4g} per {_PER[name]}"
+    units = {"max_accelerators": "chips", "min_throughput": "tokens/s", "max_hours": "h"}
     return f"{value:.4g} {units[name]}" if name in units else f"{value:.3g}"
 
 
@@ -260,18 +290,20 @@ def _measure_next(
         if any(w.found is None for w in miss.why_not) or "probability" in names:
             unstated = [w.constraint for w in miss.why_not if w.found is None]
             why = f"states {', '.join(unstated)}" if unstated else "makes a probability sure"
-            yield _repeat(asked, row, rate, "at the same load", why)
+            yield measurement(asked, row, rate, "at the same load", why)
         elif latencies and names <= {w.constraint for w in latencies} and rate is not None:
             # Latency falls with load; more replicas at less load each may keep the limit.
             over = max(w.excess or 0.0 for w in latencies)
             lower = rate / (1.0 + over) / 2.0
-            yield _repeat(asked, row, lower, "at less load", "its latencies may be kept there")
+            why = "its latencies may be kept there"
+            yield measurement(asked, row, lower, "at less load", why)
 
 
 _LATENCIES = ("ttft_s", "itl_s", "tpot_s", "ntpot_s", "e2e_s")
 
 
-def _repeat(asked: Asked, row: Row, rate: float | None, how: str, why: str) -> MeasureNext:
+def measurement(asked: Asked, row: Row, rate: float | None, how: str, why: str) -> MeasureNext:
+    """``NUM_RUNS`` runs of the row's configuration, and their price."""
     seconds = row.facts.seconds_per_run
     basis = "its own runs" if seconds else f"assumed: {ASSUMED_RUN_S / 60:g} min a run"
     hours = (seconds or ASSUMED_RUN_S) * NUM_RUNS / 3600.0
@@ -280,8 +312,7 @@ def _repeat(asked: Asked, row: Row, rate: float | None, how: str, why: str) -> M
     price = asked.prices.find(machine, capacity, asked.question.region)
     at = f" at {rate:.3g} requests/s" if rate is not None else ""
     return MeasureNext(
-        what=f"{row.model} on {machine.num_chips} x {machine.accelerator} {how}"
-        f"{at}, {NUM_RUNS} runs",
+        what=f"{row.model} on {chips_words(machine)} {how}{at}, {NUM_RUNS} runs",
         why=why,
         profile_id=row.facts.profile_id,
         rate_rps=rate,
@@ -290,6 +321,10 @@ def _repeat(asked: Asked, row: Row, rate: float | None, how: str, why: str) -> M
         usd=price.usd_per_hour * hours if isinstance(price, Price) else None,
         basis=basis,
     )
+
+
+def chips_words(machine: Machine) -> str:
+    return f"{machine.num_chips} x {machine.accelerator}" if machine.num_chips else "CPUs"
 
 
 def _something_new(question: Question) -> tuple[MeasureNext, ...]:
@@ -321,6 +356,8 @@ def failures_of(snapshot: Snapshot, question: Question) -> Mapping[str, int]:
     wanted = {a.casefold().replace("_", "-") for a in question.accelerators}
     for one in snapshot.about.fruitless:
         if question.model and one.model != question.model:
+            continue
+        if one.is_training != question.is_training:
             continue
         if wanted and one.accelerator.casefold().replace("_", "-") not in wanted:
             continue

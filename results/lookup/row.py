@@ -9,6 +9,7 @@ the table is written.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,15 @@ class Stated(msgspec.Struct, array_like=True, frozen=True, gc=False):
     log_mean: float | None
     log_spread: float | None
     num_runs: int
+
+
+class Estimate(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What is told of figures that nobody measured. ``kind``: of its evidence; ``words`` are those
+    of ``Estimated``."""
+
+    kind: str
+    words: str
+    has_interval: bool
 
 
 class Facts(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True):
@@ -48,6 +58,7 @@ class Facts(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True
     seconds_per_run: float | None
     stale: bool
     why_stale: str
+    estimate: Estimate | None = None  # None: measured, or imported
 
     def age_days(self, now: datetime) -> float:
         """As ``Evidence.age_days``."""
@@ -95,7 +106,22 @@ def facts_of(profile: Profile) -> Facts:
         seconds_per_run=evidence.seconds_per_run,
         stale=evidence.stale,
         why_stale=evidence.why_stale,
+        estimate=_estimate(profile),
     )
+
+
+def _estimate(profile: Profile) -> Estimate | None:
+    evidence = profile.evidence
+    if evidence.estimated is None:
+        return None
+    has_interval = any(one.low is not None for one in profile.statistics)
+    return Estimate(evidence.kind.value, evidence.estimated.words, has_interval)
+
+
+def row_of(profile: Profile) -> Row:
+    """The row of a profile that is at hand."""
+    machine = replace(profile.machine, zone="")
+    return Row(facts_of(profile), profile.configuration.model, machine, encoded(profile))
 
 
 def _plain(value: Any) -> Any:

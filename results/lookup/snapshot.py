@@ -22,7 +22,7 @@ from results.lookup.columns import Floats, Ints
 from results.lookup.part import Part
 from results.lookup.recent import Recent
 from results.lookup.row import Facts, Row, decoded_facts, decoded_profile, joined
-from results.lookup.writing import ABOUT, CURRENT, FORMAT, is_readable
+from results.lookup.writing import ABOUT, CURRENT, FORMAT, TRAININGS, is_readable
 from results.recommendation.build import Fruitless
 from results.recommendation.lookup import AcceleratorSummary, ModelSummary
 from results.recommendation.profile import Machine, Profile
@@ -52,6 +52,7 @@ class About:
     format: int
     snapshot_id: str
     num_profiles: int
+    num_estimates: int
     names: Names
     hardware: tuple[Machine, ...]
     fruitless: tuple[Fruitless, ...]
@@ -121,6 +122,7 @@ class Snapshot:
             self.num_chips = np.array([m.num_chips for m in machines], dtype=np.int64)
             self.is_known = np.array([_is_known(m) for m in machines], dtype=bool)
             self.all_known = bool(self.is_known.all())
+            self.trainings: tuple[Profile, ...] = _trainings(folder)
             self._profiles = _Blobs(folder, "profiles", 2)
             self._places = _Blobs(folder, "configurations", 1)
             self._place = lru_cache(_MOST_PLACES)(self._places.__getitem__)
@@ -198,6 +200,11 @@ class Snapshot:
 
     def profile(self, row: int) -> Profile:
         return decoded_profile(self.row(row).text)
+
+
+def _trainings(folder: Path) -> tuple[Profile, ...]:
+    """In the order of ``build``."""
+    return msgspec.msgpack.decode((folder / TRAININGS).read_bytes(), type=tuple[Profile, ...])
 
 
 def _is_known(machine: Machine) -> bool:

@@ -16,13 +16,15 @@ import numpy as np
 from results.cost import DEFAULT_RATIO, cost_of, tokens_per_s
 from results.lookup.answering import Asked, Priced, asking, lines, recommendations
 from results.lookup.choose import choose
-from results.lookup.columns import SIMULATED, SUPERSEDED, Bools
+from results.lookup.columns import ESTIMATES, SIMULATED, SUPERSEDED, Bools
+from results.lookup.estimates import with_estimates_told
 from results.lookup.filters import Filtered, filtered
 from results.lookup.made import LOOKED_INTO, WRITTEN
 from results.lookup.refusal import failures_of, nothing_feasible, nothing_fits, unknown_model
 from results.lookup.row import Row
 from results.lookup.sheet import Hardware, feasible_of, sheet
 from results.lookup.snapshot import Snapshot, open_current
+from results.lookup.training import training_answer, trainings_of
 from results.lookup.writing import write_snapshot
 from results.prices import PriceBook, plain_name
 from results.recommendation.answer import Answer
@@ -32,6 +34,7 @@ from results.recommendation.lookup import (
     ModelSummary,
     ProfileFilter,
     ProfilePage,
+    TrainingSummary,
 )
 from results.recommendation.profile import Cost, Profile
 from results.recommendation.question import Question
@@ -63,21 +66,34 @@ class TableLookup:
 
     def answer(self, question: Question, now: datetime, *, written: bool = False) -> Answer:
         """``written``: each profile is its JSON, ready to be put into the answer's."""
-        make, snapshot = WRITTEN if written else LOOKED_INTO, self.snapshot
+        has_estimates = bool(self.snapshot.about.num_estimates) and not question.is_training
+        # Estimates that are allowed are few, and looked into.
+        make = WRITTEN if written and not (has_estimates and question.allow) else LOOKED_INTO
+        asked = asking(question, self._prices, now, make)
+        made = self._answer(asked)
+        return with_estimates_told(made, asked, self._as_it_is) if has_estimates else made
+
+    def _as_it_is(self, question: Question, now: datetime) -> Answer:
+        return self._answer(asking(question, self._prices, now, LOOKED_INTO))
+
+    def _answer(self, asked: Asked) -> Answer:
+        snapshot, question = self.snapshot, asked.question
         start = partial(
-            make.answer,
+            asked.make.answer,
             question=question,
-            answered_at=now,
+            answered_at=asked.now,
             snapshot_id=self.snapshot_id,
             failures=failures_of(snapshot, question),
         )
+        if question.is_training:
+            return training_answer(snapshot.trainings, asked, start)
         if not snapshot.has_model(question.model):
             return start(no_answer=unknown_model(snapshot, question))
-        found = filtered(snapshot, question, now)
+        found = filtered(snapshot, question, asked.now)
         if not len(found.positions):
             none = nothing_fits(snapshot, question, found)
             return start(narrowing=found.narrowing, no_answer=none)
-        return self._of_rows(asking(question, self._prices, now, make), found, start)
+        return self._of_rows(asked, found, start)
 
     def _of_rows(self, asked: Asked, found: Filtered, start: Callable[..., Answer]) -> Answer:
         part, question = found.part, asked.question
@@ -107,7 +123,9 @@ class TableLookup:
 
     def profile(self, profile_id: str) -> Profile | None:
         row = self.snapshot.row_of(profile_id)
-        return None if row is None else self.at(row)
+        if row is not None:
+            return self.at(row)
+        return next((p for p in self.snapshot.trainings if p.profile_id == profile_id), None)
 
     def profiles(self, wanted: ProfileFilter, offset: int = 0, limit: int = 100) -> ProfilePage:
         names = self.snapshot.about.names
@@ -137,6 +155,8 @@ class TableLookup:
             keep &= (bits & SIMULATED) == 0
         if not wanted.with_superseded:
             keep &= (bits & SUPERSEDED) == 0
+        if snapshot.about.num_estimates and not wanted.with_estimates:
+            keep &= ~np.isin(snapshot.ints("kind")[part], ESTIMATES)
         for column, listed, name in (
             ("server", names.server, wanted.model_server),
             ("version", names.version, wanted.model_server_version),
@@ -170,6 +190,9 @@ class TableLookup:
 
     def models(self) -> tuple[ModelSummary, ...]:
         return self.snapshot.about.catalogue.models
+
+    def trainings(self) -> tuple[TrainingSummary, ...]:
+        return trainings_of(self.snapshot.trainings)
 
     def accelerators(self) -> tuple[AcceleratorSummary, ...]:
         return self.snapshot.about.catalogue.accelerators

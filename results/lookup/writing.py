@@ -3,7 +3,10 @@
 ::
 
     <folder>/CURRENT                 the name of the snapshot that counts, replaced atomically
-    <folder>/<snapshot id>/about.json, *.npy, profiles.bin, configurations.bin
+    <folder>/<snapshot id>/about.json, *.npy, profiles.bin, configurations.bin, trainings.bin
+
+Trainings have no requests, and are few beside the load points of servings: they lie apart, whole,
+and no column of the table is of them.
 
 A reader that has an older snapshot open keeps reading it: its files are mapped, and stay until it
 lets go of them, whether or not their names are gone.
@@ -42,10 +45,12 @@ from results.lookup.row import encoded_place, encoded_row
 from results.recommendation.build import Fruitless, version_of
 from results.recommendation.profile import EvidenceKind, Profile
 
-# 2: profiles as facts and JSON (``row``); 1 had them as one msgpack value each.
-FORMAT: Final = 2
+# 3: trainings and estimates beside; 2 had profiles as facts and JSON (``row``), and 1 as one
+# msgpack value each.
+FORMAT: Final = 3
 CURRENT: Final = "CURRENT"
 ABOUT: Final = "about.json"
+TRAININGS: Final = "trainings.bin"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,9 +180,15 @@ def _fill(
     digest.update(json.dumps([FORMAT, [asdict(f) for f in fruitless]]).encode())
     ids = array("Q")
     catalogue = _Catalogue()
+    trainings: list[Profile] = []
+    num_estimates = 0
     with _Blobs(draft, "profiles") as rows, _Blobs(draft, "configurations") as places:
         last, number, place = "", -1, b""
         for profile in profiles:
+            if profile.training is not None:
+                trainings.append(profile)
+                continue
+            num_estimates += profile.evidence.estimated is not None
             if profile.configuration_id != last:
                 place = encoded_place(profile.configuration, profile.machine)
                 last, number = profile.configuration_id, number + 1
@@ -186,6 +197,9 @@ def _fill(
             ids.append(int(profile.profile_id, 16))
             columns.add(_ids_of(profile, names, number), seconds_of(profile), numbers_of(profile))
             catalogue.add(profile)
+    encoded = msgspec.msgpack.encode(trainings)
+    digest.update(encoded)
+    (draft / TRAININGS).write_bytes(encoded)
     for name, column in columns.arrays():
         np.save(draft / f"{name}.npy", column)
     _save_ids(draft, ids)
@@ -195,6 +209,7 @@ def _fill(
         "format": FORMAT,
         "snapshot_id": snapshot_id,
         "num_profiles": columns.num_rows,
+        "num_estimates": num_estimates,
         "names": {k: list(v.index) for k, v in names.items() if k != "hardware"},
         "hardware": [asdict(machine) for machine in names["hardware"].index],
         "fruitless": [asdict(one) for one in fruitless],
@@ -268,7 +283,7 @@ class _Catalogue:
         self._accelerators: dict[str, dict[str, Any]] = {}
 
     def add(self, profile: Profile) -> None:
-        if profile.superseded_by:
+        if profile.superseded_by or profile.evidence.estimated is not None:
             return
         c, m = profile.configuration, profile.machine
         simulated = profile.evidence.kind is EvidenceKind.SIMULATED

@@ -117,6 +117,8 @@ def comments(profile: Profile, options: ManifestOptions) -> Iterator[str]:
     image = image_of(profile, options)
     if not options.image and image != c.image:
         yield f"the evidence names no image; {image} is the engine's public one"
+    if profile.evidence.estimated is not None:
+        yield f"NOT MEASURED: {profile.evidence.estimated.words}"
     hidden = [name for name, value in c.env.items() if value == LEFT_OUT]
     if hidden:
         yield f"set {', '.join(hidden)} from a secret: the values are not kept"

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from results.errors import NotDeployable
 from results.gke_names import GPUS, TPUS
+from results.manifests.autoscaler import serve_scaling
 from results.manifests.engine import (
     PORT,
     engine_args,
@@ -19,8 +20,9 @@ from results.manifests.engine import (
     serve_arguments,
     visible_env,
 )
+from results.manifests.metadata import metadata
 from results.manifests.text import yaml_text
-from results.recommendation.manifest import ManifestOptions
+from results.recommendation.manifest import Autoscale, ManifestOptions
 from results.recommendation.profile import Machine, Profile
 
 _GPU, _TPU = "nvidia.com/gpu", "google.com/tpu"
@@ -48,7 +50,7 @@ def deployment(profile: Profile, options: ManifestOptions, name: str) -> Object:
         "args": [*serve_arguments(profile, options), "--port", str(PORT)],
         "env": _env(profile),
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": _resources(machine, machine.num_chips),
+        "resources": resources(machine, machine.num_chips),
         "startupProbe": _probe(failureThreshold=_STARTUP_PROBES),
         "readinessProbe": _probe(failureThreshold=3),
         # Workers of one engine talk through shared memory; a container has 64 MiB of it.
@@ -61,13 +63,14 @@ def deployment(profile: Profile, options: ManifestOptions, name: str) -> Object:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(profile, options, name),
+        "metadata": metadata(profile, options, name),
         "spec": {
-            "replicas": options.replicas,
+            # An autoscaler's number of replicas is not to be undone by the next apply.
+            **({} if options.autoscale is not Autoscale.NONE else {"replicas": options.replicas}),
             "selector": {"matchLabels": {"app": name}},
             "template": {
                 "metadata": {"labels": {"app": name}},
-                "spec": {**pod, **_placed(machine)},
+                "spec": {**pod, **placed(machine)},
             },
         },
     }
@@ -77,7 +80,7 @@ def service(profile: Profile, options: ManifestOptions, name: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(profile, options, name),
+        "metadata": metadata(profile, options, name),
         "spec": {
             "selector": {"app": name},
             "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
@@ -95,7 +98,7 @@ def serve_config(profile: Profile, options: ManifestOptions) -> Object:
             "model_source": model_of(profile, options),
         },
         "engine_kwargs": kwargs,
-        "deployment_config": {"num_replicas": options.replicas},
+        "deployment_config": serve_scaling(profile, options),
     }
     if machine.num_chips:
         config["accelerator_type"] = machine.accelerator
@@ -119,24 +122,30 @@ def ray_service(profile: Profile, options: ManifestOptions, name: str) -> Object
     nodes_each = -(-machine.num_chips // per_node) if machine.num_chips else 1
     # Hosts of a TPU slice come and go together; GPU nodes are each a worker of its own.
     together = nodes_each if _is_tpu(machine) else 1
-    workers = options.replicas * nodes_each // together
+    workers_each = nodes_each // together
+    fixed = options.autoscale is Autoscale.NONE
+    least = options.replicas if fixed else options.min_replicas
+    most = options.replicas if fixed else options.most_replicas
     head = _ray_pod("ray-head", profile, options, None)
     worker = _ray_pod("ray-worker", profile, options, per_node)
-    worker["spec"] |= _placed(machine)
+    worker["spec"] |= placed(machine)
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
-        "metadata": _metadata(profile, options, name),
+        "metadata": metadata(profile, options, name),
         "spec": {
             "serveConfigV2": yaml_text(serve_config(profile, options)),
             "rayClusterConfig": {
+                **(
+                    {} if options.autoscale is Autoscale.NONE else {"enableInTreeAutoscaling": True}
+                ),
                 "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
                 "workerGroupSpecs": [
                     {
                         "groupName": "engines",
-                        "replicas": workers,
-                        "minReplicas": workers,
-                        "maxReplicas": workers,
+                        "replicas": least * workers_each,
+                        "minReplicas": least * workers_each,
+                        "maxReplicas": most * workers_each,
                         "numOfHosts": together,
                         "rayStartParams": {},
                         "template": worker,
@@ -155,7 +164,7 @@ def _ray_pod(
     if num_chips is None:
         container["resources"] = {"requests": {"cpu": "2", "memory": "8Gi"}}
     else:
-        container["resources"] = _resources(profile.machine, num_chips)
+        container["resources"] = resources(profile.machine, num_chips)
     return {"spec": {"containers": [container]}}
 
 
@@ -164,25 +173,11 @@ def ray_image_of(options: ManifestOptions) -> str:
     return options.image or "rayproject/ray-llm:latest"
 
 
-def _metadata(profile: Profile, options: ManifestOptions, name: str) -> Object:
-    evidence = profile.evidence
-    return {
-        "name": name,
-        "namespace": options.namespace,
-        "labels": {"app": name},
-        "annotations": {
-            "windtunnel/profile": profile.profile_id,
-            "windtunnel/evidence": f"{evidence.kind}, {evidence.repeats} run(s), last measured "
-            f"{evidence.last_measured:%Y-%m-%d}",
-        },
-    }
-
-
 def _env(profile: Profile) -> list[Object]:
     return [{"name": name, "value": value} for name, value in visible_env(profile).items()]
 
 
-def _resources(machine: Machine, num_chips: int) -> Object:
+def resources(machine: Machine, num_chips: int) -> Object:
     if not num_chips:
         return {}
     resource = _TPU if _is_tpu(machine) else _GPU
@@ -204,7 +199,7 @@ def _probe(**more: int) -> Object:
     return {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 10, **more}
 
 
-def _placed(machine: Machine) -> Object:
+def placed(machine: Machine) -> Object:
     """The nodes that have the hardware, by GKE's labels; nothing where no label is known."""
     name = machine.accelerator.upper()
     selector: dict[str, str] = {}

@@ -26,6 +26,10 @@ class Flag(StrEnum):
     NO_PRICE = "no_price"
     PRICED_FOR_OTHER_CAPACITY = "priced_for_other_capacity"
     RUNS_FAILED = "runs_failed"
+    TRANSFERRED = "transferred"
+    ANALYTIC = "analytic"
+    NO_INTERVAL = "no_interval"
+    STARTUP_UNKNOWN = "startup_unknown"
 
 
 FLAG_WORDS: Mapping[Flag, str] = {
@@ -45,6 +49,12 @@ FLAG_WORDS: Mapping[Flag, str] = {
     Flag.NO_PRICE: "no price is known",
     Flag.PRICED_FOR_OTHER_CAPACITY: "priced for another capacity type than it was measured on",
     Flag.RUNS_FAILED: "some runs of this very configuration failed",
+    Flag.TRANSFERRED: "NOT MEASURED: measured on other hardware and scored again for this one, "
+    "with a margin; measure it before you rely on it",
+    Flag.ANALYTIC: "NOT MEASURED: arithmetic of the hardware's peaks, with a margin; measure it "
+    "before you rely on it",
+    Flag.NO_INTERVAL: "nothing says how far this estimate may be off",
+    Flag.STARTUP_UNKNOWN: "its startup was not measured and is not in the time and cost of a run",
 }
 
 
@@ -70,6 +80,41 @@ class TargetResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Between:
+    """A figure and its 95 % interval. ``low`` and ``high`` are both None where one run says nothing
+    of the next; ``high`` alone is None where the interval has no upper end."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFigures:
+    """What a training gets for its time and money; None: not known (the profile's statistics say
+    why), or nothing was asked that it could be of.
+
+    Intervals are those of the throughput over runs, carried through. ``num_steps``, ``hours`` and
+    ``usd`` are of the asked tokens: one startup (where one was measured, see the flags) and steps
+    at the measured rate, pauses between steps included. Failures and restarts are in none of them.
+    """
+
+    tokens_per_step: int
+    step_time_s: Between | None
+    tokens_per_s: Between | None
+    tokens_per_s_per_chip: Between | None
+    mfu: Between | None
+    peak_memory_bytes: Between | None
+    startup_s: Between | None
+    goodput: Between | None
+    final_loss: Between | None
+    usd_per_million_tokens: Between | None
+    num_steps: int | None = None
+    hours: Between | None = None
+    usd: Between | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
     """One deployment for the question. ``rank`` counts from 1 in the order of the objective.
 
@@ -79,6 +124,10 @@ class Recommendation:
     better in cost, end-to-end latency and throughput per chip at once; 1 is on the front.
     ``probability``: that the next run keeps all targets, at least (1 − Σ of each one's misses);
     None where it is not known, 1 without a target. ``e2e_s``: for the asked lengths, typical.
+
+    A training has ``training``, one replica, and nothing of what is said of requests: its tokens
+    per second stand in ``training`` alone, and ``pareto_rank`` goes by cost, time and throughput
+    per chip in the same way.
     """
 
     rank: int
@@ -96,6 +145,7 @@ class Recommendation:
     pareto_rank: int
     flags: tuple[Flag, ...] = ()
     notes: tuple[str, ...] = ()  # sentences: "2 of 5 runs failed: oom_at_load"
+    training: TrainingFigures | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

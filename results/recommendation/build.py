@@ -17,9 +17,7 @@ from datetime import datetime
 from packaging.version import InvalidVersion, Version
 
 from results.environment import stable_hash
-from results.intervals import t_quantile
-from results.metrics import metric
-from results.predictive import MIN_SPREAD
+from results.recommendation.estimate import Estimate, estimated_profiles, place_of
 from results.recommendation.flags import EvidenceFlag, FlagKind
 from results.recommendation.observation import (
     BASELINE,
@@ -27,10 +25,14 @@ from results.recommendation.observation import (
     SEARCHED,
     SINGLES,
     STATISTICS,
+    TRAINING_SINGLES,
+    TRAINING_SPREADS,
     Observation,
 )
+from results.recommendation.over_runs import improvement, summarised
 from results.recommendation.profile import (
     Evidence,
+    EvidenceKind,
     Improvement,
     LoadPoint,
     Profile,
@@ -41,6 +43,9 @@ SEARCH_ONLY = "search_only"  # a doubt: found by a search, and never measured ag
 
 _KEYS = tuple(f"{m} {s}" for m in LATENCIES for s in STATISTICS) + tuple(
     f"{m} value" for m in SINGLES
+)
+_TRAINING_KEYS = tuple(f"{m} {s}" for m in TRAINING_SPREADS for s in STATISTICS) + tuple(
+    f"{m} value" for m in (*TRAINING_SINGLES, "startup_s")
 )
 _OLDEST = Version("0.dev0")
 
@@ -53,6 +58,7 @@ class Fruitless:
     accelerator: str
     error: str
     num_runs: int
+    is_training: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +91,13 @@ class _Group:
         return stable_hash([self.runs[0].setting, self.runs[0].traffic.key])
 
 
-def build(observations: Iterable[Observation], flags: Iterable[EvidenceFlag] = ()) -> Built:
-    """Every profile that the runs give. A retracted run is as if it had never been made; a run that
-    drifted makes its profile stale."""
+def build(
+    observations: Iterable[Observation],
+    flags: Iterable[EvidenceFlag] = (),
+    estimates: Iterable[Estimate] = (),
+) -> Built:
+    """Every profile that the runs give, and of ``estimates`` those that no run has replaced. A
+    retracted run is as if it had never been made; a run that drifted makes its profile stale."""
     flagged = {run_id: flag for flag in flags for run_id in flag.run_ids}
     kept = sorted(
         (o for o in observations if not _is(flagged.get(o.run_id), FlagKind.RETRACTED)),
@@ -100,6 +110,16 @@ def build(observations: Iterable[Observation], flags: Iterable[EvidenceFlag] = (
     profiles = [
         _profile(group, chains, newest, baselines, flagged) for group in groups if group.runs
     ]
+    profiles += estimated_profiles(
+        estimates,
+        measured={
+            place_of(o.configuration, o.machine, o.traffic)
+            for group in groups
+            for o in group.runs[:1]
+            if o.kind is not EvidenceKind.SIMULATED
+        },
+        retracted={r for r, flag in flagged.items() if _is(flag, FlagKind.RETRACTED)},
+    )
     profiles.sort(
         key=lambda p: (
             p.configuration.model,
@@ -108,12 +128,21 @@ def build(observations: Iterable[Observation], flags: Iterable[EvidenceFlag] = (
             p.profile_id,
         )
     )
-    counted = Counter((o.configuration.model, o.machine.accelerator, o.error) for o in orphans)
+    counted = Counter(
+        (o.configuration.model, o.machine.accelerator, o.error, o.training is not None)
+        for o in orphans
+    )
     return Built(
         profiles=tuple(_one_configuration(profiles)),
         fruitless=tuple(
-            Fruitless(model=model, accelerator=accelerator, error=error, num_runs=n)
-            for (model, accelerator, error), n in sorted(counted.items())
+            Fruitless(
+                model=model,
+                accelerator=accelerator,
+                error=error,
+                num_runs=n,
+                is_training=is_training,
+            )
+            for (model, accelerator, error, is_training), n in sorted(counted.items())
         ),
         num_runs=len(kept),
     )
@@ -220,6 +249,7 @@ def _profile(
         superseded_by=after,
         study=next((o.study for o in reversed(group.runs) if o.study), ""),
         doubts=tuple(doubts),
+        training=newest.training,
     )
 
 
@@ -284,7 +314,7 @@ def _load(counted: Sequence[Observation]) -> LoadPoint:
 
 
 def _statistics(counted: Sequence[Observation]) -> Iterable[Statistic]:
-    for key in _KEYS:
+    for key in _TRAINING_KEYS if counted[-1].training else _KEYS:
         values = [o.values[key] for o in counted if key in o.values]
         name, _, statistic = key.partition(" ")
         if values:
@@ -293,41 +323,6 @@ def _statistics(counted: Sequence[Observation]) -> Iterable[Statistic]:
             why = next((o.reasons[key] for o in reversed(counted) if key in o.reasons), "")
             if why:
                 yield Statistic(metric=name, statistic=statistic, value=None, reason=why)
-
-
-def summarised(name: str, statistic: str, values: Sequence[float]) -> Statistic:
-    """Mean over runs with Student's 95 % interval, cut to what the metric can be."""
-    n = len(values)
-    mean = sum(values) / n
-    logs = [math.log(v) for v in values] if min(values) > 0 else []
-    log_mean = sum(logs) / n if logs else None
-    if n < 2:
-        return Statistic(
-            metric=name,
-            statistic=statistic,
-            value=mean,
-            num_runs=n,
-            log_mean=log_mean,
-            reason="one run: no interval",
-        )
-    half = t_quantile(n - 1, 0.975) * _deviation(values) / math.sqrt(n)
-    declared = metric(name)
-    return Statistic(
-        metric=name,
-        statistic=statistic,
-        value=mean,
-        low=max(mean - half, min(declared.low, mean)),
-        high=min(mean + half, max(declared.high, mean)),
-        num_runs=n,
-        log_mean=log_mean,
-        log_spread=_deviation(logs) if logs else None,
-        method=f"mean of {n} runs; Student's 95 % interval over runs",
-    )
-
-
-def _deviation(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
 def _improvement(group: _Group, baselines: Mapping[tuple[str, str], _Group]) -> Improvement | None:
@@ -340,29 +335,8 @@ def _improvement(group: _Group, baselines: Mapping[tuple[str, str], _Group]) -> 
         ours = [x.values[key] for x in _counted(group) if x.values.get(key, 0.0) > 0]
         theirs = [x.values[key] for x in _counted(base) if x.values.get(key, 0.0) > 0]
         if ours and theirs:
-            return _ratio(ours, theirs, base.profile_id, o.goal[0])
+            return improvement(ours, theirs, base.profile_id, o.goal[0])
     return None
-
-
-def _ratio(ours: Sequence[float], theirs: Sequence[float], baseline: str, name: str) -> Improvement:
-    """Of geometric means, with Welch's 95 % interval on logarithms where both have two runs."""
-    sides = [[math.log(v) for v in side] for side in (ours, theirs)]
-    difference = sum(sides[0]) / len(ours) - sum(sides[1]) / len(theirs)
-    low = high = None
-    if min(len(ours), len(theirs)) >= 2:
-        parts = [max(_deviation(s), MIN_SPREAD) ** 2 / len(s) for s in sides]
-        freedom = sum(parts) ** 2 / sum(
-            p**2 / (len(s) - 1) for p, s in zip(parts, sides, strict=True)
-        )
-        half = t_quantile(freedom, 0.975) * math.sqrt(sum(parts))
-        low, high = math.exp(difference - half), math.exp(difference + half)
-    return Improvement(
-        baseline_profile_id=baseline,
-        metric=name,
-        ratio=math.exp(difference),
-        low=low,
-        high=high,
-    )
 
 
 def _one_configuration(profiles: Sequence[Profile]) -> Iterable[Profile]:

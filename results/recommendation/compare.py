@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from results.recommendation.answer import Answer, Recommendation
+from results.recommendation.answer import Answer, Between, Recommendation, TrainingFigures
 from results.recommendation.lookup import Lookup
 from results.recommendation.question import Question
 
@@ -21,6 +21,12 @@ class Ratios:
     e2e_s: float | None
     startup_s: float | None
     num_chips: float | None
+    usd_per_million_training_tokens: float | None = None
+    training_tokens_per_s: float | None = None
+    training_tokens_per_s_per_chip: float | None = None
+    mfu: float | None = None
+    training_hours: float | None = None
+    training_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +67,10 @@ def compare_pools(
     return tuple(found)
 
 
-def accelerators_with(lookup: Lookup, model: str) -> tuple[str, ...]:
-    """Those on which ``model`` has profiles, in alphabetical order."""
-    return next((m.accelerators for m in lookup.models() if m.model == model), ())
+def accelerators_with(lookup: Lookup, question: Question) -> tuple[str, ...]:
+    """Those on which the question's model was measured, in alphabetical order."""
+    known = lookup.trainings() if question.is_training else lookup.models()
+    return next((m.accelerators for m in known if m.model == question.model), ())
 
 
 def _ratios(one: PoolResult, first: PoolResult) -> Ratios:
@@ -78,7 +85,32 @@ def _ratios(one: PoolResult, first: PoolResult) -> Ratios:
         e2e_s=_ratio(a.e2e_s, b.e2e_s),
         startup_s=_ratio(one.startup_s, first.startup_s),
         num_chips=_ratio(float(a.num_chips), float(b.num_chips)),
+        **_training_ratios(a.training, b.training),
     )
+
+
+# Name of a ratio → the figure that it is of.
+_OF_TRAINING = {
+    "usd_per_million_training_tokens": "usd_per_million_tokens",
+    "training_tokens_per_s": "tokens_per_s",
+    "training_tokens_per_s_per_chip": "tokens_per_s_per_chip",
+    "mfu": "mfu",
+    "training_hours": "hours",
+    "training_usd": "usd",
+}
+
+
+def _training_ratios(
+    a: TrainingFigures | None, b: TrainingFigures | None
+) -> dict[str, float | None]:
+    if a is None or b is None:
+        return {}
+
+    def value(figures: TrainingFigures, name: str) -> float | None:
+        found: Between | None = getattr(figures, name)
+        return None if found is None else found.value
+
+    return {name: _ratio(value(a, of), value(b, of)) for name, of in _OF_TRAINING.items()}
 
 
 def _per_million(one: Recommendation) -> float | None:

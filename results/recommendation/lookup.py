@@ -34,6 +34,18 @@ class ModelSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSummary:
+    """A model (preset) that was trained. ``steps``: (sequence length, sequences per step) measured,
+    ascending. Superseded profiles are not counted."""
+
+    model: str
+    trainers: tuple[str, ...]  # torch, jax
+    accelerators: tuple[str, ...]
+    steps: tuple[tuple[int, int], ...]
+    num_profiles: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceleratorSummary:
     """``num_chips``: the chips per replica that profiles have, ascending. Counts as above."""
 
@@ -48,7 +60,7 @@ class AcceleratorSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileFilter:
-    """Empty: any. Simulated and superseded profiles are left out unless asked for."""
+    """Empty: any. Simulated and superseded profiles and estimates are left out unless asked for."""
 
     model: str = ""
     model_server: str = ""
@@ -58,6 +70,7 @@ class ProfileFilter:
     configuration_id: str = ""
     with_simulated: bool = False
     with_superseded: bool = False
+    with_estimates: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +108,8 @@ class Lookup(Protocol):
     def profiles(self, wanted: ProfileFilter, offset: int = 0, limit: int = 100) -> ProfilePage: ...
 
     def models(self) -> tuple[ModelSummary, ...]: ...
+
+    def trainings(self) -> tuple[TrainingSummary, ...]: ...
 
     def accelerators(self) -> tuple[AcceleratorSummary, ...]: ...
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from results.recommendation.profile import Configuration, EvidenceKind, Machine
+from results.recommendation.profile import Configuration, EvidenceKind, Machine, TrainingStep
 
 Key = tuple[str, str]  # metric, statistic
 
@@ -60,6 +60,7 @@ class Observation:
     reasons: Mapping[str, str] = field(default_factory=dict)
     derived: str = ""  # which of its load figures were not measured
     doubts: tuple[str, ...] = ()
+    training: TrainingStep | None = None  # None: it serves requests
 
     @property
     def counts(self) -> bool:
@@ -88,4 +89,18 @@ SINGLES = (
     "error_share",
     "prompt_cache_hit_share",
     "startup_s",
+)
+# The same of a training.
+TRAINING_SPREADS = ("step_time_s", "optimizer_time_s", "checkpoint_save_s")
+TRAINING_SINGLES = (
+    "training_throughput",
+    "training_throughput_per_chip",
+    "mfu",
+    "data_stall_share",
+    "communication_share",
+    "training_goodput",
+    "final_loss",
+    "peak_memory_bytes",
+    "energy_per_token_j",
+    "cost_per_million_training_tokens_usd",
 )

@@ -1,14 +1,14 @@
 """A record in, what the recommendation database takes of it out. Pure.
 
-Only serving is taken: a training answers no request. A run on a virtual pool is left out, whatever
-it measured: the pool is pretended.
+Servings are taken, and trainings of the models that we make ourselves (``trained``). A run on a
+virtual pool is left out, whatever it measured: the pool is pretended.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,12 +20,15 @@ from results.recommendation.observation import (
     LATENCIES,
     SINGLES,
     STATISTICS,
+    TRAINING_SINGLES,
+    TRAINING_SPREADS,
     Key,
     LeftOut,
     Observation,
     Traffic,
 )
-from results.recommendation.profile import Configuration, EvidenceKind, Machine
+from results.recommendation.profile import Configuration, EvidenceKind, Machine, TrainingStep
+from results.recommendation.trained import TRAINED, step_traffic, trained
 from results.record import Failed, Invalid, RunRecord
 from results.serving import SERVING, Serving
 
@@ -62,17 +65,11 @@ def error_of(failed: Failed) -> str:
 
 def observe(record: RunRecord, name_failure: NameFailure = error_of) -> Observation | LeftOut:
     """``name_failure`` may read more out of a failure than its record's own word."""
-    if record.workload not in _SERVED:
-        return LeftOut(run_id=record.run_id, reason=f"{record.workload} is no serving workload")
-    if record.placement is not None and record.placement.virtual:
-        return LeftOut(run_id=record.run_id, reason="measured on a virtual pool")
-    if _is_probe(record) and not isinstance(record.outcome, Failed):
-        return LeftOut(run_id=record.run_id, reason="a study's probe, and no measurement")
-    found = _imported(record) if "imported" in record.spec else _ours(record)
-    if found is None:
-        return LeftOut(run_id=record.run_id, reason="its spec does not say what was served")
-    configuration, machine, model_key, source = found
-    traffic = _traffic(record)
+    found = _what_ran(record)
+    if isinstance(found, str):
+        return LeftOut(run_id=record.run_id, reason=found)
+    configuration, machine, model_key, source, step = found
+    traffic = _traffic(record) if step is None else step_traffic(configuration.model, step)
     tags: Mapping[str, str] = record.spec.get("tags") or {}
     made = Observation(
         run_id=record.run_id,
@@ -94,6 +91,7 @@ def observe(record: RunRecord, name_failure: NameFailure = error_of) -> Observat
         values=_values(record),
         reasons=_reasons(record),
         doubts=tuple(dict.fromkeys(d.code for d in record.doubts)),
+        training=step,
         **_environment(record),
     )
     return _with_load(_identified(made, model_key))
@@ -108,6 +106,31 @@ def _is_probe(record: RunRecord) -> bool:
         return False
 
 
+_Ran = tuple[Configuration, Machine, str, str, TrainingStep | None]
+
+
+def _what_ran(record: RunRecord) -> _Ran | str:
+    """(configuration, machine, what tells its model from others of the name, source, step of a
+    training), or why it is no evidence."""
+    if record.workload not in (*_SERVED, *TRAINED):
+        return f"{record.workload} is no serving workload, and no training of a model of ours"
+    if record.placement is not None and record.placement.virtual:
+        return "measured on a virtual pool"
+    if _is_probe(record) and not isinstance(record.outcome, Failed):
+        return "a study's probe, and no measurement"
+    if record.workload in TRAINED:
+        training = trained(record, _version(record, record.workload))
+        if isinstance(training, str):
+            return training
+        configuration, step = training
+        machine = _machine(record, record.spec["workload"])
+        return configuration, machine, f"training:{configuration.model}", "", step
+    found = _imported(record) if "imported" in record.spec else _ours(record)
+    if found is None:
+        return "its spec does not say what was served"
+    return found[0], found[1], found[2], found[3], None
+
+
 def _identified(made: Observation, model_key: str) -> Observation:
     c, m = made.configuration, made.machine
     lineage = {
@@ -115,7 +138,8 @@ def _identified(made: Observation, model_key: str) -> Observation:
         "server": c.model_server,
         "engine_args": dict(c.engine_args),
         "env": dict(c.env),
-        "parallelism": dict(c.parallelism),
+        # Of a training it follows from the knobs and the chips, and one that failed did not say it.
+        "parallelism": {} if made.training else dict(c.parallelism),
         "machine": [plain_name(m.accelerator), m.num_chips, m.topology, m.machine_type],
         "source": made.source,
         "kind": made.kind.value,
@@ -194,18 +218,22 @@ def _machine(record: RunRecord, workload: Mapping[str, Any]) -> Machine:
             accelerator=placed.accelerator,
             num_chips=placed.num_chips,
             topology=placed.topology,
+            machine_type=placed.machine_type,
             capacity=placed.capacity,
             region=region_of(placed.zone),
             zone=placed.zone,
+            num_nodes=max(1, len(set(placed.nodes))),
         )
-    rungs = record.plan.get("rungs") or ()
-    device = rungs[0].get("device") if rungs and isinstance(rungs[0], Mapping) else None
+    rungs: Sequence[Any] = record.plan.get("rungs") or ({},)
+    rung: Mapping[str, Any] = rungs[0] if isinstance(rungs[0], Mapping) else {}
+    device, pool = rung.get("device"), rung.get("pool")
     if not isinstance(device, Mapping):
         return Machine(accelerator="", num_chips=0)
     return Machine(
         accelerator=str(device.get("accelerator", "")),
         num_chips=int(device.get("num_chips") or 0),
         topology=str(device.get("topology") or ""),
+        machine_type=str(pool.get("machine_type") or "") if isinstance(pool, Mapping) else "",
     )
 
 
@@ -232,7 +260,7 @@ def _imported(record: RunRecord) -> tuple[Configuration, Machine, str, str] | No
         accelerator=placed.accelerator if placed else labels.get("accelerator", ""),
         num_chips=placed.num_chips if placed else int(chips or 0),
         topology=placed.topology if placed else labels.get("topology", ""),
-        machine_type=labels.get("machine_type", ""),
+        machine_type=labels.get("machine_type", "") or (placed.machine_type if placed else ""),
         capacity=placed.capacity if placed else labels.get("capacity", ""),
         region=labels.get("region", ""),
     )
@@ -313,9 +341,9 @@ def _typical(values: Mapping[str, float], metric: str) -> float | None:
 
 
 def _wanted(metric: str, statistic: str) -> bool:
-    if metric in LATENCIES:
+    if metric in LATENCIES or metric in TRAINING_SPREADS:
         return statistic in STATISTICS
-    return metric in SINGLES and statistic == "value"
+    return metric in (*SINGLES, *TRAINING_SINGLES) and statistic == "value"
 
 
 def _values(record: RunRecord) -> dict[str, float]:

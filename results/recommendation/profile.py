@@ -65,6 +65,7 @@ class Machine:
     region: str = ""
     zone: str = ""
     virtual: bool = False
+    num_nodes: int = 1  # that were used; what whole machines without chips are counted by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,13 @@ class Configuration:
     ``engine_args`` are those given (``--name value``; true: a bare flag, false: ``--no-name``);
     what is not given the engine decides, and ``resolved`` is what it said it runs with.
     ``parallelism``: tensor, pipeline, data, expert, …; 1 where not named.
+
+    Of a training ``model_server`` is what computes it, ``engine_args`` are the workload's knobs by
+    their names in a spec, and ``parallelism`` is how its devices share the work.
     """
 
     model: str
-    model_server: str  # vllm, sglang, trtllm, simulated
+    model_server: str  # vllm, sglang, trtllm, simulated; torch, jax
     model_server_version: str = ""  # "" not known
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -106,6 +110,46 @@ class LoadPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingStep:
+    """What one optimizer step of a training is, whatever computes it: the load of a training.
+
+    ``sequences_per_step`` are those of all ranks and all micro batches. ``num_steps`` (warm-up
+    included) is how long the newest run was; it is no part of what makes runs repeats.
+    """
+
+    sequence_length: int
+    sequences_per_step: int
+    data: str = "synthetic"  # or parquet, arrow: files of tokens
+    num_steps: int = 0
+    num_warmup_steps: int = 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.sequence_length * self.sequences_per_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated:
+    """How figures were made that nobody measured, and how far they may be off.
+
+    ``margin``: the share by which every figure is already worse than the estimate itself.
+    ``transferred_from``: the accelerator on which the evidence's runs were made; "": the figures
+    are arithmetic alone. ``calibrated_on``: whose ratios of measured to forecast the arithmetic was
+    multiplied with, found over ``num_calibrating`` configurations; "": none, it is the bare bound
+    of the hardware times a usual efficiency. ``num_checked``: estimates of this kind that could be
+    held against a measurement; intervals come from these, and too few of them give none.
+    """
+
+    made_at: datetime
+    margin: float
+    transferred_from: str = ""
+    calibrated_on: str = ""
+    num_calibrating: int = 0
+    num_checked: int = 0
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What stands behind a profile. ``repeats`` valid runs; ``num_invalid`` and ``num_failed`` of
     the same configuration and load point count against nothing and are told: ``failures`` maps the
@@ -114,6 +158,9 @@ class Evidence:
     ``stale`` is decided when profiles are built, by a newer engine version or a flag on the
     evidence; age is the question's business (``age_days``). ``seconds_per_run``: asked → sealed,
     mean; None for imports.
+
+    Of an estimate (``estimated``) ``run_ids`` are the runs it rests on, made on other hardware or
+    with other settings; ``repeats`` is 0, for it was never measured itself.
     """
 
     kind: EvidenceKind
@@ -131,6 +178,7 @@ class Evidence:
     seconds_per_run: float | None = None
     stale: bool = False
     why_stale: str = ""
+    estimated: Estimated | None = None  # None: these are figures of runs of this very deployment
 
     def age_days(self, now: datetime) -> float:
         """Days since the last run, never below 0."""
@@ -172,6 +220,7 @@ class Profile:
     superseded_by: str = ""
     study: str = ""
     doubts: tuple[str, ...] = ()
+    training: TrainingStep | None = None  # None: it serves requests
 
     def statistic(self, metric: str, statistic: str = "value") -> Statistic | None:
         """None where the profile does not speak of it."""

@@ -6,14 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from results.errors import InvalidQuestion
 
 
 class Objective(StrEnum):
-    CHEAPEST = "cheapest"  # $ per hour for the asked load; $ per million output tokens without one
-    FASTEST = "fastest"  # seconds from send to last token, for the asked lengths
-    THROUGHPUT = "throughput"  # output tokens per second per chip
+    # $ per hour for the asked load; $ per million output tokens without one. Of a training $ for
+    # the asked tokens, startup included; $ per million tokens without any.
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"  # seconds from send to last token for the asked lengths; a training's time
+    THROUGHPUT = "throughput"  # output tokens (of a training: tokens) per second per chip
     PARETO = "pareto"  # nothing else is better in all three; the front first, cheapest first
 
 
@@ -36,6 +39,12 @@ USE_CASES: Mapping[str, UseCase] = {
     "reasoning": UseCase(input_tokens=1024, output_tokens=8192, source=f"{_INFERENCEX}1k/8k"),
     "summarisation": UseCase(input_tokens=8192, output_tokens=1024, source=f"{_INFERENCEX}8k/1k"),
 }
+# The use case that asks for a training: it has no requests, and so no lengths of them.
+TRAINING = "training"
+
+# Evidence that nobody measured, accepted only where it is asked for.
+Allowed = Literal["transferred", "analytic"]
+ALLOWED: tuple[Allowed, ...] = ("transferred", "analytic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +93,15 @@ class Question:
     ``min_throughput`` is output tokens per second of all replicas.
 
     ``probability``: of meeting each target in the next run; None: the mean over runs must meet it,
-    and the probability is only told. ``kinds`` is the evidence accepted. ``fresh_only``: nothing
+    and the probability is only told. ``allow``: kinds of estimates that are accepted beside what
+    was measured or imported; they are marked, and never have a probability. ``fresh_only``: nothing
     stale. ``model_server_version`` also brings back what is superseded.
+
+    ``use_case`` ``training`` asks for a training instead: ``model`` is then the preset that is
+    trained and ``model_server`` what computes it. ``sequence_length`` and ``sequences_per_step``
+    (of all ranks together) say what a step is; evidence for another step is not taken for it.
+    ``training_tokens``: of the whole training, which its time, its cost and their limits
+    (``max_hours``, ``max_cost_usd``) are of. ``min_throughput`` is tokens per second.
     """
 
     model: str = ""
@@ -115,15 +131,21 @@ class Question:
     max_age_days: float | None = None
     min_repeats: int = 1
     fresh_only: bool = False
+    allow: tuple[Allowed, ...] = ()
+    sequence_length: int | None = None
+    sequences_per_step: int | None = None
+    precision: str = ""
+    training_tokens: float | None = None
+    max_hours: float | None = None
+    max_cost_usd: float | None = None
+    max_cost_usd_per_million_training_tokens: float | None = None
+    max_final_loss: float | None = None
     limit: int = 10
 
     def __post_init__(self) -> None:
+        self._check_use_case()
         if self.rate_rps is not None and self.concurrency is not None:
             raise InvalidQuestion("a rate and a concurrency; ask for one of them")
-        if self.use_case and self.use_case not in USE_CASES:
-            raise InvalidQuestion(
-                f"no use case {self.use_case!r}; there are {', '.join(USE_CASES)}, or give lengths"
-            )
         for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -139,6 +161,28 @@ class Question:
         names = [target.name for target in self.targets]
         if len(set(names)) < len(names):
             raise InvalidQuestion(f"a target is given twice: {', '.join(sorted(names))}")
+
+    def _check_use_case(self) -> None:
+        if self.use_case and self.use_case not in (*USE_CASES, TRAINING):
+            raise InvalidQuestion(
+                f"no use case {self.use_case!r}; there are {', '.join((*USE_CASES, TRAINING))}, or "
+                "give lengths"
+            )
+        strange = _OF_SERVING if self.is_training else _OF_TRAINING
+        given = [name for name in strange if getattr(self, name) not in (None, (), "")]
+        if given:
+            what = "a serving, and a training was asked for" if self.is_training else "a training"
+            ask = "leave it out" if self.is_training else f"ask with use_case {TRAINING}"
+            raise InvalidQuestion(f"{', '.join(given)}: of {what}; {ask}")
+        of_whole = (self.max_hours, self.max_cost_usd)
+        if self.training_tokens is None and any(limit is not None for limit in of_whole):
+            raise InvalidQuestion(
+                "max_hours and max_cost_usd are of a whole training; give its training_tokens"
+            )
+
+    @property
+    def is_training(self) -> bool:
+        return self.use_case == TRAINING
 
     @property
     def lengths(self) -> tuple[float | None, float | None]:
@@ -162,4 +206,31 @@ _ABOVE_ZERO = (
     "min_throughput",
     "output_input_cost_ratio",
     "max_age_days",
+    "sequence_length",
+    "sequences_per_step",
+    "training_tokens",
+    "max_hours",
+    "max_cost_usd",
+    "max_cost_usd_per_million_training_tokens",
+    "max_final_loss",
+)
+_OF_SERVING = (
+    "input_tokens",
+    "output_tokens",
+    "rate_rps",
+    "concurrency",
+    "targets",
+    "probability",
+    "max_error_share",
+    "max_cost_usd_per_million_output_tokens",
+)
+_OF_TRAINING = (
+    "sequence_length",
+    "sequences_per_step",
+    "precision",
+    "training_tokens",
+    "max_hours",
+    "max_cost_usd",
+    "max_cost_usd_per_million_training_tokens",
+    "max_final_loss",
 )

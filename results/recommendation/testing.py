@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from results.environment import stable_hash
-from results.recommendation.build import summarised
+from results.recommendation.over_runs import summarised
 from results.recommendation.profile import (
     Configuration,
     Evidence,

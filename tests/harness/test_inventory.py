@@ -19,6 +19,7 @@ def node(name: str, resources: Mapping[str, float] | None = None, **labels: str)
         "market": "ray.io/market-type",
         "accelerator": "ray.io/accelerator-type",
         "zone": "ray.io/availability-zone",
+        "machine": "node.kubernetes.io/instance-type",
         "slice": "ray.io/tpu-slice-name",
         "topology": "ray.io/tpu-topology",
         "virtual": "windtunnel.dev/virtual",
@@ -115,6 +116,24 @@ def test_slices_count_whole() -> None:
 )
 def test_market_types(word: str, capacity: Capacity) -> None:
     assert pools(node("n", market=word))[0].capacity is capacity
+
+
+def test_a_machine_type_is_the_pools_where_its_nodes_agree() -> None:
+    h100 = {"GPU": 8.0}
+    alike = [
+        node(n, h100, group="a", accelerator="H100", machine="a3-highgpu-8g") for n in ("x", "y")
+    ]
+    mixed = [
+        node("p", h100, group="b", accelerator="H100", machine="a3-highgpu-8g"),
+        node("q", h100, group="b", accelerator="H100", machine="a3-megagpu-8g"),
+    ]
+    assert [p.machine_type for p in pools(*alike, *mixed)] == ["a3-highgpu-8g", ""]
+    # Without a name of their own they are two pools.
+    unnamed = [
+        node(n.name, h100, accelerator="H100", machine=m)
+        for n, m in zip(mixed, ("a3-highgpu-8g", "a3-megagpu-8g"), strict=True)
+    ]
+    assert sorted(p.machine_type for p in pools(*unnamed)) == ["a3-highgpu-8g", "a3-megagpu-8g"]
 
 
 def test_prices_are_of_real_chips_only() -> None:

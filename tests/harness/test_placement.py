@@ -45,6 +45,7 @@ POOLS = VirtualCluster(
             cpus_per_node=2,
             capacity=Capacity.RESERVATION,
             zone="z1",
+            machine_type="a3-highgpu-2g",
         ),
         VirtualPool(name="b", accelerator="H100", chips_per_node=1, capacity=Capacity.SPOT),
         VirtualPool(
@@ -133,6 +134,7 @@ def test_inventory_of_gpus_slices_and_cpu_nodes(cluster: ClusterHandle) -> None:
     gpu, tpu = pools["a"], pools["tpu"]
     assert (gpu.accelerator, gpu.num_nodes, gpu.chips_per_node) == ("H100", 1, 1)
     assert (gpu.capacity, gpu.zone, gpu.cpus_per_node) == (Capacity.RESERVATION, "z1", 2)
+    assert gpu.machine_type == "a3-highgpu-2g"
     assert pools["b"].capacity is Capacity.SPOT
     assert (tpu.accelerator, tpu.num_nodes, tpu.nodes_per_slice) == ("TPU-V6E", 2, 2)
     assert (tpu.topology, tpu.num_chips, tpu.capacity) == ("2x4", 8, Capacity.FLEX_START)

@@ -576,6 +576,7 @@ def test_prices_fill_only_what_has_none() -> None:
         as_of=date(2026, 10, 1),
         source="test",
         usd_per_chip_hour={"h100": {"on-demand": 4.0}, "cpu": {"on-demand": 1.0}},
+        usd_per_machine_hour={"a3-highgpu-8g": {"on-demand": 24.0}},
     )
     node = {"chips_per_node": 8}
     before = Inventory(
@@ -585,10 +586,13 @@ def test_prices_fill_only_what_has_none() -> None:
             pool("c", "H100", virtual=True, **node),
             pool("d", "H100", capacity=Capacity.SPOT, **node),
             pool("e"),
+            pool("f", "H100", machine_type="a3-highgpu-8g", **node),
+            pool("g", "H100", machine_type="another", **node),
         )
     )
     after = priced(before, table)
-    assert [p.usd_per_chip_hour for p in after.pools] == [4.0, 9.0, None, None, None]
+    # A machine's price comes before its chips', shared out among the eight of them.
+    assert [p.usd_per_chip_hour for p in after.pools] == [4.0, 9.0, None, None, None, 3.0, 4.0]
 
 
 @pytest.mark.parametrize(

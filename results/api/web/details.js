@@ -1,8 +1,10 @@
 // What stands behind one row: reservations, configuration, evidence, and how to deploy it.
 import { ask, tokenNeeded } from "./asking.js";
+import { trainingFacts } from "./training.js";
 import { make, money, seconds } from "./words.js";
 
 const PLATFORMS = [["command", "command line"], ["kubernetes", "Kubernetes"], ["serve", "Ray Serve"], ["rayservice", "KubeRay RayService"]];
+const OF_TRAINING = [["run", "a spec of windtunnel run"], ["command", "torchrun"], ["rayjob", "KubeRay RayJob"], ["kubernetes", "Kubernetes Job"]];
 
 const facts = (pairs) => make("dl", { class: "facts" }, ...pairs.filter(([, value]) => value !== "" && value !== null).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
 
@@ -11,7 +13,7 @@ export const details = (one, answer) => {
   const inside = make("div", { class: "inside" });
   const said = [...one.flags.map((flag) => answer.flags[flag]), ...one.notes];
   if (said.length) inside.append(make("h3", {}, "Before you follow it"), make("ul", { class: "plain" }, ...said.map((text) => make("li", {}, text))));
-  inside.append(deploy(one), make("h3", {}, "What was measured"), measured(one), make("h3", {}, "Evidence"), evidence(profile.evidence), configuration(profile.configuration));
+  inside.append(deploy(one), make("h3", {}, profile.evidence.estimated ? "What was estimated" : "What was measured"), measured(one), make("h3", {}, "Evidence"), evidence(profile.evidence), configuration(profile.configuration));
   return inside;
 };
 
@@ -22,6 +24,7 @@ const measured = (one) => {
   return facts([
     ["load of one replica", [n(load.rate_rps, "requests/s"), n(load.concurrency, "in flight")].filter(Boolean).join(", ")],
     ["lengths", [n(load.input_tokens, "in"), n(load.output_tokens, "out")].filter(Boolean).join(", ")],
+    ...(one.training ? trainingFacts(one) : []),
     ["machine", [machine.machine_type, machine.topology, machine.capacity, machine.zone || machine.region].filter(Boolean).join(", ")],
     ["whole request", one.e2e_s === null ? "" : seconds(one.e2e_s)],
     ["idle cost", cost.usd_idle_per_hour === null ? "" : `${money(cost.usd_idle_per_hour)}/h`],
@@ -55,7 +58,7 @@ const evidence = (found) => {
   const day = (text) => text.slice(0, 10);
   const told = facts([
     ["kind", found.source ? `${found.kind}: ${found.source}` : found.kind],
-    ["measured", day(found.first_measured) === day(found.last_measured) ? day(found.last_measured) : `${day(found.first_measured)} to ${day(found.last_measured)}`],
+    [found.estimated ? "rests on runs of" : "measured", day(found.first_measured) === day(found.last_measured) ? day(found.last_measured) : `${day(found.first_measured)} to ${day(found.last_measured)}`],
     ["environment", found.environment],
     ["why stale", found.why_stale],
     ["runs", runs],
@@ -73,7 +76,7 @@ const configuration = (what) => {
 // ---- the manifest ----
 
 const deploy = (one) => {
-  const select = make("select", { id: `platform-${one.profile.profile_id}` }, ...PLATFORMS.map(([value, text]) => make("option", { value }, text)));
+  const select = make("select", { id: `platform-${one.profile.profile_id}` }, ...(one.training ? OF_TRAINING : PLATFORMS).map(([value, text]) => make("option", { value }, text)));
   const copy = make("button", { type: "button", class: "small" }, "Copy");
   const said = make("span", { role: "status", class: "note" });
   const text = make("pre", { tabindex: "0", "aria-label": "Manifest" }, "…");

@@ -3,6 +3,7 @@ import { details } from "./details.js";
 import { ask, tokenNeeded } from "./asking.js";
 import { make, money, range, seconds, share, whole } from "./words.js";
 import { tradeOff } from "./plot.js";
+import { isTraining, TRAINING_COLUMNS, trainedHow, trainingAxes, trainingCells, trainingCost, trainingPoint } from "./training.js";
 
 const $ = (id) => document.getElementById(id);
 const form = $("question");
@@ -15,9 +16,20 @@ const query = () => {
   for (const [name, value] of new FormData(form)) {
     if (String(value).trim() !== "") params.append(name, String(value).trim());
   }
-  if ($("load").value.trim() !== "") params.set($("load_kind").value, $("load").value.trim());
+  const serving = $("use_case").value !== "training";
+  if (serving && $("load").value.trim() !== "") params.set($("load_kind").value, $("load").value.trim());
   if (![...params.keys()].some((name) => name.startsWith("target_"))) params.delete("percentile");
   return params;
+};
+
+// What is of the other use case is out of the question: a disabled field is not asked.
+const suit = () => {
+  const training = $("use_case").value === "training";
+  for (const part of form.querySelectorAll(".of-training, .of-serving")) {
+    const off = part.classList.contains("of-training") !== training;
+    part.hidden = off;
+    for (const field of part.matches("fieldset") ? [part] : part.querySelectorAll("input")) field.disabled = off;
+  }
 };
 
 const fill = (params) => {
@@ -37,6 +49,7 @@ const fill = (params) => {
       if ($("more").contains(box) && box.value !== "") $("more").open ||= box.type !== "checkbox" || box.checked;
     }
   }
+  suit();
 };
 
 const markWrong = (errors) => {
@@ -95,7 +108,7 @@ const show = (answer, params) => {
     const shown = found.length < answer.num_feasible ? `, the best ${found.length} are shown` : found.length > answer.num_feasible ? `, in ${found.length} ways` : "";
     $("said").textContent = `${many} what was asked${shown}. First: ${hardware(best)}, ${cost}.`;
     $("answer").replaceChildren(
-      table(found, answer, `Best first: ${objectiveWords(answer.question.objective)}`),
+      table(found, answer, `Best first: ${objectiveWords(answer)}`),
       ...picture(found, answer),
       ...comments(answer),
       curl(params),
@@ -106,8 +119,8 @@ const show = (answer, params) => {
   }
 };
 
-const objectiveWords = (objective) =>
-  ({ cheapest: "the cheapest", fastest: "the fastest", throughput: "the most output tokens per second per chip", pareto: "the trade-off between cost, time and throughput" })[objective];
+const objectiveWords = (answer) =>
+  ({ cheapest: "the cheapest", fastest: "the fastest", throughput: `the most ${isTraining(answer) ? "" : "output "}tokens per second per chip`, pareto: "the trade-off between cost, time and throughput" })[answer.question.objective];
 
 const hardware = (one) => {
   const machine = one.profile.machine;
@@ -177,7 +190,7 @@ const badges = (one, answer) => {
   const list = make("ul", { class: "badges" });
   const add = (tone, text) => list.append(make("li", { class: `badge ${tone}` }, text));
   add({ measured: "good", imported: "", transferred: "warn", analytic: "warn", simulated: "bad" }[evidence.kind], evidence.kind);
-  add("", evidence.repeats === 1 ? "1 run" : `${evidence.repeats} runs`);
+  add(evidence.estimated ? "bad" : "", evidence.estimated ? "not measured" : evidence.repeats === 1 ? "1 run" : `${evidence.repeats} runs`);
   const stale = one.flags.includes("stale");
   add(stale ? "warn" : "", `${stale ? "stale, " : ""}${age(evidence.last_measured, answer.answered_at)}`);
   if (one.probability !== null && one.targets.length) add(one.probability >= 0.95 ? "good" : "warn", `${share(one.probability)} sure`);
@@ -201,8 +214,10 @@ const varying = (recommendations) => {
 };
 
 const table = (recommendations, answer, caption, misses = null) => {
-  const shown = columns(answer);
-  const names = ["#", "deployment", "cost", ...shown.map((c) => `${LATENCIES[c.metric]}${c.percentile === null ? "" : ` p${c.percentile}`}`), "output", "evidence"];
+  const training = isTraining(answer);
+  const shown = training ? [] : columns(answer);
+  const figures = training ? TRAINING_COLUMNS : [...shown.map((c) => `${LATENCIES[c.metric]}${c.percentile === null ? "" : ` p${c.percentile}`}`), "output"];
+  const names = ["#", "deployment", "cost", ...figures, "evidence"];
   const numeric = (name) => !["#", "deployment", "evidence"].includes(name);
   const head = make("tr", { role: "row" }, ...names.map((name) =>
     make("th", { scope: "col", role: "columnheader", class: numeric(name) ? "number" : "" }, name)));
@@ -213,7 +228,7 @@ const table = (recommendations, answer, caption, misses = null) => {
     const configuration = one.profile.configuration;
     const arguments_ = apart.filter((name) => name in configuration.engine_args).map((name) => `${name} ${configuration.engine_args[name]}`);
     const server = [configuration.model_server, configuration.model_server_version].filter(Boolean).join(" ");
-    const what = [server, parallel(configuration), ...arguments_].filter(Boolean).join(", ");
+    const what = training ? trainedHow(one.profile) : [server, parallel(configuration), ...arguments_].filter(Boolean).join(", ");
     const name = make("th", { scope: "row", role: "rowheader", "data-rank": `${rank}.` }, hardware(one), make("small", {}, answer.question.model ? what : `${configuration.model}, ${what}`));
     if (misses) name.append(...misses[i].map((why) => make("small", { class: "missed" }, why.words)));
     const throughput = make("td", { class: "number", role: "cell", "data-label": "output" }, one.output_tokens_per_s === null ? "n/a" : `${whole(one.output_tokens_per_s)} tok/s`);
@@ -221,7 +236,7 @@ const table = (recommendations, answer, caption, misses = null) => {
     if (one.utilisation !== null) throughput.append(make("small", {}, `${share(one.utilisation)} used`));
     const button = make("button", { type: "button", class: "small", "aria-expanded": "false" }, "Details", make("span", { class: "unseen" }, ` of ${rank}, ${hardware(one)}`));
     const row = make("tr", { role: "row", class: "one", "data-rank": String(rank) },
-      make("td", { class: "rank", role: "cell" }, String(rank)), name, costCell(one), ...shown.map((c) => latencyCell(one, c)), throughput,
+      make("td", { class: "rank", role: "cell" }, String(rank)), name, ...(training ? [trainingCost(one), ...trainingCells(one)] : [costCell(one), ...shown.map((c) => latencyCell(one, c)), throughput]),
       make("td", { role: "cell", class: "wide", "data-label": "evidence" }, badges(one, answer), button));
     button.addEventListener("click", () => toggle(row, button, one, answer, names.length));
     body.append(row);
@@ -243,18 +258,20 @@ const picture = (recommendations, answer) => {
   const priced = recommendations.filter((r) => r.cost.usd_per_hour !== null && r.cost.usd_per_hour > 0);
   const asks = answer.question.rate_rps !== null || answer.question.concurrency !== null;
   const cost = (r) => (asks ? r.cost.usd_per_hour : r.cost.usd_per_million_output_tokens);
-  const points = priced.filter((r) => cost(r) && r.e2e_s).map((r) => ({
-    x: cost(r), y: r.e2e_s, rank: r.rank,
-    words: `${r.rank}. ${hardware(r)}: ${money(cost(r))}${asks ? "/h" : "/M output tokens"}, ${seconds(r.e2e_s)}`,
+  const at = isTraining(answer) ? trainingPoint : (r) => (cost(r) && r.e2e_s ? { x: cost(r), y: r.e2e_s } : null);
+  const [per, xName, yName] = isTraining(answer) ? trainingAxes(answer)
+    : [asks ? "/h" : "/M output tokens", asks ? "cost, $ per hour" : "cost, $ per million output tokens", "whole request, typical"];
+  const points = priced.map((r) => [r, at(r)]).filter(([, point]) => point !== null).map(([r, point]) => ({
+    ...point, rank: r.rank,
+    words: `${r.rank}. ${hardware(r)}: ${money(point.x)}${per}, ${seconds(point.y)}`,
   }));
   if (points.length < 2) return [];
-  const xName = asks ? "cost, $ per hour" : "cost, $ per million output tokens";
   const cheapest = points.reduce((a, b) => (b.x < a.x ? b : a)), fastest = points.reduce((a, b) => (b.y < a.y ? b : a));
-  const description = `Cost against the time of a whole request for ${points.length} deployments. Cheapest: number ${cheapest.rank}, ${money(cheapest.x)}, ${seconds(cheapest.y)}. Fastest: number ${fastest.rank}, ${money(fastest.x)}, ${seconds(fastest.y)}. The table has the numbers.`;
+  const description = `Cost against ${isTraining(answer) ? yName : "the time of a whole request"} for ${points.length} deployments. Cheapest: number ${cheapest.rank}, ${money(cheapest.x)}, ${seconds(cheapest.y)}. Fastest: number ${fastest.rank}, ${money(fastest.x)}, ${seconds(fastest.y)}. The table has the numbers.`;
   const place = make("div", { id: "plot" });
   const draw = () => {
     const width = Math.min(Math.max(place.clientWidth, 280), 832);
-    place.replaceChildren(tradeOff(points, { xName, yName: "whole request, typical", showX: money, showY: seconds, description, pick, width }));
+    place.replaceChildren(tradeOff(points, { xName, yName, showX: money, showY: seconds, description, pick, width }));
   };
   // Its width is known once it stands in the page, and again whenever that changes.
   new ResizeObserver(draw).observe(place);
@@ -353,12 +370,14 @@ const curl = (params) => {
 const choices = async () => {
   const [models, accelerators, cases] = await Promise.all(["/v1/models", "/v1/accelerators", "/v1/use-cases"].map((path) => ask(path)));
   if (models.status !== 200) return;
-  $("models").replaceChildren(...models.body.models.map((m) => make("option", { value: m.model })));
+  const trained = models.body.trainings;
+  $("models").replaceChildren(...[...models.body.models, ...trained].map((m) => make("option", { value: m.model })));
   const numbers = models.body.models.reduce((sum, m) => sum + m.num_profiles, 0);
   $("snapshot").textContent = `${whole(numbers)} profiles of ${models.body.models.length} models on ${accelerators.body.accelerators.length} kinds of hardware · state ${models.body.snapshot_id.slice(0, 12)}`;
-  $("use_case").append(...cases.body.use_cases.map((c) => make("option", { value: c.name }, `${c.name}: ${c.input_tokens} in, ${c.output_tokens} out`)));
-  $("accelerators").replaceChildren(...accelerators.body.accelerators.filter((a) => a.accelerator).slice(0, 24).map((a) =>
-    make("label", {}, make("input", { type: "checkbox", name: "accelerators", value: a.accelerator }), ` ${a.accelerator}`)));
+  $("use_case").append(...cases.body.use_cases.map((c) => make("option", { value: c.name }, `${c.name}: ${c.input_tokens} in, ${c.output_tokens} out`)), ...(trained.length ? [make("option", { value: "training" }, "train the model")] : []));
+  const hardwares = [...new Set([...accelerators.body.accelerators.map((a) => a.accelerator), ...trained.flatMap((m) => m.accelerators)])];
+  $("accelerators").replaceChildren(...hardwares.filter(Boolean).slice(0, 24).map((name) =>
+    make("label", {}, make("input", { type: "checkbox", name: "accelerators", value: name }), ` ${name}`)));
 };
 
 form.addEventListener("submit", async (event) => {
@@ -367,7 +386,8 @@ form.addEventListener("submit", async (event) => {
   // On a phone the answer lies below the form.
   if ($("result").getBoundingClientRect().top > innerHeight * 0.6) $("result").scrollIntoView();
 });
-form.addEventListener("reset", () => setTimeout(submit));
+form.addEventListener("reset", () => setTimeout(() => { suit(); submit(); }));
+$("use_case").addEventListener("change", suit);
 // A choice is an answer's question at once; numbers wait for Enter or the button.
 form.addEventListener("change", (event) => { if (event.target.matches("select, [type=radio], [type=checkbox], #model")) submit(); });
 

@@ -132,7 +132,9 @@ def profiles() -> tuple[Profile, ...]:
 
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
-    return SimpleNamespace(profile=profile, profiles=profiles, lookup_of=lookup_of, prices=PRICES)
+    return SimpleNamespace(
+        profile=profile, profiles=profiles, statistic=statistic, lookup_of=lookup_of, prices=PRICES
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -178,6 +179,20 @@ def test_a_manifest_of_the_best_configuration(client: giq.GkeInferenceQuickstart
     assert GEMMA in container["args"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
     assert any("3 runs" in comment for comment in reply.comments)
+    scaled = client.generate_optimized_manifest(
+        giq.GenerateOptimizedManifestRequest(
+            model_server_info=giq.ModelServerInfo(model=GEMMA, model_server="vllm"),
+            accelerator_type="nvidia-h100-80gb",
+            performance_requirements=giq.PerformanceRequirements(target_ttft_milliseconds=1000),
+        )
+    )
+    kinds = {m.kind: yaml.safe_load(m.content) for m in scaled.kubernetes_manifests}
+    scaler = kinds["HorizontalPodAutoscaler"]
+    kubernetes_validate.validate(scaler, "1.37", strict=True)
+    # At 4 requests/s a request takes 0.4 s + 255 tokens of 22.5 ms: 24 in flight.
+    target = scaler["spec"]["metrics"][0]["pods"]["target"]["averageValue"]
+    assert target == str(int(4 * (0.4 + 255 * 0.0225)))
+    assert any("maxReplicas" in comment for comment in scaled.comments)
     with pytest.raises(NotFound, match="nvidia-l4"):
         client.generate_optimized_manifest(
             giq.GenerateOptimizedManifestRequest(

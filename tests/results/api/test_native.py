@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 import requests
 
 from results.api.testing import Swappable, served
+from results.recommendation.profile import TrainingStep
 
 GEMMA, LLAMA = "google/gemma-2-27b-it", "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -222,3 +224,43 @@ def test_a_defect_is_a_clean_500_that_is_logged_and_counted(
         assert get(url, "/healthz").status_code == 200
     logged = [r for r in caplog.records if r.exc_info and r.exc_info[0] is ZeroDivisionError]
     assert len(logged) == 1
+
+
+def test_a_training_is_answered_over_http_and_started_again(
+    app_of: Any, make: SimpleNamespace, store: Any
+) -> None:
+    base = make.profile(GEMMA, 0, 0)
+    trained = replace(
+        base,
+        profile_id=f"{900:016x}",
+        configuration=replace(base.configuration, model="8b", model_server="torch"),
+        statistics=(make.statistic("training_throughput", "value", 5000.0),),
+        training=TrainingStep(sequence_length=2048, sequences_per_step=64, num_steps=100),
+    )
+    lookup = make.lookup_of((*make.profiles(), trained), make.prices)
+    with served(app_of(lookup, store)) as url:
+        asked = {"use_case": "training", "model": "8b", "training_tokens": "3.6e7"}
+        answer = requests.get(f"{url}/v1/recommendations", params=asked, timeout=10).json()
+        (one,) = answer["recommendations"]
+        # 3.6e7 tokens at 5,000/s on one H100 at $6 on demand: two hours, $12.
+        assert one["training"]["hours"]["value"] == pytest.approx(2.0)
+        assert one["training"]["usd"]["value"] == pytest.approx(12.0)
+        body = {**asked, "training_tokens": 3.6e7}
+        posted = requests.post(f"{url}/v1/recommendations", json=body, timeout=10).json()
+        assert posted["recommendations"] == answer["recommendations"]
+        models = requests.get(f"{url}/v1/models", timeout=10).json()
+        assert [t["model"] for t in models["trainings"]] == ["8b"]
+        assert "8b" not in [m["model"] for m in models["models"]]
+        wanted = {"profile_id": one["profile"]["profile_id"], "platform": "run"}
+        made = requests.get(f"{url}/v1/manifests", params=wanted, timeout=10).json()
+        assert "preset: 8b" in made["documents"][0]["content"]
+        mixed = requests.get(
+            f"{url}/v1/recommendations", params={**asked, "rate_rps": "4"}, timeout=10
+        )
+        assert mixed.status_code == 400 and "rate_rps" in mixed.json()["detail"]
+        scaled = {"profile_id": make.profile(GEMMA, 0, 0).profile_id, "autoscale": "gmp"}
+        refused = requests.get(f"{url}/v1/manifests", params=scaled, timeout=10)
+        assert refused.status_code == 422 and "nothing to scale" in refused.json()["detail"]
+        good = requests.get(f"{url}/v1/manifests", params={**scaled, "replicas": "4"}, timeout=10)
+        kinds = [d["kind"] for d in good.json()["documents"]]
+        assert "HorizontalPodAutoscaler" in kinds

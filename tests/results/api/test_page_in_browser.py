@@ -13,6 +13,7 @@ import pytest
 
 from reports.testing import POOR_CONTRAST, Page
 from results.api.testing import served
+from results.recommendation.profile import TrainingStep
 
 pytestmark = pytest.mark.browser
 
@@ -234,3 +235,49 @@ def test_markup_in_a_record_does_nothing(page: Page, hostile: str, tmp_path: Pat
     assert page.run("document.images.length") == 0
     assert "owned" not in page.run("document.title")
     assert "<img" in page.run("document.querySelector('tr.one').textContent")
+
+
+def test_a_training_is_asked_for_with_its_own_fields_and_told_by_its_own_figures(
+    page: Page, app_of: Any, make: SimpleNamespace, store: Any
+) -> None:
+    step = TrainingStep(sequence_length=2048, sequences_per_step=64, num_steps=100)
+    base = make.profile(GEMMA, 0, 0)
+    configuration = replace(
+        base.configuration,
+        model="8b",
+        model_server="torch",
+        parallelism={"fsdp": 8},
+        engine_args={"strategy": "fsdp2", "micro_batch_size": 2, "compile": True},
+    )
+    trained = [
+        replace(
+            base,
+            profile_id=f"{900 + chips:016x}",
+            configuration=configuration,
+            machine=replace(base.machine, num_chips=chips),
+            statistics=(make.statistic("training_throughput", "value", 10_000.0 * chips**0.9),),
+            training=step,
+        )
+        for chips in (4, 8)
+    ]
+    lookup = make.lookup_of((*make.profiles(), *trained), make.prices)
+    with served(app_of(lookup, store)) as url:
+        shown(page, url, "/?use_case=training&model=8b&training_tokens=1e9")
+        assert page.run(SAID).startswith("2 deployments do what was asked. First: 4 × H100")
+        assert page.run("document.getElementById('load').closest('fieldset').hidden") is True
+        assert page.run("document.getElementById('training_tokens').value") == "1e9"
+        heads = "[...document.querySelectorAll('thead th')].map(h => h.textContent)"
+        assert page.run(heads) == ["#", "deployment", "cost", "step", "tokens/s", "MFU", "evidence"]
+        row = page.run("document.querySelector('tr.one').textContent")
+        assert "fsdp 8" in row and "micro batch 2" in row and "in all" in row
+        page.run("document.querySelector('tr.one button').click()")
+        options = "[...document.querySelectorAll('tr.more option')].map(o => o.value)"
+        assert page.run(options) == ["run", "command", "rayjob", "kubernetes"]
+        page.run(
+            "(() => { const s = document.getElementById('use_case'); s.value = 'chat';"
+            " s.dispatchEvent(new Event('change', {bubbles: true})); })()"
+        )
+        page.run(ANSWERED)
+        assert page.run("document.getElementById('load').closest('fieldset').hidden") is False
+        assert page.run("document.getElementById('training_tokens').disabled") is False
+        assert "training_tokens" not in page.run("location.search")

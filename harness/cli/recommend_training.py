@@ -1,0 +1,146 @@
+"""An answer about trainings as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.cli.recommend_tables import (
+    closing,
+    deployment_words,
+    evidence_words,
+    flag_numbers,
+    footnotes,
+    no_answer_words,
+    plain,
+)
+from results.metrics import Unit
+from results.recommendation.answer import Answer, Between, Recommendation
+from results.recommendation.profile import Profile
+from results.units import format_value
+
+# Knobs that a table of trainings always names, in this order; the rest where they are no default.
+_FIRST = (
+    "strategy", "micro_batch_size", "gradient_accumulation_steps", "precision",
+    "activation_checkpointing", "compile",
+)  # fmt: skip
+_SHORT = {
+    "micro_batch_size": "micro",
+    "gradient_accumulation_steps": "accumulation",
+    "activation_checkpointing": "recompute",
+}
+_QUIET = ("learning_rate", "num_workers", "tensor_parallel_size")
+
+
+def training_tables(answer: Answer) -> RenderableType:
+    parts: list[RenderableType] = [Text(f"\n{_asked(answer)}", style="bold")]
+    if answer.no_answer is not None:
+        parts += no_answer_words(answer.no_answer, how)
+    else:
+        parts += [_ranked(answer), _details(answer), *footnotes(answer)]
+    return Group(*parts, *closing(answer))
+
+
+def _asked(answer: Answer) -> str:
+    q = answer.question
+    said = [
+        f"training of {q.model or 'any model'}",
+        f"sequences of {q.sequence_length} tokens" if q.sequence_length else "",
+        f"{q.sequences_per_step} of them a step" if q.sequences_per_step else "",
+        f"{q.training_tokens:g} tokens in all" if q.training_tokens else "",
+        q.precision,
+        str(q.objective),
+    ]
+    counts = (
+        f"{answer.num_feasible} of {answer.num_considered} configurations will do"
+        if answer.num_considered
+        else ""
+    )
+    return "  ".join(filter(None, [", ".join(filter(None, said)), counts]))
+
+
+def _ranked(answer: Answer) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("#", justify="right")
+    table.add_column("hardware", no_wrap=True)
+    names = ["tokens/s", "per chip", "step", "MFU", "memory", "startup", "$/M tokens"]
+    whole = answer.question.training_tokens is not None
+    for name in [*names, *(("hours", "$ in all") if whole else ()), "Pareto"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("evidence", no_wrap=True)
+    table.add_column("profile", no_wrap=True)
+    numbers = flag_numbers(answer)
+    for one in answer.recommendations:
+        marks = ",".join(str(numbers[flag]) for flag in one.flags)
+        table.add_row(
+            str(one.rank),
+            deployment_words(one.profile.machine, 1),
+            *_figures(one, whole),
+            str(one.pareto_rank),
+            evidence_words(one.profile) + (f" [{marks}]" if marks else ""),
+            one.profile.profile_id,
+        )
+    return table
+
+
+def _figures(one: Recommendation, whole: bool) -> list[str]:
+    t = one.training
+    assert t is not None  # an answer about trainings has nothing else
+    figures = [
+        _between(t.tokens_per_s),
+        _between(t.tokens_per_s_per_chip),
+        _between(t.step_time_s, Unit.SECONDS),
+        "n/a" if t.mfu is None else f"{t.mfu.value:.1%}",
+        "n/a" if t.peak_memory_bytes is None else _value(t.peak_memory_bytes.value, Unit.BYTES),
+        "n/a" if t.startup_s is None else _value(t.startup_s.value, Unit.SECONDS),
+        _between(t.usd_per_million_tokens),
+    ]
+    return [*figures, _between(t.hours), _between(t.usd)] if whole else figures
+
+
+def _value(value: float, unit: Unit | None) -> str:
+    return plain(value) if unit is None else format_value(value, unit)
+
+
+def _between(one: Between | None, unit: Unit | None = None) -> str:
+    """``812 (790–834)``."""
+    if one is None:
+        return "n/a"
+    if one.low is None:
+        return _value(one.value, unit)
+    high = "∞" if one.high is None else _value(one.high, unit)
+    return f"{_value(one.value, unit)} ({_value(one.low, unit)}–{high})"
+
+
+def _details(answer: Answer) -> Table:
+    """What runs on each, in a line; and against what it was an improvement."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("#", justify="right")
+    table.add_column("configuration")
+    for one in answer.recommendations:
+        model = "" if answer.question.model else f"{one.profile.configuration.model}: "
+        better = one.profile.improvement
+        against = ""
+        if better is not None:
+            interval = "" if better.low is None else f" ({better.low:.3g}–{better.high:.3g})"
+            against = f"; {better.metric} ×{better.ratio:.3g}{interval} of the study's baseline"
+        table.add_row(f"#{one.rank}", f"{model}{how(one.profile)}{against}")
+    return table
+
+
+def how(profile: Profile) -> str:
+    """The configuration in a line: ``torch 2.13.0 fsdp=8 micro=4 …``."""
+    c, step = profile.configuration, profile.training
+    parallel = [f"{name}={n}" for name, n in c.parallelism.items()]
+    known = [n for n in _FIRST if n in c.engine_args]
+    rest = [n for n in c.engine_args if n not in (*_FIRST, *_QUIET)]
+    knobs = [f"{_SHORT.get(n, n)}={_knob(c.engine_args[n])}" for n in (*known, *rest)]
+    shape = f"{step.sequences_per_step} x {step.sequence_length} a step" if step else ""
+    return " ".join(
+        filter(None, [c.model_server, c.model_server_version, *parallel, *knobs, shape])
+    )
+
+
+def _knob(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
