@@ -123,7 +123,7 @@ class Estimator:
             traffic=replace(placed.traffic, input_tokens=inputs, output_tokens=outputs),
             rate_rps=rate,
             concurrency=_in_flight(traffic, rate, statistics),
-            statistics=(*_capped(statistics, rate, outputs), *_of_rate(rate, inputs)),
+            statistics=(*_capped(statistics, traffic, outputs), *_of_rate(rate, inputs)),
             estimated=self._how(kind, used, statistics),
             run_ids=tuple(r.run_id for r in runs),
             first_measured=min((r.started_at for r in runs), default=self.now),
@@ -307,14 +307,15 @@ def _in_flight(
 
 
 def _capped(
-    statistics: Sequence[Statistic], rate: float | None, outputs: float
+    statistics: Sequence[Statistic], traffic: Traffic, outputs: float
 ) -> Iterator[Statistic]:
     """No more tokens come out than are asked for."""
+    offered = getattr(traffic.arrivals, "rate_rps", None)
     for one in statistics:
-        if one.metric == _THROUGHPUT and rate is not None:
-            most = rate * outputs
-            low, high = (None if v is None else min(v, most) for v in (one.low, one.high))
-            yield replace(one, value=most, low=low, high=max(high, most) if high else high)
+        if one.metric == _THROUGHPUT and offered is not None:
+            most = float(offered) * outputs
+            cut = [None if v is None else min(v, most) for v in (one.value, one.low, one.high)]
+            yield replace(one, value=cut[0], low=cut[1], high=cut[2])
         else:
             yield one
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import product
 
 import numpy as np
 
@@ -65,14 +66,22 @@ class Residuals:
         kept = [log for config, log in known.items() if config != without]
         return (float(np.median(kept)), len(kept)) if len(kept) >= MIN_CONFIGS else None
 
-    def expected(self, accelerator: str, name: str, config: str, *, blind: bool = False) -> Ratio:
+    def expected(
+        self,
+        accelerator: str,
+        name: str,
+        config: str,
+        *,
+        blind: bool = False,
+        carry: bool = True,
+    ) -> Ratio:
         """Without what was measured of ``config`` on ``accelerator``; ``blind``: without anything
-        that was measured on it."""
+        that was measured on it. Without ``carry`` it counts as measured nowhere else either."""
         here = None if blind else self.usual(accelerator, name, without=config)
         sources = [
             other
             for other, by_name in self.logs.items()
-            if other != accelerator and config in by_name.get(name, {})
+            if carry and other != accelerator and config in by_name.get(name, {})
         ]
         if sources:
             source = max(sources, key=lambda s: (len(self.logs[s][name]), s))
@@ -108,8 +117,8 @@ class Residuals:
             for name, by_config in by_name.items():
                 for config, measured in by_config.items():
                     rules: dict[Rule, float] = {}
-                    for blind in (False, True):
-                        ratio = self.expected(accelerator, name, config, blind=blind)
+                    for blind, carry in product((False, True), (True, False)):
+                        ratio = self.expected(accelerator, name, config, blind=blind, carry=carry)
                         rules.setdefault(ratio.rule, measured - ratio.log)
                     for rule, error in rules.items():
                         found[rule, name].append(error)

@@ -170,11 +170,9 @@ def footnotes(answer: Answer) -> Iterator[RenderableType]:
         )
     elif first.cost.reason:
         yield Text(f"no cost of #1: {first.cost.reason}", style="dim")
-    yield Text(
-        f"to deploy it: windtunnel manifest {first.profile.profile_id}"
-        + (f" --replicas {first.replicas}" if first.replicas > 1 else ""),
-        style="dim",
-    )
+    more = f" --replicas {first.replicas}" if first.replicas > 1 else ""
+    does, more = ("train", " --platform run") if first.training else ("deploy", more)
+    yield Text(f"to {does} it: windtunnel manifest {first.profile.profile_id}{more}", style="dim")
 
 
 def no_answer_words(none: NoAnswer, engine: Callable[[Profile], str]) -> Iterator[RenderableType]:

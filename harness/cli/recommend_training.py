@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +32,17 @@ _SHORT = {
     "gradient_accumulation_steps": "accumulation",
     "activation_checkpointing": "recompute",
 }
-_QUIET = ("learning_rate", "num_workers", "tensor_parallel_size")
+_QUIET = ("learning_rate", "num_workers", "tensor_parallel_size", "watchdog_s")
+# What says that something is not done.
+_OFF: Mapping[str, tuple[object, ...]] = {
+    "gradient_accumulation_steps": (1,),
+    "activation_checkpointing": ("none",),
+    "compile": (False,),
+    "data": ("synthetic",),
+    "loader_workers": (0,),
+    "checkpoint_every_steps": (0,),
+    "cpu_devices_per_worker": (1,),
+}
 
 
 def training_tables(answer: Answer) -> RenderableType:
@@ -64,23 +76,16 @@ def _ranked(answer: Answer) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("#", justify="right")
     table.add_column("hardware", no_wrap=True)
-    names = ["tokens/s", "per chip", "step", "MFU", "memory", "startup", "$/M tokens"]
+    # Time and money come from the throughput, and are as uncertain as it is: one column says that.
+    names = ["tokens/s", "95 %", "per chip", "step", "MFU", "memory", "startup", "$/M tok"]
     whole = answer.question.training_tokens is not None
     for name in [*names, *(("hours", "$ in all") if whole else ()), "Pareto"]:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("evidence", no_wrap=True)
-    table.add_column("profile", no_wrap=True)
     numbers = flag_numbers(answer)
     for one in answer.recommendations:
         marks = ",".join(str(numbers[flag]) for flag in one.flags)
-        table.add_row(
-            str(one.rank),
-            deployment_words(one.profile.machine, 1),
-            *_figures(one, whole),
-            str(one.pareto_rank),
-            evidence_words(one.profile) + (f" [{marks}]" if marks else ""),
-            one.profile.profile_id,
-        )
+        hardware = deployment_words(one.profile.machine, 1) + (f" [{marks}]" if marks else "")
+        table.add_row(str(one.rank), hardware, *_figures(one, whole), str(one.pareto_rank))
     return table
 
 
@@ -88,33 +93,33 @@ def _figures(one: Recommendation, whole: bool) -> list[str]:
     t = one.training
     assert t is not None  # an answer about trainings has nothing else
     figures = [
-        _between(t.tokens_per_s),
-        _between(t.tokens_per_s_per_chip),
-        _between(t.step_time_s, Unit.SECONDS),
+        _value(t.tokens_per_s),
+        _share(t.tokens_per_s),
+        _value(t.tokens_per_s_per_chip),
+        _value(t.step_time_s, Unit.SECONDS),
         "n/a" if t.mfu is None else f"{t.mfu.value:.1%}",
-        "n/a" if t.peak_memory_bytes is None else _value(t.peak_memory_bytes.value, Unit.BYTES),
-        "n/a" if t.startup_s is None else _value(t.startup_s.value, Unit.SECONDS),
-        _between(t.usd_per_million_tokens),
+        _value(t.peak_memory_bytes, Unit.BYTES),
+        _value(t.startup_s, Unit.SECONDS),
+        _value(t.usd_per_million_tokens),
     ]
-    return [*figures, _between(t.hours), _between(t.usd)] if whole else figures
+    return [*figures, _value(t.hours), _value(t.usd)] if whole else figures
 
 
-def _value(value: float, unit: Unit | None) -> str:
-    return plain(value) if unit is None else format_value(value, unit)
-
-
-def _between(one: Between | None, unit: Unit | None = None) -> str:
-    """``812 (790–834)``."""
+def _value(one: Between | None, unit: Unit | None = None) -> str:
     if one is None:
         return "n/a"
-    if one.low is None:
-        return _value(one.value, unit)
-    high = "∞" if one.high is None else _value(one.high, unit)
-    return f"{_value(one.value, unit)} ({_value(one.low, unit)}–{high})"
+    return plain(one.value) if unit is None else format_value(one.value, unit)
+
+
+def _share(one: Between | None) -> str:
+    """Half of the interval as a share of the value: ``±2.1 %``."""
+    if one is None or one.low is None or one.high is None or not one.value:
+        return "n/a"
+    return f"±{50.0 * (one.high - one.low) / one.value:.2g} %"
 
 
 def _details(answer: Answer) -> Table:
-    """What runs on each, in a line; and against what it was an improvement."""
+    """What runs on each, in a line; what stands behind it, and against what it was better."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("#", justify="right")
     table.add_column("configuration")
@@ -125,7 +130,8 @@ def _details(answer: Answer) -> Table:
         if better is not None:
             interval = "" if better.low is None else f" ({better.low:.3g}–{better.high:.3g})"
             against = f"; {better.metric} ×{better.ratio:.3g}{interval} of the study's baseline"
-        table.add_row(f"#{one.rank}", f"{model}{how(one.profile)}{against}")
+        behind = f"profile {one.profile.profile_id}, {evidence_words(one.profile)}"
+        table.add_row(f"#{one.rank}", f"{model}{how(one.profile)} ({behind}{against})")
     return table
 
 
@@ -135,7 +141,11 @@ def how(profile: Profile) -> str:
     parallel = [f"{name}={n}" for name, n in c.parallelism.items()]
     known = [n for n in _FIRST if n in c.engine_args]
     rest = [n for n in c.engine_args if n not in (*_FIRST, *_QUIET)]
-    knobs = [f"{_SHORT.get(n, n)}={_knob(c.engine_args[n])}" for n in (*known, *rest)]
+    knobs = [
+        f"{_SHORT.get(n, n)}={_knob(c.engine_args[n])}"
+        for n in (*known, *rest)
+        if c.engine_args[n] not in _OFF.get(n, ())
+    ]
     shape = f"{step.sequences_per_step} x {step.sequence_length} a step" if step else ""
     return " ".join(
         filter(None, [c.model_server, c.model_server_version, *parallel, *knobs, shape])

@@ -113,6 +113,13 @@ def test_what_was_measured_elsewhere_is_scored_again_with_a_margin() -> None:
     assert one.concurrency == 256.0
     assert one.estimated.transferred_from == "H200"
     assert all(s.low is None for s in one.statistics)  # one run proves no rule
+    # An interval of the throughput is not cut at the value that has the margin.
+    chips = [record(spec(c), f) for c, f in (("H200", 1.0), ("B200", 1.2), ("L4", 1.1))]
+    (rate,) = [
+        s for s in estimates(chips, "H100")[1, 8].statistics if s.metric == "output_throughput"
+    ]
+    assert rate.low is not None and rate.high is not None and rate.value is not None
+    assert rate.low < rate.value < rate.high
     assert "not known" in one.estimated.words
 
 
@@ -154,6 +161,19 @@ def test_the_interval_is_how_far_estimates_of_the_kind_were_off() -> None:
     assert one.estimated.num_checked == 3
 
 
+def test_arithmetic_is_checked_by_forgetting_what_was_measured_elsewhere() -> None:
+    """Two chips, each off by one factor: borrowed from one, the other is off by their ratio."""
+    records = [record(spec(c, n), f) for c, f in (("H200", 1.2), ("B200", 1.5)) for n in (4, 8, 16)]
+    one = estimates(records, "H100")[2, 8]
+    (tpot,) = [s for s in one.statistics if s.metric == "tpot_s"]
+    assert one.kind is EvidenceKind.ANALYTIC and one.estimated.calibrated_on in ("H200", "B200")
+    factor = {"H200": 1.2, "B200": 1.5}[one.estimated.calibrated_on]
+    half = stats.t.ppf(0.975, 6) * math.log(1.5 / 1.2)
+    estimate = expect("H100", 8, "tpot_s", tensor=2) * factor
+    assert tpot.low == pytest.approx(estimate * math.exp(-half))
+    assert tpot.high == pytest.approx(estimate * math.exp(half))
+
+
 def test_a_model_that_nobody_measured_is_arithmetic_alone() -> None:
     found = estimator([], NOW)
     made, _ = found.estimates([spec("H100")], ["H100"])
@@ -189,7 +209,13 @@ def test_an_estimate_answers_only_who_allows_it_and_says_so() -> None:
     first = told.recommendations[0]
     assert first.flags[0] in (Flag.TRANSFERRED, Flag.ANALYTIC)
     assert first.probability == 1.0 and not first.targets
-    assert any("#1 is an estimate" in c and "nothing in this list" in c for c in told.comments)
+    assert any("#1 is an estimate" in c and "nothing that was measured" in c for c in told.comments)
+    wide = lookup.answer(replace(question, accelerators=(), allow=ALLOWED), NOW)
+    best = lookup.answer(replace(question, accelerators=()), NOW).recommendations[0].profile
+    if wide.recommendations[0].profile.evidence.estimated is not None:
+        assert any(
+            best.profile_id in c or "the best that was measured is #" in c for c in wide.comments
+        )
     assert any(note.startswith(("transferred:", "analytic:")) for note in first.notes)
     only = lookup.answer(replace(question, allow=("transferred",)), NOW).recommendations
     assert {r.profile.evidence.kind for r in only} == {EvidenceKind.TRANSFERRED}
