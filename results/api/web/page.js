@@ -259,19 +259,19 @@ const picture = (recommendations, answer) => {
   const asks = answer.question.rate_rps !== null || answer.question.concurrency !== null;
   const cost = (r) => (asks ? r.cost.usd_per_hour : r.cost.usd_per_million_output_tokens);
   const at = isTraining(answer) ? trainingPoint : (r) => (cost(r) && r.e2e_s ? { x: cost(r), y: r.e2e_s } : null);
-  const [per, xName, yName] = isTraining(answer) ? trainingAxes(answer)
-    : [asks ? "/h" : "/M output tokens", asks ? "cost, $ per hour" : "cost, $ per million output tokens", "whole request, typical"];
+  const [per, xName, yName, showY] = isTraining(answer) ? trainingAxes(answer)
+    : [asks ? "/h" : "/M output tokens", asks ? "cost, $ per hour" : "cost, $ per million output tokens", "whole request, typical", seconds];
   const points = priced.map((r) => [r, at(r)]).filter(([, point]) => point !== null).map(([r, point]) => ({
     ...point, rank: r.rank,
-    words: `${r.rank}. ${hardware(r)}: ${money(point.x)}${per}, ${seconds(point.y)}`,
+    words: `${r.rank}. ${hardware(r)}: ${money(point.x)}${per}, ${showY(point.y)}`,
   }));
   if (points.length < 2) return [];
   const cheapest = points.reduce((a, b) => (b.x < a.x ? b : a)), fastest = points.reduce((a, b) => (b.y < a.y ? b : a));
-  const description = `Cost against ${isTraining(answer) ? yName : "the time of a whole request"} for ${points.length} deployments. Cheapest: number ${cheapest.rank}, ${money(cheapest.x)}, ${seconds(cheapest.y)}. Fastest: number ${fastest.rank}, ${money(fastest.x)}, ${seconds(fastest.y)}. The table has the numbers.`;
+  const description = `Cost against ${isTraining(answer) ? yName : "the time of a whole request"} for ${points.length} deployments. Cheapest: number ${cheapest.rank}, ${money(cheapest.x)}, ${showY(cheapest.y)}. Fastest: number ${fastest.rank}, ${money(fastest.x)}, ${showY(fastest.y)}. The table has the numbers.`;
   const place = make("div", { id: "plot" });
   const draw = () => {
     const width = Math.min(Math.max(place.clientWidth, 280), 832);
-    place.replaceChildren(tradeOff(points, { xName, yName, showX: money, showY: seconds, description, pick, width }));
+    place.replaceChildren(tradeOff(points, { xName, yName, showX: money, showY, description, pick, width }));
   };
   // Its width is known once it stands in the page, and again whenever that changes.
   new ResizeObserver(draw).observe(place);

@@ -10,12 +10,12 @@ const KNOBS = { strategy: "", micro_batch_size: "micro batch", gradient_accumula
 // The configuration in a line: torch 2.13.0, fsdp 8, fsdp2, micro batch 2, …
 export const trainedHow = (profile) => {
   const { engine_args: args, parallelism, model_server, model_server_version } = profile.configuration;
-  const knobs = Object.entries(KNOBS).filter(([name]) => name in args && args[name] !== false && args[name] !== "none").map(([name, text]) => [text, args[name] === true ? "" : args[name]].filter((part) => part !== "").join(" "));
+  const knobs = Object.entries(KNOBS).filter(([name]) => name in args && ![false, "none"].includes(args[name]) && !(name === "gradient_accumulation_steps" && args[name] === 1)).map(([name, text]) => [text, args[name] === true ? "" : args[name]].filter((part) => part !== "").join(" "));
   const step = `${profile.training.sequences_per_step} × ${profile.training.sequence_length} tokens a step`;
   return [[model_server, model_server_version].filter(Boolean).join(" "), ...Object.entries(parallelism).map(([name, n]) => `${name} ${n}`), ...knobs, step].join(", ");
 };
 
-const interval = (between, show) => (between.low === null ? null : make("small", {}, between.high === null ? `${show(between.low)} or more` : `${show(between.low)}–${show(between.high)}`));
+const interval = (between, show) => (between.low === null || (between.high !== null && show(between.low) === show(between.high)) ? null : make("small", {}, between.high === null ? `${show(between.low)} or more` : `${show(between.low)}–${show(between.high)}`));
 
 const cell = (label, between, show, ...more) => {
   const made = make("td", { class: "number", role: "cell", "data-label": label });
@@ -47,15 +47,15 @@ export const trainingCost = (one) => {
 // Money against time, of the whole training where its tokens were asked.
 export const trainingPoint = ({ training: t }) => {
   const x = t.usd ?? t.usd_per_million_tokens;
-  const y = t.hours === null ? (t.tokens_per_s === null ? null : 1e6 / t.tokens_per_s.value) : t.hours.value * 3600;
+  const y = t.hours === null ? (t.tokens_per_s === null ? null : 1e6 / t.tokens_per_s.value) : t.hours.value;
   return x === null || y === null ? null : { x: x.value, y };
 };
 
-// What a point's money is per, and the names of the axes.
+// What a point's money is per, the names of the axes, and how a time is shown.
 export const trainingAxes = (answer) =>
   answer.question.training_tokens === null
-    ? ["/M tokens", "cost, $ per million tokens", "time of a million tokens"]
-    : ["", "cost, $ in all", "time of the whole training"];
+    ? ["/M tokens", "cost, $ per million tokens", "time of a million tokens", seconds]
+    : ["", "cost, $ in all", "time of the whole training", (hours) => `${whole(hours, 1)} h`];
 
 export const trainingFacts = ({ training: t, profile }) => {
   const bytes = (b) => `${whole(b.value / 2 ** 30, 1)} GiB`;
