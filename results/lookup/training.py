@@ -7,6 +7,7 @@ sequence length or another number of sequences in a step is evidence of another 
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -272,7 +273,14 @@ def _nothing_fits(
         words = f"no training of {question.model or 'any model'} was measured; {known}"
     else:
         words = f"{len(before)} trainings{of} were left, and none of them {_missing(name, before)}"
-    return NoAnswer(binding=name, words=words, measure_next=_something_new(question))
+    models = {p.configuration.model.casefold(): p.configuration.model for p in every}
+    near = difflib.get_close_matches(question.model.casefold(), models, n=3)
+    return NoAnswer(
+        binding=name,
+        words=words,
+        measure_next=_something_new(question),
+        did_you_mean=tuple(models[n] for n in near) if name == "model" else (),
+    )
 
 
 def _missing(name: str, before: Sequence[Profile]) -> str:
@@ -300,10 +308,12 @@ def _next(asked: Asked, none: NoAnswer) -> tuple[MeasureNext, ...]:
     found = []
     for miss in none.nearest:
         profile = miss.recommendation.profile
-        if any(w.found is None for w in miss.why_not) or profile.evidence.repeats < 2:
+        # A price that nobody knows is not found by measuring.
+        figures = [w for w in miss.why_not if not w.constraint.startswith("max_cost")]
+        if figures and (any(w.found is None for w in figures) or profile.evidence.repeats < 2):
             why = "a figure is missing, or rests on a single run"
             found.append(measurement(asked, row_of(profile), None, "trained as before", why))
-    return tuple(found) or _something_new(asked.question)
+    return tuple(found)
 
 
 def _something_new(question: Question) -> tuple[MeasureNext, ...]:

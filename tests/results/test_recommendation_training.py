@@ -212,10 +212,13 @@ def test_no_answer_names_the_limit_and_what_would_do() -> None:
     assert none.nearest[0].why_not[0].excess == pytest.approx((360 + 20_000) / 7200 - 1)
     unknown = ask(lookup, model="9b").no_answer
     assert unknown is not None and "8b" in unknown.words and unknown.measure_next
+    large = ask(lookup, model="8B").no_answer
+    assert large is not None and large.did_you_mean == ("8b",)
     loss = ask(lookup, model="8b", max_final_loss=4.0).no_answer
     assert loss is not None and loss.binding == "max_final_loss"
     free = ask(table(*three(50_000.0), prices=PriceBook()), max_cost_usd_per_hour=1.0).no_answer
     assert free is not None and "none of 1 profiles states" in free.words
+    assert free.measure_next == ()  # no run finds a price
 
 
 def test_what_failed_is_told_and_what_was_measured_once_is_flagged() -> None:
