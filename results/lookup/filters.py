@@ -93,7 +93,7 @@ def _kept(snapshot: Snapshot, question: Question, part: Part, now: datetime) -> 
 # Of a question: all that ``_masks`` looks at but the age.
 _FEW = (
     "model", "with_simulated", "accelerators", "machine_types", "topology", "model_server",
-    "model_server_version", "measured_only", "min_repeats", "fresh_only",
+    "model_server_version", "measured_only", "min_repeats", "fresh_only", "allow",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from results.api.encode import answer_document
 from results.lookup.table import TableLookup, lookup_of
 from results.measurement import Measurement
 from results.prices import PriceBook, PriceTable
@@ -96,7 +97,10 @@ def table(*records: RunRecord, prices: PriceBook = PRICES) -> TableLookup:
 
 
 def ask(lookup: TableLookup, **asked: Any) -> Answer:
-    return lookup.answer(Question(use_case="training", **asked), NOW)
+    question = Question(use_case="training", **asked)
+    one, other = (lookup.answer(question, NOW, written=written) for written in (False, True))
+    assert answer_document(one) == answer_document(other)
+    return one
 
 
 def test_repeats_of_one_step_are_one_profile_however_they_compute_it() -> None:
