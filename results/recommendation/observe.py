@@ -99,8 +99,8 @@ def observe(record: RunRecord, name_failure: NameFailure = error_of) -> Observat
 
 def _is_probe(record: RunRecord) -> bool:
     """A short look of a study (``harness.trial``), which only decides what is measured."""
-    load = (record.spec.get("tags") or {}).get("study.load", "{}")
     try:
+        load = (record.spec.get("tags") or {}).get("study.load", "{}")
         return bool(json.loads(load).get("window") == "probe")
     except (ValueError, AttributeError):
         return False
