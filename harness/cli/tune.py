@@ -287,7 +287,7 @@ def _refuse_blind(baseline: Evaluated, study: Study) -> None:
 def _parts(study: Study, known: Prior, num_before: int) -> Iterator[list[Part]]:
     """Imports optuna, and torch where its sampler needs it: not before it is sure to be used.
     ``num_before``: runs made until now; a sitting that goes on, or joins, draws other numbers."""
-    from tuners.optuna_study import kept_at
+    from tuners.study_storage import kept_at
 
     with kept_at(study.storage) as storage:
         yield _parts_in(storage, study, known, num_before)

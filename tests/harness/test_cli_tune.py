@@ -150,6 +150,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "deployer", fake)
 
 
+@pytest.mark.alone  # a busy machine sends late, and then the run is invalid before it is too short
 def test_a_run_that_never_shows_what_is_wanted_ends_the_study_at_once(
     files: Path, without_ray: None
 ) -> None:
@@ -176,7 +177,8 @@ def test_a_study_runs_remembers_and_goes_on(files: Path, without_ray: None) -> N
     listed = json.loads(invoke("study", "list", "--json").stdout)["studies"]
     assert [(s["name"], s["num_runs"]) for s in listed] == [("small-study", len(kept))]
     shown = json.loads(invoke("study", "show", "small-study", "--json").stdout)
-    assert [r["run_ids"][0] for r in shown["runs"]] == [r.run_id for r in kept]
+    # Runs of one second have no order by their ids.
+    assert {r["run_ids"][0] for r in shown["runs"]} == {r.run_id for r in kept}
     assert shown["bounds"] == {"ttft_s_p50": 5.0}
     people = invoke("study", "show", "small-study")
     assert all(r.run_id in people.stdout for r in kept)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import harness.runner
-from harness.cli.versions import found_of, side_by_side
+from harness.cli.halving import asked_of, change_of
+from harness.cli.versions import side_by_side
 from harness.errors import EngineDied
-from harness.nightly.bisect import Found, bisect
+from harness.nightly.bisect import Asked, bisect
 from harness.nightly.confirm import Duel, duel_of, fight
 from harness.nightly.journal import Journal
 from harness.nightly.night import Night, pools_of
@@ -23,6 +24,7 @@ from harness.nightly.testing import Mood, VirtualDeployer, virtual_workloads
 from harness.plan import RunPlan
 from harness.progress import Silent
 from harness.runner import RunContext
+from reports.compare import Change
 from results.nights import NightRole, NightRun, night_runs
 from results.record import Evidence, Failed, Succeeded
 from results.testing import EPOCH, FakeClock, FakeRecordStore
@@ -278,11 +280,14 @@ def test_halving_asks_pairs_and_finds_the_version(night: MakeNight) -> None:
     series = made.suite.named("a")
     good = made.subjects.version("64")
     asked: list[str] = []
+    steps: list[Change | None] = []
 
-    def ask(version: str) -> Found:
+    def ask(version: str) -> Asked:
         asked.append(version)
         new = made.subjects.version(version)
-        return found_of(side_by_side(made, series, good, new, ("ttft_s", "p50")), "ttft_s", "p50")
+        pairs = side_by_side(made, series, good, new, lambda comparison: True)
+        steps.append(change_of(pairs.comparison, "ttft_s", "p50"))
+        return asked_of(version, pairs, steps[-1], steps[0] if len(steps) > 1 else None)
 
     found = bisect(made.subjects.between("64", "1"), ask)
     assert (found.first_bad, found.last_good, found.is_exact) == ("1", "61", True)

@@ -19,9 +19,10 @@ import pytest
 from results.clock import SystemClock
 from tuners.dashboard import shown_config
 from tuners.goals import Reading, Wish
-from tuners.optuna_study import OptunaSearcher, sampler_named, storage_at
+from tuners.optuna_study import OptunaSearcher, sampler_named
 from tuners.outcome import Crashed, FailureKind, Measured
 from tuners.space import Branch
+from tuners.study_storage import storage_at
 
 START_S = 60.0
 CRASH = Crashed(kind=FailureKind.OOM_AT_LOAD, message="out of memory", severity=0.5)

@@ -22,16 +22,11 @@ from results.testing import FakeClock
 from tuners.errors import StorageLost, StudyError
 from tuners.goals import Reading, Wish
 from tuners.lease import LEASE_S, Leases
-from tuners.optuna_study import (
-    OptunaSearcher,
-    close_storage,
-    kept_at,
-    sampler_named,
-    storage_at,
-)
+from tuners.optuna_study import OptunaSearcher, sampler_named
 from tuners.outcome import Measured
 from tuners.seeds import key
 from tuners.space import Branch
+from tuners.study_storage import close_storage, kept_at, storage_at
 
 MEASURED = Measured(reading=Reading(goals={"output_throughput": 1.0}, bounds={"ttft_s_p99": 0.1}))
 
@@ -39,7 +34,8 @@ MEASURED = Measured(reading=Reading(goals={"output_throughput": 1.0}, bounds={"t
 PEER = """
 import sys
 from tuners.goals import Bound, Goal, Reading, Wish
-from tuners.optuna_study import OptunaSearcher, sampler_named, storage_at
+from tuners.optuna_study import OptunaSearcher, sampler_named
+from tuners.study_storage import storage_at
 from tuners.outcome import Measured
 from tuners.space import Categorical, Knob, Ordinal, Space
 

@@ -10,10 +10,11 @@ from optuna.trial import TrialState
 
 from tuners.errors import NoSampler, StudyError
 from tuners.goals import Bound, Goal, Reading, Wish
-from tuners.optuna_study import WORKS, OptunaSearcher, sampler_named, storage_at
+from tuners.optuna_study import WORKS, OptunaSearcher, sampler_named
 from tuners.outcome import Crashed, FailureKind, Measured, Stopped
 from tuners.search import SAMPLERS, Searcher
 from tuners.space import Branch
+from tuners.study_storage import storage_at
 from tuners.testing import SearcherContract
 
 
