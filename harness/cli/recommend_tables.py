@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -43,12 +43,15 @@ def _asked(answer: Answer) -> str:
         *(f"{_short(t.name)} ≤ {format_value(t.limit_s, Unit.SECONDS)}" for t in question.targets),
         str(question.objective),
     ]
-    counts = (
-        f"{answer.num_feasible} of {answer.num_considered} deployments will do"
-        if answer.num_considered
-        else ""
-    )
-    return "  ".join(filter(None, [", ".join(filter(None, said)), counts]))
+    return asked_words(answer, said, "deployments")
+
+
+def asked_words(answer: Answer, said: Iterable[str], things: str) -> str:
+    """What was asked for in parts, and how many of the ``things`` looked at will do."""
+    parts = [", ".join(filter(None, said))]
+    if answer.num_considered:
+        parts.append(f"{answer.num_feasible} of {answer.num_considered} {things} will do")
+    return "  ".join(filter(None, parts))
 
 
 def _ranked(answer: Answer) -> Table:

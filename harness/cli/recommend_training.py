@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.recommend_tables import (
+    asked_words,
     closing,
     deployment_words,
     evidence_words,
@@ -64,12 +65,7 @@ def _asked(answer: Answer) -> str:
         q.precision,
         str(q.objective),
     ]
-    counts = (
-        f"{answer.num_feasible} of {answer.num_considered} configurations will do"
-        if answer.num_considered
-        else ""
-    )
-    return "  ".join(filter(None, [", ".join(filter(None, said)), counts]))
+    return asked_words(answer, said, "configurations")
 
 
 def _ranked(answer: Answer) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from tuners.encoding import encoded, neighbours, owners, placed
 from tuners.goals import Bound, Goal, Reading, Wish
 from tuners.guide import Guide, Known, is_guided
+from tuners.outcome import Stopped
 from tuners.seeds import Seeder, key
 from tuners.space import Branch, Categorical, Config, Integers, Knob, Ordinal, Reals, Space
 
@@ -145,6 +147,27 @@ def test_a_lucky_reading_is_not_ranked_first() -> None:
     assert ranked[0][1] == {"seqs": 32, "tokens": 64, "kind": "a"}
     assert all(size(config, "seqs") <= 32 for _, config, _ in ranked)
     assert all(a[0] >= b[0] for a, b in pairwise(ranked))
+
+
+def test_what_a_probe_ruled_out_is_believed_and_never_ranked() -> None:
+    """It turns the search away as a reading would, whatever the forecast says of it."""
+    taken: list[Config] = [{"seqs": n, "tokens": 64, "kind": "a"} for n in (2, 4, 8, 16, 32)]
+    read = [(config, truth(config)) for config in taken[:2]]
+    late = Reading(goals={"output_throughput": 1.0}, bounds={"ttft_s_p99": 5.0})
+    ruled_out = [(config, late) for config in taken[2:]]
+    known = Known(measured=read, ruled_out=ruled_out, taken=taken)
+    as_read = Known(measured=[*read, *ruled_out], taken=taken)
+    assert guide(told).propose(known) == guide(told).propose(as_read)
+    assert guide(told).propose(known) != guide(told).propose(Known(measured=read, taken=taken))
+    assert {key(c) for _, c, _ in guide(told).ranked(known)} <= {key(c) for c, _ in read}
+
+
+def test_a_probe_that_left_something_open_is_no_reading() -> None:
+    at_best = truth({"seqs": 8, "tokens": 8, "kind": "a"})
+    whole = Stopped(rule="goal", why="", goals=at_best.goals, bounds=at_best.bounds)
+    assert whole.reading(WISH) == at_best
+    assert replace(whole, goals={}).reading(WISH) is None
+    assert replace(whole, bounds={}).reading(WISH) is None
 
 
 def test_several_goals_are_pushed_in_turn() -> None:

@@ -3,8 +3,6 @@ import { make } from "./words.js";
 
 const token = () => sessionStorage.getItem("token") ?? "";
 
-export const hasToken = () => token() !== "";
-
 export const ask = async (path) => {
   try {
     const headers = token() ? { authorization: `Bearer ${token()}` } : {};
