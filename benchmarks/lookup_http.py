@@ -34,7 +34,9 @@ from benchmarks.http_load import Load, beside, closed, paced
 from benchmarks.many_profiles import LOADS, SETTINGS, make_table
 from benchmarks.process import BUILD, HERE, Seat
 from results.clock import read_monotonic_s as now_s
-from results.environment import stable_hash
+from results.lookup.refresh import refresh
+from results.store_files import FileStore
+from results.store_index import RunIndex
 from results.store_layout import LOOKUP
 
 POST_SHARE = 0.3
@@ -250,9 +252,9 @@ def _make_table(home: Path, num_models: int) -> None:
     folder = home / "store" / LOOKUP
     home.mkdir(parents=True, exist_ok=True)
     (home / "prices.yaml").write_text(PRICES)
+    # First as the server finds it that has nothing new to look at, then the table in its place.
+    refresh(RunIndex(FileStore(home / "store")), folder)
     make_table(folder, num_models * SETTINGS * LOADS)
-    # As a refresh leaves it that found nothing new, and no flag.
-    (folder / "built").write_text(stable_hash([]))
 
 
 class _Server:
@@ -274,7 +276,10 @@ class _Server:
             text=True,
         )
         assert self._process.stdout is not None
-        url = self._process.stdout.readline().split()[0]
+        said = self._process.stdout.readline()
+        if not said:
+            raise SystemExit(f"windtunnel serve ended ({self._process.wait(20)}); see above")
+        url = said.split()[0]
         self.port = int(url.rpartition(":")[2])
         with urlopen(f"{url}/healthz", timeout=10) as reply:
             self.num_profiles = int(json.load(reply)["num_profiles"])
@@ -284,6 +289,8 @@ class _Server:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def cpu_s(self) -> float:
         times = psutil.Process(self._process.pid).cpu_times()

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from results.lookup.snapshot import current_id
-from results.lookup.writing import ABOUT, CURRENT, write_snapshot
+from results.lookup.snapshot import open_current, readable_id
+from results.lookup.writing import ABOUT, CURRENT, TRAININGS, write_snapshot
 from results.recommendation.testing import generated
 
 LOADS, SETTINGS = 5, 1000  # of each model
@@ -34,7 +34,7 @@ def make_table(folder: Path, num_profiles: int, seed: int = 0) -> int:
     """Where there is none yet. Returns how many models it is of, each of ``LOADS × SETTINGS``
     profiles."""
     num_models = max(1, num_profiles // (LOADS * SETTINGS))
-    if current_id(folder):
+    if readable_id(folder) and open_current(folder).num_profiles:
         return num_models
     made = min(num_models, MADE_MODELS)
     if num_models % made:
@@ -59,6 +59,7 @@ def _copy(template: Path, folder: Path, times: int) -> None:
     _copy_columns(template, draft, times)
     _copy_configurations(template, draft, names, copied)
     _copy_profiles(template, draft, times)
+    shutil.copy(template / TRAININGS, draft)  # none are generated
     (draft / ABOUT).write_text(json.dumps(_about(about, copied, snapshot_id)))
     (folder / CURRENT).write_text(snapshot_id)
 
