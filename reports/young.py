@@ -3,8 +3,8 @@
 How much a metric differs from night to night is told by its earlier nights, as far as there are
 any, and by what is usual where there are none: USUAL, which counts as much as USUAL_NIGHTS of
 them would (an inverse χ² prior; Gelman et al., Bayesian Data Analysis, 3.3). It is never taken for
-less than the repeats of one night differ among themselves. ``windtunnel nightly --calibrate``
-counts how often the rule is wrong.
+less than the repeats of one night differ among themselves; those of earlier nights, where there are
+two. ``windtunnel nightly --calibrate`` counts how often the rule is wrong.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ USUAL_NIGHTS = 4.0
 SHARE_FIRST, SHARE_LATER = 0.06, 0.001
 CLEAR = 0.01  # p-value against the repeats alone, where both sides have some
 REPEATS = 3  # of a night that is to be judged by its repeats
+ENOUGH = 2 * (REPEATS - 1)  # degrees of freedom of a spread of repeats
 NIGHTS = 4  # earlier nights that stand in for repeats
 MEDIAN = math.pi / 2.0  # variance of a median over that of a mean, of three values and more
 
@@ -66,12 +67,14 @@ def young_jump(earlier: Sequence[Floats], tonight: Floats) -> Young | None:
     own = within * (worth[-1] + sum(worth[:-1]) / n**2)
     squares = float(np.sum((values - values.mean()) ** 2))
     df = USUAL_NIGHTS + n - 1.0
-    night = max((USUAL_NIGHTS * USUAL**2 + squares) / df, within * sum(worth) / len(worth))
+    # What tonight differs by within itself may be what happened to it: a queue that never empties
+    # is slow in every run, and differently slow. As soon as earlier nights tell enough, they do.
+    usual, known = _within(earlier)
+    spread = usual if known >= ENOUGH else within
+    night = max((USUAL_NIGHTS * USUAL**2 + squares) / df, spread * sum(worth) / len(worth))
     error = math.sqrt(night * (1.0 + (MEDIAN if n >= REPEATS else 1.0) / n))
     p = two_sided(size / error, df)
-    clear = (
-        free < 2 * (REPEATS - 1) or own == 0.0 or two_sided(size / math.sqrt(own), free) <= CLEAR
-    )
+    clear = free < ENOUGH or own == 0.0 or two_sided(size / math.sqrt(own), free) <= CLEAR
     return Young(
         size=size,
         before=level,

@@ -105,3 +105,14 @@ def test_nights_that_differ_as_usual_seldom_ask() -> None:
         for one in runs
     )
     assert asked <= 14  # at a true 5 %, 15 and more of 150 have a chance of 1 in 100
+
+
+def test_a_night_that_shatters_does_not_hide_in_its_own_spread() -> None:
+    """TTFT p50 in ms of a vLLM server on two cores, four nights of three runs: in the last it got
+    one place in its batch instead of sixteen, and the queue never emptied."""
+    calm = [[80.8, 70.4, 76.3], [123.9, 75.6, 79.6], [66.2, 84.7, 75.2]]
+    shattered = [507.9, 4777.8, 686.1]
+    found = young_jump([np.log(night) for night in calm], np.log(shattered))
+    assert found is not None and found.called
+    again = young_jump([np.log(night) for night in calm[:2]], np.log(calm[2]))
+    assert again is not None and not again.called
