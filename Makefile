@@ -12,7 +12,7 @@ quickstart: $(VENV)/.complete
 
 # What compares times with the truth wants the machine to itself; the rest mostly waits.
 test: $(VENV)/.complete
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.complete

@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 # seconds apart. Here it asks more often. One that is only slow has as long to answer as ever.
 HEALTH_CHECKS = {"RAY_health_check_period_ms": "400", "RAY_health_check_initial_delay_ms": "1000"}
 
+LONG = ("ray", "engine", "torch", "browser", "chaos")
+
 
 def pytest_configure() -> None:
     for name, value in HEALTH_CHECKS.items():
         os.environ.setdefault(name, value)
+
+
+@pytest.hookimpl(trylast=True)  # after those that shuffle
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start clusters, engines or browsers come first: one of them, begun when all others
+    are done, would have one core work and the other wait for it."""
+    long = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")

@@ -293,10 +293,9 @@ def outlook_document(outlook: PairsOutlook) -> dict[str, object]:
 
 
 def outlook_words(outlook: PairsOutlook) -> str:
-    """``50 to 80 runs of some 4.2 s (median of 12): 3.5 min to 5.6 min``."""
-    runs = (
-        f"{outlook.fewest_runs} to {outlook.most_runs} runs in {counted(outlook.num_sets, 'set')}"
-    )
+    """``50 to 80 valid runs in 5 sets of pairs of some 4.2 s …: 3.5 min to 5.6 min``."""
+    sets = counted(outlook.num_sets, "set")
+    runs = f"{outlook.fewest_runs} to {outlook.most_runs} valid runs in {sets}"
     if outlook.most_sets > outlook.num_sets:
         most = 2 * outlook.most_sets * outlook.max_pairs
         runs += f" of pairs ({most} runs, should no version between be told)"

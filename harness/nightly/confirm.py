@@ -16,7 +16,7 @@ from harness.nightly.suite import Series
 from harness.spec import RunSpec
 from harness.specfile import spec_from_mapping, spec_to_mapping
 from results.nights import NightRole, NightRun
-from results.record import Failed
+from results.record import Failed, Succeeded
 
 # Says of the runs so far whether they decide; more pairs are made while they do not.
 Decided = Callable[[Sequence[NightRun]], bool]
@@ -60,37 +60,47 @@ def duel_of(night: Night, name: str, series: Series, good: NightRun) -> Duel:
 
 def fight(night: Night, duel: Duel, decided: Decided) -> Iterator[NightRun]:
     """Yield each run of the pairs once it is sealed; those of an earlier sitting are not made
-    again. Ends when ``decided``, after ``max_pairs``, when a run failed, or when the budget is
-    spent, which the journal then says."""
+    again. A pair with an invalid run is no evidence, so it counts for none and another is made.
+    Ends when ``decided``, after ``max_pairs`` that count or ``most_pairs`` at all, when a run
+    failed, or when the budget is spent, which the journal then says."""
     confirm = night.suite.spec.confirm
     made = {run.slot: run for run in night.made if run.suspect == duel.name}
-    most = f"{confirm.pairs} to {confirm.max_pairs}"
-    for pair in range(confirm.max_pairs):
-        if pair >= confirm.pairs and decided(tuple(made.values())):
+    counted = 0
+    for pair in range(confirm.most_pairs):
+        enough = counted >= confirm.pairs and decided(tuple(made.values()))
+        if enough or counted >= confirm.max_pairs:
             return
-        for role in _turn(pair):
-            slot = Slot(
-                name=f"{duel.name}/{pair + 1}-{role}",
-                role=role,
-                series=duel.series,
-                round_index=pair,
-            )
+        slots = [
+            Slot(name=f"{duel.name}/{pair + 1}-{role}", role=role, series=duel.series,
+                 round_index=pair)
+            for role in _turn(pair)
+        ]  # fmt: skip
+        for slot in slots:
             if slot.name in made:
                 continue
             if why := night.over_budget():
                 night.leave_out(f"{duel.name} (confirming)", why)
                 return
-            side = duel.good if role is NightRole.GOOD else duel.new
-            night.context.progress.phase(
-                "confirm", f"{duel.name}: pair {pair + 1} of {most}, {role}"
-            )
-            run = night.one(side.spec, slot, side.version, suspect=duel.name)
+            run = _one(night, duel, slot, counted)
             made[slot.name] = run
             yield run
             if isinstance(run.record.outcome, Failed):
-                why = f"the {role} run failed: {run.record.outcome.message}"
+                why = f"the {slot.role} run failed: {run.record.outcome.message}"
                 night.leave_out(f"{duel.name} (confirming)", why)
                 return
+        counted += all(isinstance(made[s.name].record.outcome, Succeeded) for s in slots)
+
+
+def _one(night: Night, duel: Duel, slot: Slot, counted: int) -> NightRun:
+    confirm, invalid = night.suite.spec.confirm, slot.round_index - counted
+    beside = f", {invalid} invalid" if invalid else ""
+    night.context.progress.phase(
+        "confirm",
+        f"{duel.name}: pair {counted + 1} of {confirm.pairs} to {confirm.max_pairs}, "
+        f"{slot.role}{beside}",
+    )
+    side = duel.good if slot.role is NightRole.GOOD else duel.new
+    return night.one(side.spec, slot, side.version, suspect=duel.name)
 
 
 def _turn(pair: int) -> tuple[NightRole, NightRole]:

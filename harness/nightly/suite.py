@@ -76,6 +76,11 @@ class ConfirmSpec:
     max_pairs: int = 8
     max_suspects: int = 5
 
+    @property
+    def most_pairs(self) -> int:
+        """With those that are made again because a run of theirs was invalid."""
+        return self.max_pairs + self.pairs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteSpec:

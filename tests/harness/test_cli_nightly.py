@@ -152,13 +152,15 @@ def test_a_killed_night_goes_on_on_both_pools(files: Path) -> None:
         text = SPEC.format(name=name, accelerator="H100", chips=1, pools=f"[{pool}]")
         (files / f"{name}.yaml").write_text(text)
     (files / "suite.yaml").write_text(
-        SUITE.replace("runs: [", "runs: [{spec: b.yaml, repeats: 2, metrics: [ttft_p50]}, ")
+        SUITE.replace("repeats: 2", "repeats: 1").replace(
+            "runs: [", "runs: [{spec: b.yaml, repeats: 1, metrics: [ttft_p50]}, "
+        )
     )
     killed = night_process(files)
     family: list[psutil.Process] = []
     try:
         began = time.monotonic()
-        while _num_made(files) < 2:
+        while _num_made(files) < 1:
             assert killed.poll() is None, killed.communicate()
             assert time.monotonic() - began < DEADLINE_S
             time.sleep(0.05)
@@ -175,7 +177,7 @@ def test_a_killed_night_goes_on_on_both_pools(files: Path) -> None:
     night = json.loads(out)
     runs = _runs(files)
     made = [r.slot for r in runs if not isinstance(r.record.outcome, Failed)]
-    assert sorted(made) == sorted(["a#1", "a#2", "b#1", "b#2", "canary#1", "canary#2", "canary#3"])
+    assert sorted(made) == ["a#1", "b#1", "canary#1", "canary#2"]
     assert {r.record.run_id for r in before if not isinstance(r.record.outcome, Failed)} <= {
         r.record.run_id for r in runs
     }

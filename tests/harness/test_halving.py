@@ -263,7 +263,7 @@ def test_the_plan_says_how_many_runs_and_starts_nothing(files: Path, lab: Lab) -
     # Nine versions: the bad one, four halvings, the answer again; five to eight pairs each.
     assert (plan["num_sets"], plan["fewest_runs"], plan["most_runs"]) == (6, 60, 96)
     words = invoke(files, "c0", "main", "--dry-run").stdout
-    assert "60 to 96 runs in 6 sets of pairs (160 runs, should no version" in words
+    assert "60 to 96 valid runs in 6 sets of pairs (160 runs, should no version" in words
 
 
 def test_ctrl_c_tells_what_is_known(files: Path, lab: Lab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from harness.progress import Silent
 from harness.runner import RunContext
 from reports.compare import Change
 from results.nights import NightRole, NightRun, night_runs
-from results.record import Evidence, Failed, Succeeded
+from results.record import Evidence, Failed, Invalid, Succeeded
 from results.testing import EPOCH, FakeClock, FakeRecordStore
 
 SPEC = """\
@@ -239,6 +240,33 @@ def test_pairs_end_at_the_most_and_go_on_after_a_kill(
     again.resume(kept(store)["n2"])
     assert len(list(fight(again, duel, lambda _: False))) == 5
     assert len(kept(store)["n2"]) == 8  # max_pairs
+
+
+def test_a_pair_with_an_invalid_run_is_made_again(
+    night: MakeNight, store: FakeRecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tonight, duel = a_duel(night, store, "max-num-seqs: 2")
+    real, made = Night.one, count(1)
+
+    def late(self: Night, *asked: Any, **named: Any) -> NightRun:
+        run = real(self, *asked, **named)
+        if next(made) not in spoilt:
+            return run
+        return replace(run, record=replace(run.record, outcome=Invalid(reasons=("client_late",))))
+
+    monkeypatch.setattr(Night, "one", late)
+    spoilt = {2, 7}  # of the first pair and of the fourth
+    decided_at: list[int] = []
+
+    def decided(runs: Sequence[NightRun]) -> bool:
+        decided_at.append(len(runs))
+        return len(runs) >= 10
+
+    runs = list(fight(tonight, duel, decided))
+    assert decided_at == [6, 8, 10] and len(runs) == 10  # of pairs two, three and five
+    spoilt, made = set(range(100)), count(1)
+    duel = replace(duel, name="b")
+    assert len(list(fight(tonight, duel, lambda _: True))) == 2 * (4 + 2)
 
 
 def test_a_series_that_is_the_same_as_on_the_good_night_has_nothing_to_put_back(
