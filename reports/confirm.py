@@ -80,6 +80,10 @@ class Decision:
     confirmation: Confirmation | None = None
 
 
+# The settings that a spec gives its engine or its training: they are in the environment's hash,
+# because they decide how fast it is and not what is computed.
+ASKED = "resolved.asked."
+
 # A canary that moved within so many nights of the series' range moved with it.
 TOGETHER = timedelta(days=1)
 
@@ -173,7 +177,9 @@ def _environment(
     said = []
     if canary is not None:
         said.append(f"the canary ({canary.name}) moved as well")
-    if suspicion.environment_changed:
+    # What resolves otherwise because it was asked otherwise is the suite's doing, no environment.
+    asked = any(d.key.startswith(ASKED) for d in differences)
+    if suspicion.environment_changed and not asked:
         named = ", ".join(f"{d.key}: {d.a} → {d.b}" for d in differences[:3])
         said.append(f"the environment changed{f' ({named})' if named else ''}")
     return " and ".join(said)

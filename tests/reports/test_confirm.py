@@ -136,6 +136,21 @@ def test_a_confirmed_regression_shows_what_the_two_sides_differ_in() -> None:
     assert decide(NEW_ENVIRONMENT, differences=DRIVER).differences == DRIVER
 
 
+def test_what_the_suite_asks_otherwise_is_no_environment() -> None:
+    asked = (
+        Difference(key="resolved.asked.engine_args.max-num-seqs", a="16", b="1"),
+        Difference(key="resolved.observed.max_num_batched_tokens", a="2048", b="512"),
+    )
+    alone = decide(NEW_ENVIRONMENT, differences=asked)
+    assert (alone.finding, alone.differences) == (decide(OPEN).finding, asked)
+    found = decide(NEW_ENVIRONMENT, confirmation=REGRESSED, differences=asked)
+    assert found.finding is Finding.REGRESSION and "environment" not in found.why
+    unclear = decide(NEW_ENVIRONMENT, confirmation=UNCLEAR, differences=asked)
+    assert unclear.finding is Finding.SUSPECTED
+    alike = decide(NEW_ENVIRONMENT, confirmation=UNCHANGED, differences=asked)
+    assert alike.finding is Finding.NOT_CONFIRMED
+
+
 @pytest.mark.parametrize(
     ("changes", "moved"),
     [
