@@ -301,9 +301,13 @@ def good_run(suspicions: Sequence[Suspicion], runs: Sequence[NightRun]) -> Night
 
 def to_confirm(told: NightTold, most: int) -> tuple[tuple[Suspicion, ...], ...]:
     """Tonight's suspicions that no pairs have answered yet, by series: what got worse first, then
-    the largest; ``most`` series."""
+    the largest; ``most`` series. Pairs that a kill cut short may not have told: they go on."""
     groups: dict[str, list[Suspicion]] = {}
-    answered = {d.suspicion.series for d in told.decisions if d.confirmation is not None}
+    answered = {
+        d.suspicion.series
+        for d in told.decisions
+        if d.confirmation is not None and d.confirmation.change.verdict is not Verdict.INCONCLUSIVE
+    }
     for s in told.history.new if told.history else ():
         if not s.canary and s.series not in answered:
             groups.setdefault(pair_name(s), []).append(s)

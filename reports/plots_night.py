@@ -18,6 +18,7 @@ from results.units import format_value, metric_label
 _HEIGHT = 180
 _NIGHTS = 90
 _EPOCH = date(1970, 1, 1)
+_FEW_NIGHTS = 10
 _MOST_ROWS = 30  # of the table below the picture
 
 
@@ -58,7 +59,9 @@ def history_plot(series: Series, suspicion: Suspicion, key: str) -> Plot | None:
 def _spec(nights: Sequence[Night], suspicion: Suspicion, title: str) -> dict[str, Any]:
     # Milliseconds, and the scale of UTC: a date as text would be read in the reader's own zone.
     utc = alt.Scale(type="utc")
-    x = alt.X("night:T", axis=plain_axis("night", format="%d %b"), scale=utc)
+    # Of few nights the hours between would get ticks of their own, each with its day's name.
+    few = {"values": [_ms(n.night) for n in nights]} if len(nights) <= _FEW_NIGHTS else {}
+    x = alt.X("night:T", axis=plain_axis("night", format="%d %b", **few), scale=utc)
     y = alt.Y(
         "value:Q",
         axis=plain_axis(title),

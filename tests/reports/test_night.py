@@ -94,8 +94,8 @@ class Book:
             self.add(night, level=level, engine=engine)
         self.add(night, NightRole.CANARY, canary)
 
-    def pairs(self, night: int, good: float, new: float, engine: str = "2") -> None:
-        for pair in range(5):
+    def pairs(self, night: int, good: float, new: float, engine: str = "2", num: int = 5) -> None:
+        for pair in range(num):
             sides = [(NightRole.GOOD, good, "1"), (NightRole.NEW, new, engine)]
             for role, level, version in sides if pair % 2 == 0 else sides[::-1]:
                 self.add(night, role, level, suspect="h100-spot/chat", engine=version)
@@ -162,6 +162,15 @@ def test_pairs_make_a_regression_of_it_and_name_what_differs(book: Book) -> None
     assert found.confirmation.change.change == pytest.approx(0.15, abs=0.03)
     assert [(d.key, d.a, d.b) for d in found.differences] == [("resolved.engine_version", "1", "2")]
     assert to_confirm(told, 5) == ()
+
+
+def test_pairs_that_a_kill_cut_short_go_on(book: Book) -> None:
+    book.night(LAST, level=0.115, engine="2")
+    book.pairs(LAST, 0.1, 0.115, num=3)
+    told = book.told()
+    assert told.found(Finding.REGRESSION) == ()
+    ((one,),) = to_confirm(told, 5)
+    assert one.series == "h100-spot/chat/ttft_s p50"
 
 
 def test_pairs_that_are_alike_take_it_back(book: Book) -> None:
