@@ -205,9 +205,21 @@ def _interrupt_main() -> None:
 
 
 def interrupt_on_sigterm() -> None:
-    """SIGTERM (a pod that is evicted, `timeout`) ends a run as Ctrl-C does: sealed and cleaned."""
+    """SIGTERM (a pod that is evicted, `timeout`) and SIGHUP (a terminal that is closed) end a run
+    as Ctrl-C does: sealed and cleaned. Under nohup SIGHUP stays ignored."""
+    terminals = [number for number in _OUTPUTS if os.isatty(number)]
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
+        # The shell tells its jobs, and then the kernel does: a second one would cut the sealing.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in terminals:
+            if not os.isatty(number):  # it is gone, and what is said must not fail for it
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
+
+
+_OUTPUTS = (1, 2)

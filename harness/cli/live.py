@@ -66,10 +66,11 @@ class TerminalLines:
         self._task = bars.add_task(self._sentence, total=None)
 
     def phase(self, name: str, sentence: str) -> None:
+        # The new one first: a Ctrl-C in the midst of it leaves a task that is there.
         self._bars.update(self._task, visible=False)
-        self._bars.remove_task(self._task)
         self._sentence = sentence
-        self._task = self._bars.add_task(sentence, total=None)
+        before, self._task = self._task, self._bars.add_task(sentence, total=None)
+        self._bars.remove_task(before)
 
     def advance(self, num_done: int, num_total: int, elapsed_s: float) -> None:
         self._bars.update(

@@ -71,14 +71,18 @@ def _started(asks: Sequence[LaneAsk], shown: Progress) -> Iterator[list[subproce
     try:
         for ask in asks:
             command = [sys.executable, "-m", "harness.cli.nightly_lanes", json.dumps(asdict(ask))]
-            child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            child = subprocess.Popen(
+                command,
+                stderr=subprocess.PIPE,
+                text=True,
+                process_group=0,  # it hears of a Ctrl-C or a SIGTERM once, from us
+            )
             children.append(child)
             reader = threading.Thread(target=_relay, args=(child, ask, shown), daemon=True)
             reader.start()
             readers.append(reader)
         yield children
     finally:
-        # A terminal's Ctrl-C has reached them already; a SIGTERM reached us alone.
         for child in children:
             if child.poll() is None:
                 child.terminate()

@@ -288,7 +288,7 @@ def _lane(
     pools: dict[str, frozenset[str]],
     store: FileStore,
 ) -> LaneAsk:
-    from harness.on_ray.cluster import gcs_address
+    from harness.on_ray.gcs import gcs_address
 
     series = tuple(dict.fromkeys(slot.series.name for slot in lane))
     where = sorted({pool for name in series for pool in pools.get(name, ())})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -31,6 +32,15 @@ class _Console(Console):
             emoji=False,
             width=None if is_terminal else PLAIN_WIDTH,
         )
+
+    def _check_buffer(self) -> None:
+        """Rich knows of a pipe that is gone; a terminal that was closed is an EIO."""
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

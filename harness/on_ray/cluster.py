@@ -56,11 +56,6 @@ class ClusterHandle:
     virtual: bool = False
 
 
-def gcs_address() -> str:
-    """HOST:PORT of the cluster that this process is connected to, for another process to join."""
-    return str(ray.get_runtime_context().gcs_address)
-
-
 def _say_nothing(phase: str, sentence: str) -> None:
     pass
 

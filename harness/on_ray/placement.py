@@ -25,6 +25,7 @@ from ray.util.tpu import slice_placement_group
 
 from harness.deployment import Announce
 from harness.errors import DeploymentError, PlacementTimedOut
+from harness.on_ray.gcs import ask_gcs
 from harness.on_ray.inventory import PoolNodes, free_by_node, group, live_nodes
 from harness.on_ray.room import (
     asked_in_words,
@@ -313,17 +314,7 @@ def _give_back(ask: _Ask, announce: Announce) -> str:
     if not groups:
         return ""
     try:
-        owed = _free_afterwards(groups)
-        for group_ in groups:
-            remove_placement_group(group_)
-        start_s = ask.clock.monotonic_s()
-        while held := _still_held(groups) or _not_yet_free(owed):
-            waited_s = ask.clock.monotonic_s() - start_s
-            if waited_s >= REMOVAL_DEADLINE_S:
-                break
-            if waited_s >= FREE_DEADLINE_S and not _still_held(groups):
-                return ""  # it was given back, and somebody else was quick to take it
-            ask.clock.sleep(REMOVAL_POLL_S)
+        held = ask_gcs(lambda: _removed(groups, ask.clock))
     except (RayError, ConnectionError, RuntimeError) as error:
         held = f"the cluster does not answer: {error}"
     if not held:
@@ -331,6 +322,22 @@ def _give_back(ask: _Ask, announce: Announce) -> str:
     stuck = f"pool {ask.rung.pool.name}: the placement group was not given back: {held}"
     announce("placement", stuck)
     return stuck
+
+
+def _removed(groups: Sequence[PlacementGroup], clock: Clock) -> str:
+    """Returns "" or what is still held when the deadline has passed."""
+    owed = _free_afterwards(groups)
+    for group_ in groups:
+        remove_placement_group(group_)
+    start_s = clock.monotonic_s()
+    while held := _still_held(groups) or _not_yet_free(owed):
+        waited_s = clock.monotonic_s() - start_s
+        if waited_s >= REMOVAL_DEADLINE_S:
+            return held
+        if waited_s >= FREE_DEADLINE_S and not _still_held(groups):
+            return ""  # it was given back, and somebody else was quick to take it
+        clock.sleep(REMOVAL_POLL_S)
+    return ""
 
 
 def remove_groups_of(process: ProcessIdentity) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import ray
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
@@ -118,6 +118,26 @@ class Raylet(Node):
         return spec
 
 
+class _Apart(services.ConsolePopen):
+    """A process of Ray's in a group of its own: what a terminal, ``timeout`` or a supervisor sends
+    to ours must reach this process alone, which then takes Ray down in order. A GCS that goes first
+    leaves every call of Ray's waiting for a minute, and then ends the driver unsealed."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, process_group=0, **options)
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    """What Ray starts meanwhile, in any thread, is started apart. Ray has no option for it."""
+    theirs = services.ConsolePopen
+    services.ConsolePopen = _Apart  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = theirs  # type: ignore[misc]
+
+
 HEAD_OF_VIRTUAL = VirtualNode(name="head", cpus=0, gpus=0, memory_bytes=1 << 30)
 
 
@@ -134,6 +154,8 @@ def cluster_of(nodes: tuple[VirtualNode, ...], folder: Path) -> Iterator[str]:
         # Its threads must outlive the raylets that they start: see ``Raylet.__init__``.
         threads = stack.enter_context(ThreadPoolExecutor(max(1, min(len(nodes), _cores()))))
         stack.callback(_end, started)
+        apart = stack.enter_context(contextlib.ExitStack())
+        apart.enter_context(_apart())
         head = Raylet(
             _params(folder, 0, HEAD_OF_VIRTUAL if nodes else None, gcs=None),
             head=True,
@@ -156,6 +178,7 @@ def cluster_of(nodes: tuple[VirtualNode, ...], folder: Path) -> Iterator[str]:
         stack.callback(_settle, starting)
         for future in starting:
             future.result()
+        apart.close()
         yield address
 
 
@@ -216,6 +239,8 @@ def _params(folder: Path, index: int, node: VirtualNode | None, gcs: str | None)
             # Ray would make its workers nice (15), and with them the load client and the engine:
             # whatever else the machine did would be in the latencies.
             "worker_niceness": 0,
+            # Nobody reads its task events; Ray would wait 5 s for a GCS that is gone to take them.
+            "task_events_shutdown_flush_timeout_ms": 200,
         }
     else:
         common |= {"gcs_address": gcs, "redis_address": gcs}

@@ -13,12 +13,13 @@ from typing import Any
 
 import psutil
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.errors import DeploymentError, EngineDied, NodeLost
 from harness.load.clocks import boot_id
+from harness.on_ray.gcs import await_ends, is_gcs_here
 from harness.on_ray.node_facts import NodeFacts
 from harness.on_ray.server_actor import Begun, ServerActor
 from harness.plan import Bundle
@@ -108,7 +109,7 @@ class ServerHandle:
         self._tail: tuple[str, ...] = ()
         self._status: ServerStatus | None = None
         self._stage = "startup"
-        self._gone = self._node_is_lost = False
+        self._gone = self._node_is_lost = self._is_ending = False
         self._is_here = False  # the server's node is this host
         self._asked_s = clock.monotonic_s()
         self._startup_s = deadline_s - self._asked_s
@@ -220,13 +221,14 @@ class ServerHandle:
     def stop(self, grace_s: float) -> None:
         """Ends the server's whole tree, then the actor. Waits until the tree is gone: at most the
         grace and a margin, and the same again where the actor itself had to be killed."""
+        self._is_ending = True
         self.log_tail()
         self._gone = True
         longest_s = grace_s + STOP_MARGIN_S
         try:
             if not self._node_is_lost:
-                with suppress(RayError):
-                    ray.get(self._actor.stop.remote(), timeout=longest_s + ANSWER_DEADLINE_S)
+                stopped = self._actor.stop.remote()
+                await_ends([stopped], longest_s + ANSWER_DEADLINE_S, self._clock)
         finally:
             # Even when a second Ctrl-C ends the wait: the actor's end closes the warden's pipe.
             ray.kill(self._actor, no_restart=True)
@@ -269,7 +271,7 @@ class ServerHandle:
                 # Ray needs half a minute to be sure of a dead node; its raylet's port tells now.
                 if not self.node.answers():
                     raise self._lost()
-                if self._clock.monotonic_s() >= give_up_s:
+                if self._clock.monotonic_s() >= give_up_s or self._is_deserted():
                     raise too_late(self._stage, waited_for, self._tail, self._startup_s)
             try:
                 return ray.get(answer)
@@ -281,6 +283,10 @@ class ServerHandle:
                 self._clock.sleep(RETRY_S)  # a broken connection; Ray is finding out what it means
             except RayActorError as error:
                 raise self._actor_died(error) from error
+
+    def _is_deserted(self) -> bool:
+        """At the end nobody is waited for who has no GCS: perhaps what ended it ended them all."""
+        return self._is_ending and not is_gcs_here()
 
     def _slice_s(self, give_up_s: float) -> float:
         return min(max(give_up_s - self._clock.monotonic_s(), 0.0), NODE_LOOK_S)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import ray
@@ -31,6 +31,7 @@ from harness.errors import (
     OutOfMemory,
     TrainingHung,
 )
+from harness.on_ray.gcs import await_ends
 from harness.on_ray.train_coach import STOP_S, Care, TrainCoach
 from harness.on_ray.train_log import TrainLog
 from harness.on_ray.train_news import CoachNews, Ending, first_lines
@@ -292,7 +293,7 @@ def start_training(
         run._await_first_step(asked_s + deadline_s, announce)
         yield run
     finally:
-        _stop(coach)
+        _stop(coach, clock)
 
 
 def _refuse_own_node(care: Care, node_ids: tuple[str, ...]) -> None:
@@ -376,10 +377,9 @@ def spread_over_bundles(
     return tuple(index for index, count in enumerate(taken) for _ in range(count))
 
 
-def _stop(coach: Any) -> None:
+def _stop(coach: Any, clock: Clock) -> None:
     """End the job whatever state it is in, within STOP_S and some. A dead coach is no error."""
     try:
-        with suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-            ray.get(coach.stop.remote(), timeout=STOP_S + 5.0)
+        await_ends([coach.stop.remote()], STOP_S + 5.0, clock)
     finally:
         ray.kill(coach, no_restart=True)

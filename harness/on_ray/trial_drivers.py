@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.errors import DeploymentError
+from harness.on_ray.gcs import ask_gcs, await_ends
 from harness.on_ray.placement import remove_groups_of
 from harness.on_ray.trial_actor import DriverSetup, TrialActor
 from harness.trial import TrialAsk
@@ -102,10 +103,8 @@ class TrialDrivers:
             for driver in self._busy:
                 with suppress(RayError):
                     driver.actor.stop.remote()
-            answers = [driver.answer for driver in self._busy]
-            if answers:
-                with suppress(RayError):
-                    ray.wait(answers, num_returns=len(answers), timeout=STOP_S)
+            with suppress(RayError):
+                await_ends([driver.answer for driver in self._busy], STOP_S, self.clock)
         finally:
             left, busy = [*self._busy, *self._idle], list(self._busy)
             self._busy, self._idle = [], []
@@ -158,8 +157,8 @@ class TrialDrivers:
             if self.clock.monotonic_s() > until_s:
                 break
             self.clock.sleep(0.05)
-        with suppress(RayError):
-            remove_groups_of(driver.who)
+        with suppress(RayError, ConnectionError):
+            ask_gcs(lambda: remove_groups_of(driver.who))
 
     def _seal(self, driver: _Driver, outcome: Failed) -> tuple[RunRecord, ...]:
         """What the driver began and can seal no more."""

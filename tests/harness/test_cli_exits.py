@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import typer
 from rich.table import Table
 
 from harness.cli import output
-from harness.cli.exits import Afterwards, Exit, exit_code, told
+from harness.cli.exits import Afterwards, Exit, exit_code, interrupt_on_sigterm, told
 from harness.errors import EngineDied, SpecError
 from results.errors import RecordNotFound, StoreUnwritable
 from results.record import Failed, Invalid, Succeeded
@@ -149,3 +153,44 @@ def test_a_ctrl_c_in_a_finalizer_is_not_lost() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
     )
     assert done.stdout == "" and "windtunnel: stopped" in done.stderr
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_closed_terminal_interrupts_once(handlers: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    interrupt_on_sigterm()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)  # the shell's, and then the kernel's
+    interrupt_on_sigterm()  # again, when Ray has started
+    signal.raise_signal(signal.SIGHUP)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_under_nohup_a_closed_terminal_is_nothing(handlers: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt_on_sigterm()
+    signal.raise_signal(signal.SIGHUP)
+
+
+def test_what_is_said_to_a_closed_terminal_is_lost_and_no_error() -> None:
+    ours, theirs = pty.openpty()
+    code = (
+        "from harness.cli.output import stderr; c = stderr(); input(); c.print('a'); c.print('b')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=theirs
+    ) as run:
+        os.close(theirs)
+        os.close(ours)
+        run.communicate(b"\n", timeout=60)
+    assert run.returncode == 0

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from harness.cli.live import HEARTBEAT_S, _Lines, progress, pulse_words
+from harness.cli.live import (
+    HEARTBEAT_S,
+    TerminalLines,
+    _Lines,
+    phase_bars,
+    progress,
+    pulse_words,
+)
 from harness.load.fleet import Pulse, nothing_seen
 from results.testing import FakeClock
 
@@ -65,6 +73,21 @@ def test_a_terminal_has_one_live_region_that_is_cleared() -> None:
     assert "sending" in text.getvalue() or "sealing" in text.getvalue()
     # The cursor goes up and the line is erased: nothing of it stays on the screen.
     assert "\x1b[2K" in text.getvalue()
+
+
+def test_an_interrupt_in_the_midst_of_a_phase_is_not_lost_in_the_next() -> None:
+    bars = phase_bars(Console(file=io.StringIO(), force_terminal=True))
+    lines = TerminalLines(bars)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bars, "add_task", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lines.phase("load", "sending")
+    lines.phase("teardown", "ending the server")
+    assert [task.description for task in bars.tasks] == ["ending the server"]
 
 
 def test_a_note_is_shown_with_the_heartbeat_until_the_phase_ends() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.on_ray.gcs import gcs_listens
 from harness.on_ray.load_actor import Secret
 from harness.on_ray.load_places import choose_node, next_node
 from harness.on_ray.node_facts import is_python, node_facts, package_versions
@@ -24,6 +26,13 @@ def test_a_secret_shows_itself_to_nobody_but_its_reader() -> None:
     secret = Secret("sk-123")
     assert "sk-123" not in f"{secret} {secret!r} {[secret]} {secret:}"
     assert pickle.loads(pickle.dumps(secret)).reveal() == "sk-123"
+
+
+def test_a_gcs_is_there_as_long_as_it_takes_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert gcs_listens(address)
+    assert not gcs_listens(address)
 
 
 def node(name: str, address: str, alive: bool = True, **resources: float) -> dict[str, Any]:

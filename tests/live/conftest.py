@@ -84,6 +84,9 @@ class Program:
                 continue  # it ended while we looked
         return found
 
+    def pids(self) -> list[int]:
+        return [int(line.split()[0]) for line in self.processes()]
+
     def wait_until_gone(self, deadline_s: float = 30.0) -> list[str]:
         """What is still alive after the deadline; empty is what we want."""
         return poll(self.processes, lambda left: not left, deadline_s)

@@ -9,7 +9,9 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +110,32 @@ def test_a_server_that_dies_under_load(program: Any, serving_spec: Callable[...,
     assert (failed["stage"], failed["error"]) == ("load", "engine_died")
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_stopped_by_a_signal(program: Any, serving_spec: Callable[..., Path], name: str) -> None:
-    process = program.start("run", str(serving_spec(duration_s=60.0)))
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        ("SIGINT", "the process"),  # kill
+        ("SIGTERM", "the group"),  # timeout; with SIGHUP a terminal that is closed
+        ("SIGTERM", "everything"),  # systemd's KillMode=control-group: Ray's GCS dies, too
+    ],
+)
+def test_stopped_by_a_signal(
+    program: Any, serving_spec: Callable[..., Path], name: str, to: str
+) -> None:
+    process = program.start("run", str(serving_spec(duration_s=60.0)), start_new_session=True)
     wait_for(process, "sending")
-    process.send_signal(getattr(signal, name))
+    number = getattr(signal, name)
+    sent_s = time.monotonic()
+    if to == "the process":
+        process.send_signal(number)
+    elif to == "the group":
+        os.killpg(process.pid, number)
+    else:
+        for pid in program.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
     _, err = process.communicate(timeout=60)
+    # Left to itself Ray would end the process 60 s after its GCS, without a word and a record.
+    assert time.monotonic() - sent_s < 30.0
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert program.wait_until_gone() == []
