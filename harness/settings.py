@@ -61,6 +61,11 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     return value
 
 
+def wants_traceback() -> bool:
+    """Whether an unforeseen exception is to be printed whole."""
+    return os.environ.get("WINDTUNNEL_TRACEBACK", "") not in ("", "0")
+
+
 def secret(name: str) -> str | None:
     """The value of the variable a spec names for its API key; None where it is not set or empty.
 

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
+from harness.cli.defects import tell_defect
 from harness.cli.exits import (
     Exit,
     Interrupted,
@@ -81,9 +82,14 @@ class _Told(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except Exception as error:
+            as_json = ctx.meta["windtunnel.json"]
             message = getattr(error, "format_message", None)  # Click's own, and nobody else's
-            if message is not None and ctx.meta["windtunnel.json"] and ctx.parent is None:
+            if message is None:
+                raise typer.Exit(tell_defect(error, as_json)) from error
+            if as_json and ctx.parent is None:
                 print_error(error, Exit.USAGE, message())
             raise
 
@@ -94,7 +100,7 @@ def app_with(only: str = "") -> typer.Typer:
         name="windtunnel",
         cls=_Told,
         help="Measure, compare and tune AI training and inference deployments.",
-        epilog="Exit codes: 0 ok · 1 regression · 2 usage · 3 infrastructure · "
+        epilog="Exit codes: 0 ok · 1 regression · 2 usage · 3 infrastructure, or a defect · "
         "4 inconclusive or invalid · 130 stopped by the user.",
         no_args_is_help=True,
         add_completion=True,
@@ -138,6 +144,8 @@ def main() -> None:
         if "--json" in sys.argv:
             print_error(Interrupted(), Exit.INTERRUPTED)
         sys.exit(Exit.INTERRUPTED)
+    except Exception as error:  # while the command's module was imported
+        sys.exit(tell_defect(error, "--json" in sys.argv))
     except SystemExit as leaving:
         if leaving.code == Exit.INTERRUPTED:  # another Ctrl-C now would end us in the middle of it
             signal.signal(signal.SIGINT, signal.SIG_IGN)

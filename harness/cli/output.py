@@ -56,10 +56,20 @@ def stderr() -> Console:
     return _Console(stderr=True, is_terminal=sys.stderr.isatty())
 
 
+_printed: list[str] = []  # the schema of each document so far
+
+
+def has_printed() -> bool:
+    """Whether standard output has its document: a second one would make both unreadable."""
+    return bool(_printed)
+
+
 def print_json(schema: str, body: Mapping[str, Any]) -> None:
     """One document: ``{"schema": "windtunnel.<what>/<version>", …}``. Refuses NaN and infinity."""
+    text = json_text(schema, body)
+    _printed.append(schema)
     try:
-        print(json_text(schema, body), flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201
     except OSError as error:
         # Python would try once more at exit, and say so in its own way.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
 from rich.table import Table
+from typer.testing import CliRunner
 
 from harness.cli import output
+from harness.cli.app import app
 from harness.cli.exits import Afterwards, Exit, exit_code, interrupt_on_sigterm, told
 from harness.errors import EngineDied, SpecError
 from results.errors import RecordNotFound, StoreUnwritable
@@ -194,3 +197,49 @@ def test_what_is_said_to_a_closed_terminal_is_lost_and_no_error() -> None:
         os.close(ours)
         run.communicate(b"\n", timeout=60)
     assert run.returncode == 0
+
+
+def broken(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """``windtunnel runs list`` whose listing has a defect."""
+    code = (
+        "from harness.cli import runs\n"
+        "def index_of(*_): raise ZeroDivisionError('division\\nby zero')\n"
+        "runs.index_of = index_of\n"
+        "from harness.cli.app import main\nmain()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, "runs", "list", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | environ,
+    )
+
+
+def test_a_defect_is_no_regression() -> None:
+    done = broken("--json")
+    assert done.returncode == 3
+    assert "defect" in done.stderr
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert (error["kind"], error["exit_code"]) == ("defect", 3)
+    (kept,) = Path(os.environ["WINDTUNNEL_HOME"]).glob("defects/*.txt")
+    assert str(kept) in done.stderr
+    assert kept.read_text().startswith("Traceback")
+    assert "in index_of" in kept.read_text()
+
+
+def test_a_defect_is_printed_whole_where_it_is_asked_for() -> None:
+    done = broken(WINDTUNNEL_TRACEBACK="1", WINDTUNNEL_HOME="/proc/no-such-home")
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+    assert "could not be kept" in done.stderr
+
+
+def test_an_end_of_input_is_a_defect_and_no_regression() -> None:
+    """Typer has an exit code of its own for it: 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.cli.runs.index_of", lambda *_: input())
+        done = CliRunner().invoke(app, ["runs", "list"])
+    assert done.exit_code == 3
