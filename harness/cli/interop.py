@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +14,9 @@ import typer
 import yaml
 from rich.table import Table
 
-from harness.cli.exits import told
+from harness.cli.exits import Exit, told
 from harness.cli.options import Json, Store, store_of
-from harness.cli.output import check_writable, print_json, stdout
+from harness.cli.output import check_writable, print_json, stderr, stdout
 from harness.errors import HarnessError
 from results.clock import SystemClock
 from results.errors import DuplicateRecord, NotExportable
@@ -22,6 +24,7 @@ from results.interop.assemble import Imported
 from results.interop.importing import import_path
 from results.interop.llmd import llmd_report
 from results.interop.requests_csv import requests_csv
+from results.interop.sanity import Refused
 from results.interop.source import Format
 from results.record import Invalid, RunRecord
 from results.samples import RequestSamples
@@ -62,21 +65,45 @@ def import_(
 
     The records are marked `imported`, carry what to doubt about them, and are never counted as
     measured here. What is in the store already is left as it is. Nothing is imported unless every
-    file can be read.
+    file can be read. A row that holds what cannot be (a negative latency, a p99 below its p50, a
+    date to come) is refused by name, and the rest of its file is imported: exit code 4.
 
     Examples: `windtunnel import results.json` ·
     `windtunnel import artifacts/my-aiperf-run --name nightly-chat` ·
     `windtunnel import benchmarks.json --format guidellm --json`
     """
     wanted = None if format_ is In.AUTO else Format(format_.value)
+    refused: list[Refused] = []
     with told(as_json):
-        found = [(path, i) for path in files for i in import_path(path, wanted, name)]
-        sealed = _seal_all(found, store_of(store))
+        found = [
+            (path, i)
+            for path in files
+            for i in import_path(path, wanted, name, on_refused=refused.append)
+        ]
+        sealed = _seal_all(found, store_of(store)) if found else []
     if as_json:
-        print_json(
-            "windtunnel.import/1",
-            {"runs": [_told(path, record, known) for path, record, known in sealed]},
-        )
+        runs = [_told(path, record, known) for path, record, known in sealed]
+        body = {"runs": runs, "refused": [asdict(row) for row in refused]}
+        print_json("windtunnel.import/1", body)
+    else:
+        _show(sealed)
+    _tell_refused(refused, Counter(str(path) for path, _, _ in sealed))
+    raise typer.Exit(Exit.INVALID if refused else Exit.OK)
+
+
+def _tell_refused(refused: Sequence[Refused], taken: Mapping[str, int]) -> None:
+    console = stderr()
+    for row in refused[:_MOST_LISTED]:
+        console.print(f"refused: {row}", soft_wrap=True)
+    if len(refused) > _MOST_LISTED:
+        console.print(f"and {len(refused) - _MOST_LISTED} more (all: --json)")
+    for path, number in Counter(row.file for row in refused).items():
+        rows = "1 row was" if number == 1 else f"{number} rows were"
+        console.print(f"{path}: {rows} refused, {taken.get(path, 0)} imported", soft_wrap=True)
+
+
+def _show(sealed: list[Sealed]) -> None:
+    if not sealed:
         return
     if len(sealed) > _MOST_LISTED:
         stdout().print(_summary(sealed))

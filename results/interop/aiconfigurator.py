@@ -11,12 +11,14 @@ Columns and sources: ai-dynamo/aiconfigurator,
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
-from results.interop.foreign import MS, ForeignRun, Reported
+from results.interop.foreign import EARLIEST, MS, ForeignRun, Nonsense, Reported
 from results.record import Doubt, Placement
 from results.serving import Serving
 
@@ -41,14 +43,15 @@ _KEPT: Final = ("mode", "precision", "gemm_quant_mode", "moe_quant_mode")
 _UNDATED = "the row does not say when it was measured: the oldest date of its table is taken, so "
 
 
-def read(rows: Sequence[Mapping[str, Any]]) -> tuple[ForeignRun, ...]:
-    """Raises KeyError or ValueError for a row that is none of this table."""
-    about = [_about(row["silicon_data_source"]) for row in rows]
+def readers(rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], ForeignRun]]:
+    """One for each row. It raises KeyError, TypeError or ValueError for a row that is none of this
+    table, Nonsense for one that holds what cannot be."""
+    about = [_about(row.get("silicon_data_source") or "") for row in rows]
     dates = [_date(told.get("measured", "")) for told in about]
-    oldest = min((d for d in dates if d is not None), default=None)
-    return tuple(
-        _run(row, told, date, oldest) for row, told, date in zip(rows, about, dates, strict=True)
-    )
+    # A date that cannot be has its own row refused, and must not date the others.
+    oldest = min((d for d in dates if d is not None and d >= EARLIEST), default=None)
+    for row, told, date in zip(rows, about, dates, strict=True):
+        yield partial(_run, row, told, date, oldest)
 
 
 def _about(text: str) -> dict[str, str]:
@@ -75,19 +78,36 @@ def _date(text: str) -> datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
+def _number(row: Mapping[str, Any], name: str) -> float:
+    """Raises Nonsense for what is no finite number of 0 or more."""
+    try:
+        value = float(row[name])
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0.0 <= value < math.inf:
+        raise Nonsense(name, repr(row[name]), "a finite number, 0 or more")
+    return value
+
+
+def _whole(row: Mapping[str, Any], name: str) -> int:
+    value = _number(row, name)
+    if value != int(value):
+        raise Nonsense(name, repr(row[name]), "a whole number")
+    return int(value)
+
+
 def _count(row: Mapping[str, Any], name: str) -> int:
     """A size; 1 where it is empty or 0, as the table has it for what is not split."""
-    return max(int(float(row.get(name) or 1)), 1)
+    return max(_whole(row, name) if row.get(name) else 1, 1)
 
 
 def _run(
     row: Mapping[str, Any], told: Mapping[str, str], date: datetime | None, oldest: datetime | None
 ) -> ForeignRun:
-    isl, osl = int(row["isl"]), int(row["osl"])
+    isl, osl = _whole(row, "isl"), _whole(row, "osl")
     chips = _num_chips(row)
     concurrency = _concurrency(row, told)
-    figures = {"silicon_ttft_ms": float(row["silicon_ttft_ms"])}
-    figures["silicon_tpot_ms"] = float(row["silicon_tpot_ms"])
+    figures = {name: _number(row, name) for name in ("silicon_ttft_ms", "silicon_tpot_ms")}
     return ForeignRun(
         tool=TOOL,
         version="",
@@ -143,8 +163,8 @@ def _stage_chips(row: Mapping[str, Any], stage: str) -> int:
 
 def _concurrency(row: Mapping[str, Any], told: Mapping[str, str]) -> int | None:
     """Requests in flight; where only the batch is given, that of every data-parallel rank."""
-    if said := told.get("silicon_concurrency"):
-        return int(said)
+    if told.get("silicon_concurrency"):
+        return _whole(told, "silicon_concurrency")
     if row["mode"] == "disagg" or not row.get("batch_size"):
         return None
     return _count(row, "batch_size") * _count(row, "attention_dp_size")

@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from results.checks import doubts_of
 from results.environment import stable_hash
-from results.errors import InvalidMeasurement
 from results.interop.foreign import ForeignRun, Reported, plain
 from results.intervals import min_samples
 from results.measure import measure_requests
@@ -165,8 +164,7 @@ def _theirs(run: ForeignRun, taken: set[str]) -> Iterator[Measurement]:
 
 
 def _as_reported(r: Reported, run: ForeignRun) -> Measurement:
-    """The tool's number, or why it is not taken: the samples behind it are too few, or it is none
-    that the metric can have."""
+    """The tool's number, or why it is not taken: the samples behind it are too few."""
     method = f"as {run.label} reports it ({r.source})"
     value: float | None = r.value
     reason = ""
@@ -175,11 +173,6 @@ def _as_reported(r: Reported, run: ForeignRun) -> Measurement:
         if r.n < need:
             said = format_value(r.value, metric(r.metric).unit)
             value, reason = None, f"n = {r.n}; needs at least {need} ({run.tool} says {said})"
-    if value is not None:
-        try:
-            metric(r.metric).check(value)
-        except InvalidMeasurement as error:
-            value, reason = None, f"{run.tool} says what cannot be: {error}"
     return Measurement(
         metric=r.metric, statistic=r.statistic, value=value, n=r.n, method=method, reason=reason
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from results.record import Doubt, Placement
@@ -18,6 +18,18 @@ from results.samples import RequestSamples
 from results.serving import Serving
 
 MS = 1e-3
+EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)  # of a measurement: nobody served such models before
+
+
+class Nonsense(ValueError):
+    """``field`` holds what no measurement can have given."""
+
+    def __init__(self, field: str, found: str, wanted: str) -> None:
+        super().__init__(field, found, wanted)
+        self.field, self.found, self.wanted = field, found, wanted
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.found}; wanted: {self.wanted}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

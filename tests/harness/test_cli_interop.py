@@ -101,6 +101,25 @@ def test_one_bad_file_and_nothing_is_imported(windtunnel: Any, tmp_path: Path) -
     assert not (tmp_path / "store").exists() or not records(tmp_path)
 
 
+def test_rows_that_cannot_be_are_refused_by_name_and_counted(
+    windtunnel: Any, tmp_path: Path
+) -> None:
+    good = json.loads((DATA / "vllm-bench-0.32-summary.json").read_text())
+    path = tmp_path / "appended.json"
+    path.write_text("\n".join(json.dumps(d) for d in (good, {**good, "mean_ttft_ms": -5.0})))
+    done = windtunnel("import", path)
+    assert done.exit_code == 4
+    assert f"refused: {path}: row 2: mean_ttft_ms is -0.005 s; wanted: a finite" in done.stderr
+    assert f"{path}: 1 row was refused, 1 imported" in done.stderr
+    assert len(records(tmp_path)) == 1
+    told = json.loads(windtunnel("import", path, "--json").stdout)
+    assert [r["already_there"] for r in told["runs"]] == [True]
+    assert [(r["row"], r["field"]) for r in told["refused"]] == [(2, "mean_ttft_ms")]
+    path.write_text(json.dumps({**good, "mean_ttft_ms": -5.0}))
+    done = windtunnel("import", path)
+    assert done.exit_code == 4 and done.stdout == "" and "1 row was refused, 0 imp" in done.stderr
+
+
 def test_the_wrong_tool_is_usage(windtunnel: Any) -> None:
     done = windtunnel("import", VLLM, "--format", "aiperf")
     assert done.exit_code == 2 and "this is vllm's result" in done.stderr

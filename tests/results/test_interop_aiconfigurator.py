@@ -10,6 +10,7 @@ import pytest
 
 from results.errors import ForeignFormatError
 from results.interop.importing import import_path
+from results.interop.sanity import Refused
 from results.lookup.table import lookup_of
 from results.prices import PriceBook, PriceTable
 from results.recommendation.answer import Flag
@@ -119,8 +120,43 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ForeignFormatError, match="aiconfigurator"):
         import_path(path)
     broken = a_table(tmp_path, DENSE | {"silicon_ttft_ms": "fast"})
-    with pytest.raises(ForeignFormatError, match="cannot be read"):
+    with pytest.raises(
+        ForeignFormatError, match="row 1: silicon_ttft_ms is 'fast'; wanted: a fini"
+    ):
         import_path(broken)
+
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        ("silicon_ttft_ms", "-5"),
+        ("silicon_ttft_ms", "nan"),
+        ("silicon_tpot_ms", "inf"),
+        ("silicon_tpot_ms", ""),
+        ("isl", "-2048"),
+        ("osl", "0"),
+        ("osl", "1.5"),
+        ("tp_size", "-1"),
+        ("silicon_data_source", "measured=0001-01-01"),
+        ("silicon_data_source", "measured=2126-01-01"),
+        ("silicon_data_source", "silicon_concurrency=-3"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused_and_the_rest_is_read(
+    tmp_path: Path, field: str, found: str
+) -> None:
+    path = a_table(tmp_path, DENSE, DENSE | {field: found}, UNDATED)
+    refused: list[Refused] = []
+    taken = import_path(path, now=NOW, on_refused=refused.append)
+    assert len(taken) == 2
+    # A date that cannot be does not become that of the row that has none.
+    assert taken[0].record.started_at == taken[1].record.started_at
+    (row,) = refused
+    assert (row.file, row.row) == (str(path), 2)
+    assert row.wanted and str(row).startswith(f"{path}: row 2: ")
 
 
 def test_the_public_table_answers_on_day_one() -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from results.codec import dumps_record
+from results.errors import ForeignFormatError
 from results.interop.assemble import Imported
 from results.interop.importing import import_path
+from results.interop.sanity import Refused
 from results.measurement import Measurement
 from results.record import Evidence, Invalid, RunRecord, Succeeded
 from results.samples import RequestSamples
@@ -268,6 +270,43 @@ def test_appended_results_are_several_runs(tmp_path: Path) -> None:
     assert {i.record.experiment_id for i in found} == {found[0].record.experiment_id}
     assert {i.record.name for i in found} == {"sweep"}
     assert value(found[1].record, "offered_rate", "value") == 20.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mean_ttft_ms": -5.0}, "mean_ttft_ms is -0.005 s; wanted: a finite number, 0 or more"),
+        ({"p99_itl_ms": 0.5}, "p99_itl_ms is 0.0005 s; wanted: no less than p95_itl_ms"),
+        ({"request_throughput": 0.0}, "request_throughput is 0; wanted: more than 0, since"),
+        ({"output_throughput": 0}, "output_throughput is 0; wanted: more than 0, since"),
+        ({"date": "00020102-000000"}, "the date of the measurement is 0002-01-01"),
+        ({"date": "21260101-000000"}, "the date of the measurement is 2125-12-31"),
+        ({"duration": -1.0}, "the duration is -1 s; wanted: 0 s or more"),
+    ],
+)
+def test_a_result_that_cannot_be_is_refused_and_its_neighbours_are_not(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    good = load(GOLDENS[1])
+    path = tmp_path / "appended.json"
+    path.write_text("\n".join(json.dumps(d) for d in (good, {**good, **changes}, good)))
+    refused: list[Refused] = []
+    found = import_path(path, on_refused=refused.append)
+    assert [i.record.started_at for i in found] == [found[0].record.started_at] * 2
+    (row,) = refused
+    assert str(row).startswith(f"{path}: row 2: {words}")
+    alone = written(tmp_path, {**good, **changes})
+    with pytest.raises(ForeignFormatError, match="row 1"):
+        import_path(alone)
+
+
+def test_a_row_that_cannot_be_read_does_not_take_the_others_along(tmp_path: Path) -> None:
+    good = load(GOLDENS[1])
+    path = tmp_path / "appended.json"
+    path.write_text("\n".join(json.dumps(d) for d in (good, {**good, "completed": "many"})))
+    refused: list[Refused] = []
+    assert len(import_path(path, on_refused=refused.append)) == 1
+    assert [r.row for r in refused] == [2]
 
 
 # --- GuideLLM --------------------------------------------------------------------------------
