@@ -28,6 +28,7 @@ class Settings:
     store_url: str
     image_digest: str = ""
     telemetry_interval_s: float = DEFAULT_TELEMETRY_S
+    named_store_url: str = ""  # where the environment names one
 
     @property
     def models_dir(self) -> Path:
@@ -45,6 +46,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         store_url=env.get("WINDTUNNEL_STORE") or str(home / "store"),
+        named_store_url=env.get("WINDTUNNEL_STORE", ""),
         image_digest=env.get("WINDTUNNEL_IMAGE_DIGEST", ""),
         telemetry_interval_s=_seconds(env, "WINDTUNNEL_TELEMETRY_S", DEFAULT_TELEMETRY_S),
     )

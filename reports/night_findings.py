@@ -41,7 +41,8 @@ _MOVED = (
 )
 
 
-def findings_section(told: NightTold, by_key: dict[str, Series]) -> Section:
+def findings_section(told: NightTold, by_key: dict[str, Series], where: str = "") -> Section:
+    """``where``: what the commands of the page need to find the runs, such as `` --store URL``."""
     moved = [d for d in told.decisions if d.finding in _MOVED]
     rest = [d for d in told.decisions if d.finding not in _MOVED]
     blocks: list[Block] = []
@@ -54,7 +55,7 @@ def findings_section(told: NightTold, by_key: dict[str, Series]) -> Section:
         heading="What moved",
         blocks=tuple(blocks),
         sections=tuple(
-            _finding(d, by_key.get(d.suspicion.series), i)
+            _finding(d, by_key.get(d.suspicion.series), i, where)
             for i, d in enumerate(_told_at_length(moved))
         ),
     )
@@ -112,7 +113,7 @@ def _since(decision: Decision) -> str:
     return f"{s.likely} ({s.earliest} to {s.latest})"
 
 
-def _finding(decision: Decision, series: Series | None, index: int) -> Section:
+def _finding(decision: Decision, series: Series | None, index: int, where: str) -> Section:
     s = decision.suspicion
     unit = metric(s.metric).unit
     facts = [
@@ -133,7 +134,9 @@ def _finding(decision: Decision, series: Series | None, index: int) -> Section:
             blocks.append(Plots(plots=(plot,)))
     if decision.differences:
         blocks.append(_differences(decision))
-    blocks.append(Listing(title="The command that looks again", text=_again(decision, series)))
+    blocks.append(
+        Listing(title="The command that looks again", text=_again(decision, series) + where)
+    )
     heading = f"{s.name} on {s.pool or 'no pool'}: {metric_label(s.metric, s.statistic)}"
     badge = Badge(
         text=decision.finding.value, meaning=decision.why, tone=TONES.get(decision.finding, "plain")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from reports.commands import carried
 from reports.confirm import Finding
 from reports.model import (
     Badge,
@@ -81,7 +82,7 @@ def night_report(told: NightTold, command: str) -> Report:
     """``command``: the one that makes the night again."""
     by_key = {series.key: series for series in told.series}
     sections = (
-        findings_section(told, by_key),
+        findings_section(told, by_key, carried(command, "--store")),
         *_areas(told, by_key),
         _canaries(told, by_key),
         pools_section(told),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -118,8 +119,12 @@ class Pages:
         return StoreUnwritable(f"cannot {what} {self.at(name)}: {reason}")
 
 
+_SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token|key)=)[^&#]*", re.IGNORECASE)
+
+
 def without_password(url: str) -> str:
     """The URL as it may be printed: who signs in stays, the password does not."""
+    url = _SECRET_PARAMETER.sub(r"\1***", url)
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
+from harness.cli.again import typed
 from harness.cli.defects import tell_defect
 from harness.cli.exits import (
     Exit,
@@ -77,6 +78,7 @@ class _Told(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["windtunnel.json"] = "--json" in args
+        typed(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

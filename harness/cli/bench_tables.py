@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.bench.measure import Ending, Measured
+from harness.cli.again import and_so
 from harness.cli.tables import load_tables, slo_lines
 from results.record import RunRecord
 from results.slo import Slo
@@ -29,7 +30,7 @@ def bench_tables(
     if record is not None:
         text = Text("record  ", style="dim")
         text.append(f"{record.run_id}", style="default")
-        text.append(f"  (windtunnel report {record.run_id})")
+        text.append(f"  (windtunnel report {record.run_id}{and_so('--store')})")
         parts.append(text)
     return Group(*parts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -175,7 +174,7 @@ def _search(
         except EngineDied as error:
             code = Exit.INFRASTRUCTURE
             found = result_now(question, points, str(error))
-    head = told_of(reached, ask, slo, points, sys.argv[1:])
+    head = told_of(reached, ask, slo, points)
     _tell(head, found, points, outputs, reached.search_id)
     if code is not None:
         return code

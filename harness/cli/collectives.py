@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from harness.cli.again import command_again
 from harness.cli.collectives_tables import collective_tables
 from harness.cli.exits import exit_code, told
 from harness.cli.live import progress
@@ -122,7 +121,7 @@ def collectives(
         specs = [_spec(workload, accelerator, topology) for workload in workloads]
         records = _made(specs, ray, pools, prices, store, quiet)
         kept = store_of(store)
-        page = write_report(records, kept, command=_command()) if report else None
+        page = write_report(records, kept, command=command_again()) if report else None
         body = {
             "records": [record_document(r) for r in records],
             "report": str(page) if page else None,
@@ -206,7 +205,3 @@ def _sizes(text: str) -> tuple[int, ...]:
     while found[-1] * _FACTOR < high:
         found.append(found[-1] * _FACTOR)
     return tuple(dict.fromkeys([*found, high]))
-
-
-def _command() -> str:
-    return shlex.join(["windtunnel", *sys.argv[1:]])

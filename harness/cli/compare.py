@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.again import command_again
 from harness.cli.exits import Exit, told
 from harness.cli.options import Json, Store, index_of, store_of, tell_torn
 from harness.cli.output import check_writable, print_json, stdout, writing
@@ -66,7 +66,7 @@ def compare(
         one, other = _sides(a, b, name, store)
         comparison = _compared(one, other, wanted, every, share, trust_blocks)
         if out is not None:
-            _write(comparison, out, _command(a, b))
+            _write(comparison, out, command_again(options=("--out",)))
     _print(comparison, as_json)
     raise typer.Exit(code_of(comparison))
 
@@ -132,10 +132,6 @@ def _metrics(names: list[str]) -> list[tuple[str, str]]:
             raise SpecError(f"--metric {asked}: {known} is neither better low nor high")
         found.append((known, statistic or "value"))
     return found
-
-
-def _command(a: str, b: str) -> str:
-    return f"windtunnel compare {shlex.quote(a)} {shlex.quote(b)}"
 
 
 def _write(comparison: Comparison, out: Path, command: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.again import and_so
 from harness.cli.output import print_json, stderr, stdout
 from harness.cli.versions import Sides, outlook_document, outlook_words
 from harness.nightly.bisect import Asked, Bisection, Found
@@ -41,7 +42,8 @@ class Question:
     def command(self, good: str, bad: str) -> str:
         """The one that halves between two other versions."""
         words = ["windtunnel", "bisect", self.suite_path, good, bad]
-        return shlex.join([*words, "--series", self.series.name, "--metric", self.metric_text])
+        words += ["--series", self.series.name, "--metric", self.metric_text]
+        return shlex.join(words) + and_so("--set", "--ray", "--pools", "--prices", "--store")
 
 
 def tell_plan(question: Question, as_json: bool) -> None:

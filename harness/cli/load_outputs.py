@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from harness.capacity.keep import kept_points
 from harness.capacity.measure import MeasurePoint, point_measurer
 from harness.capacity.points import patience_s
 from harness.capacity.slo import Slo
+from harness.cli.again import command_again
 from harness.cli.exits import Afterwards
 from harness.cli.live import Shown, pulse_words
 from harness.cli.load_options import Keeping, LoadOptions, Outputs, Sending
@@ -112,9 +112,7 @@ def patient(traffic: Traffic, slo: Slo) -> Traffic:
     return replace(traffic, request_timeout_s=patience_s(slo.limits, traffic))
 
 
-def told_of(
-    reached: Reached, ask: Ask, slo: Slo | None, points: Sequence[Point], command: Sequence[str]
-) -> LoadTold:
+def told_of(reached: Reached, ask: Ask, slo: Slo | None, points: Sequence[Point]) -> LoadTold:
     """The head of a document and of a page."""
     traffic = ask.traffic
     return LoadTold(
@@ -130,7 +128,7 @@ def told_of(
             "warmup": traffic.num_warmup_requests,
             "seed": traffic.seed,
         },
-        command=shlex.join(["windtunnel", *command]),
+        command=command_again(),
     )
 
 

@@ -171,7 +171,7 @@ def _night(
         num = flag_evidence(told_night, store, begun.journal, clock)
         if num:
             shown.phase("flags", f"{num} earlier runs are flagged as evidence that has drifted")
-        done = publish(told_night, telling, f"windtunnel nightly {begun.suite_path}")
+        done = publish(told_night, telling, begun.command)
         # What was measured is kept, whatever arrived: the next night is another one.
         unsent = [asdict(one) for one in done.unsent]
         begun.journal.append(clock.now_utc(), ENDED, page=done.page, unsent=unsent)

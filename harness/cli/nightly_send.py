@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from harness.cli.again import and_so
 from harness.cli.nightly_options import Telling
 from harness.cli.output import json_text, stderr, write_whole, writing
 from harness.errors import HarnessError
@@ -105,7 +106,7 @@ def say_unsent(done: Published, told: NightTold, telling: Telling) -> None:
         stderr().print(f"did not arrive: {one.what}: {one.why}", markup=False, soft_wrap=True)
     if done.unsent:
         words = ["windtunnel", "nights", "publish", told.night_id, "--suite", told.suite]
-        again = shlex.join([*words, *telling.words()])
+        again = shlex.join([*words, *telling.words()]) + and_so("--store")
         stderr().print(
             f"the night is kept; to send it again: {again}", markup=False, soft_wrap=True
         )

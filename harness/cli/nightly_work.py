@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from harness.cli.again import command_again
 from harness.cli.live import Shown
 from harness.cli.nightly_lanes import LaneAsk, run_lanes
 from harness.cli.options import fresh_index
@@ -62,6 +63,7 @@ class Begun:
     journal: Journal
     begun_at: datetime
     suite_path: str  # as it was named when the night began
+    command: str  # that makes it again
     earlier: tuple[NightRun, ...] = ()
 
 
@@ -94,6 +96,7 @@ def begin(ask: NightAsk, home: Path, store: FileStore, clock: Clock) -> Begun:
         date=today.isoformat(),
         suite=hash_,
         suite_path=str(ask.suite),
+        command=_command(),
         subject=version.name if version else "",
         slots=[slot.name for slot in slots_of(suite)],
     )
@@ -107,7 +110,13 @@ def begin(ask: NightAsk, home: Path, store: FileStore, clock: Clock) -> Begun:
         journal=journal,
         begun_at=clock.now_utc(),
         suite_path=str(ask.suite),
+        command=_command(),
     )
+
+
+def _command() -> str:
+    """The one that makes the night: going on with it makes no other."""
+    return command_again(flags=("--resume-or-start",), options=("--resume",))
 
 
 def across_label(suite: str) -> str:
@@ -203,6 +212,7 @@ def _resumed(
         journal=journal,
         begun_at=next(e.at for e in told.entries if e.event == BEGUN),
         suite_path=begun.get("suite_path", str(ask.suite)),
+        command=begun.get("command") or _command(),
         earlier=tuple(earlier),
     )
 

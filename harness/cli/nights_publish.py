@@ -84,7 +84,8 @@ def _published(
     _say_of(journal, said)
     told_night = told_of(kept, found, journal, name, kept.nights[found][0].date)
     begun = said.last(BEGUN) or {}
-    command = f"windtunnel nightly {begun.get('suite_path', 'SUITE')}"
+    # A journal of an older version knows the suite's file alone.
+    command = begun.get("command") or f"windtunnel nightly {begun.get('suite_path', 'SUITE')}"
     done = send(told_night, telling, command)
     say_unsent(done, told_night, telling)
     if said.entries and not said.all(ENDED):

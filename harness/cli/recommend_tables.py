@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.again import and_so
 from results.metrics import Unit
 from results.recommendation.answer import FLAG_WORDS, Answer, NoAnswer, Recommendation
 from results.recommendation.profile import Cost, Machine, Profile
@@ -175,7 +176,8 @@ def footnotes(answer: Answer) -> Iterator[RenderableType]:
         yield Text(f"no cost of #1: {first.cost.reason}", style="dim")
     more = f" --replicas {first.replicas}" if first.replicas > 1 else ""
     does, more = ("train", " --platform run") if first.training else ("deploy", more)
-    yield Text(f"to {does} it: windtunnel manifest {first.profile.profile_id}{more}", style="dim")
+    command = f"windtunnel manifest {first.profile.profile_id}{more}{and_so('--store')}"
+    yield Text(f"to {does} it: {command}", style="dim")
 
 
 def no_answer_words(none: NoAnswer, engine: Callable[[Profile], str]) -> Iterator[RenderableType]:

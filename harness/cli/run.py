@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.again import command_again
 from harness.cli.exits import exit_code, told
 from harness.cli.live import progress
 from harness.cli.options import (
@@ -86,7 +87,7 @@ def run(
             with deployer(ray, pools, clock, shown) as ours:
                 context = run_context(ours, kept, clock, shown, prices)
                 records = [r for one in specs for r in run_spec(one, context, rules)]
-        page = write_report(records, kept, command=_command(spec, override)) if report else None
+        page = write_report(records, kept, command=command_again()) if report else None
         _print(records, page, as_json)
     raise typer.Exit(exit_code(records))
 
@@ -122,11 +123,6 @@ def _rules(until: str, specs: Sequence[RunSpec]) -> tuple[StopRule, ...]:
 def _tell_lost(lost: Sequence[RunRecord], shown: Progress) -> None:
     for record in lost:
         shown.phase("lost", f"sealed {record.run_id} ({record.name}) as lost: its driver died")
-
-
-def _command(spec: Path, override: Sequence[str] | None) -> str:
-    words = ["windtunnel run", str(spec), *(f"--set {o}" for o in override or [])]
-    return " ".join(words)
 
 
 def _print(records: Sequence[RunRecord], page: Path | None, as_json: bool) -> None:

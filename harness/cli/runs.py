@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from harness.cli.again import and_so
 from harness.cli.exits import told
 from harness.cli.options import Json, Store, index_of, store_of, tell_torn
 from harness.cli.output import print_json, record_document, stdout
@@ -119,7 +120,7 @@ def show(
                 ("started", f"{record.started_at:%Y-%m-%d %H:%M:%S} UTC"),
                 ("took", f"{record.duration_s:.1f} s"),
                 ("tables", ", ".join(a.name for a in record.artifacts) or "none"),
-                ("report", f"windtunnel report {record.run_id}"),
+                ("report", f"windtunnel report {record.run_id}{and_so('--store')}"),
             ]
         )
     )

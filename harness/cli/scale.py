@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import typer
 
+from harness.cli.again import command_again
 from harness.cli.exits import Exit, told
 from harness.cli.live import progress
 from harness.cli.load_options import Outputs, with_groups
@@ -231,7 +230,7 @@ def _head(ask: ScaleAsk, experiment_id: str, runs: Sequence[ScaleRun]) -> ScaleT
         accelerator=next((r.accelerator for r in runs if r.accelerator), "cpu"),
         domain=ask.domain,
         missing=_missing(ask, runs),
-        command=shlex.join(["windtunnel", *sys.argv[1:]]),
+        command=command_again(options=("--resume",)),
     )
 
 

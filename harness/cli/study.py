@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.again import and_so
 from harness.cli.exits import told
 from harness.cli.options import Json, Store, store_of
 from harness.cli.output import check_writable, print_json, stdout, writing
@@ -103,7 +105,8 @@ def show(name: Name, store: Store = None, as_json: Json = False) -> None:
     console.print(f"restarts  {restart_words(spent)}")
     if probed := race_words(study.trials, spent):
         console.print(f"probes    {probed}")
-    console.print(f"page      `windtunnel study report {study.name}`", markup=False)
+    page = f"windtunnel study report {shlex.quote(study.name)}{and_so('--store')}"
+    console.print(f"page      `{page}`", markup=False, soft_wrap=True)
 
 
 @app.command("report")

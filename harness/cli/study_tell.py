@@ -13,6 +13,7 @@ from scipy import stats
 from harness.cli.study_judged import Again, Verdicts, settings_of, verdicts, why, why_none
 from harness.cli.study_kept import KeptStudy
 from harness.cli.study_tables import PARTS
+from reports.commands import carried
 from reports.study_told import (
     BoundTold,
     CandidateTold,
@@ -337,7 +338,8 @@ def _deploy(study: KeptStudy, found: Verdicts) -> str:
             words += ["--set", f"{knob}={value if isinstance(value, str) else json.dumps(value)}"]
         elif base is None or _at(base.spec, knob.split(".")) is not None:
             return ""
-    return shlex.join(words)
+    where = carried(study.command, "--ray", "--pools", "--prices", "--store")
+    return shlex.join(words) + where
 
 
 def _baseline_config(study: KeptStudy, found: Verdicts) -> dict[str, str]:

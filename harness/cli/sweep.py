@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -163,7 +162,7 @@ def _sweep(
         except EngineDied as error:
             code = Exit.INFRASTRUCTURE
             stderr().print(f"windtunnel: {error}", markup=False, soft_wrap=True)
-    head = told_of(reached, ask, slo, points, sys.argv[1:])
+    head = told_of(reached, ask, slo, points)
     _tell(head, points, outputs, reached.search_id)
     if code is not None:
         return code

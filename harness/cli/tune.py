@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.cli.again import command_again
 from harness.cli.exits import Exit, told
 from harness.cli.options import Json, Pools, Prices, Quiet, Ray, Store, index_of, store_of
 from harness.cli.output import print_json, stderr, stdout
@@ -177,7 +177,7 @@ def _searched(
         again = (spec.top + 1) * min(MIN_RUNS, spec.max_repeats)
         log = StudyLog(store.objects, spec.name)
         watch = Watch(live, log, clock, study.wish, study.budget, again)
-        with watch.sitting(_asked(study), _command(study, prices)) as found:
+        with watch.sitting(_asked(study), command_again(flags=("--resume",))) as found:
             if study.wish.waits_for_baseline:
                 study = _against_baseline(study, memory, context)
                 watch.wish, known = study.wish, prior(study, memory.index)
@@ -205,11 +205,6 @@ def _asked(study: Study) -> dict[str, Any]:
     asked["spec_path"] = str(study.path.parent / study.spec.spec)
     asked["wish"] = json.dumps(asdict(study.wish), sort_keys=True)
     return asked
-
-
-def _command(study: Study, prices: Path | None) -> str:
-    words = ["windtunnel", "tune", str(study.path)]
-    return shlex.join([*words, *(["--prices", str(prices)] if prices is not None else [])])
 
 
 @contextmanager
