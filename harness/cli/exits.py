@@ -187,7 +187,7 @@ def lose_no_interrupt() -> None:
 
     def again(lost: sys.UnraisableHookArgs) -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
-            threading.Timer(_AGAIN_S, _interrupt_main).start()
+            threading.Timer(_AGAIN_S, interrupt_main).start()
         else:
             before(lost)
 
@@ -197,7 +197,7 @@ def lose_no_interrupt() -> None:
 _AGAIN_S = 0.05  # until the finalizer is over
 
 
-def _interrupt_main() -> None:
+def interrupt_main() -> None:
     """A real signal, which also wakes a main thread that waits."""
     main = threading.main_thread().ident
     if main is not None:

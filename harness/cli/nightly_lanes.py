@@ -7,6 +7,8 @@ store and the journal. It is ended with its parent, whatever ends that.
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
-from harness.cli.exits import interrupt_on_sigterm, told
+from harness.cli.exits import interrupt_main, interrupt_on_sigterm, told
 from harness.cli.live import progress
 from harness.cli.options import fresh_index, store_of
 from harness.cli.output import stderr
@@ -107,8 +109,23 @@ def slots_in(slots: Sequence[Slot], series: Sequence[str]) -> tuple[Slot, ...]:
     return tuple(slot for slot in slots if slot.series.name in series)
 
 
+def _end_with_parent() -> None:
+    """A parent that is killed takes the night's Ray along. What runs here is then interrupted, and
+    run again when the night goes on; left alone it would be sealed as a node that failed."""
+    parent = os.pidfd_open(os.getppid())
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(parent, select.POLLIN)  # readable when the process has ended
+        poll.poll()
+        interrupt_main()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
 def _lane(ask: LaneAsk) -> None:
     interrupt_on_sigterm()
+    _end_with_parent()
     clock, settings = SystemClock(), read_settings()
     suite = read_suite(Path(ask.suite), ask.overrides)
     store = store_of(ask.store)
