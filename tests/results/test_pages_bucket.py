@@ -1,52 +1,26 @@
 """Pages in a bucket, over S3 as moto's server speaks it. Skipped without ``s3fs`` and
-``moto[server]``, which are no dependency of the project."""
+``moto[server]``; conftest.py says why CI has neither."""
 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
-from results.clock import SystemClock
 from results.errors import StoreUnwritable
 from results.pages import Pages
 
 s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
-pytest.importorskip("moto.server", reason="moto[server] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 NIGHTS = 90
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """moto's server on a port that the kernel chose, killed by its pid."""
-    log, clock = tmp_path_factory.mktemp("moto") / "log", SystemClock()
-    with log.open("w") as file:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-        )
-    try:
-        ends_at = clock.monotonic_s() + 90.0
-        while not (match := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())):
-            assert server.poll() is None and clock.monotonic_s() < ends_at, log.read_text()
-            clock.sleep(0.1)
-        yield match[1]
-    finally:
-        server.kill()
-        server.wait()
-
-
 @pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """As a user names it: by the environment, which the command line has no options for."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     s3fs.S3FileSystem.clear_instance_cache()

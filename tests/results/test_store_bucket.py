@@ -1,21 +1,17 @@
 """The store on a real object protocol: S3, as moto's server speaks it over HTTP.
 
-Needs ``s3fs`` and ``moto[server]``, which are no dependency of the project; without them the tests
-are skipped with that reason.
+Skipped without ``s3fs`` and ``moto[server]``; conftest.py says why CI has neither.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
-from results.clock import SystemClock
 from results.errors import StoreUnwritable
 from results.record import RunRecord
 from results.store_check import check
@@ -32,31 +28,8 @@ from results.testing import (
 )
 
 s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
-pytest.importorskip("moto.server", reason="moto[server] is not installed")
 # Other people's libraries warn of their own future; that is no fault of the store.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """moto's server on a port that the kernel chose, killed by its pid."""
-    # A file, not a pipe: the server logs every request and would wait for a reader.
-    log, clock = tmp_path_factory.mktemp("moto") / "log", SystemClock()
-    with log.open("w") as file:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-        )
-    try:
-        ends_at = clock.monotonic_s() + 90.0
-        while not (match := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())):
-            assert server.poll() is None and clock.monotonic_s() < ends_at, log.read_text()
-            clock.sleep(0.1)
-        yield match[1]
-    finally:
-        server.kill()
-        server.wait()
 
 
 def options(endpoint: str) -> dict[str, object]:
@@ -64,21 +37,21 @@ def options(endpoint: str) -> dict[str, object]:
 
 
 @pytest.fixture
-def url(endpoint: str) -> str:
+def url(s3_endpoint: str) -> str:
     bucket = f"store-{uuid.uuid4().hex}"
-    s3fs.S3FileSystem(**options(endpoint)).mkdir(bucket)
+    s3fs.S3FileSystem(**options(s3_endpoint)).mkdir(bucket)
     return f"s3://{bucket}/some/where"
 
 
 @pytest.fixture
-def store(url: str, endpoint: str) -> FileStore:
-    return FileStore(url, storage_options=options(endpoint))
+def store(url: str, s3_endpoint: str) -> FileStore:
+    return FileStore(url, storage_options=options(s3_endpoint))
 
 
 class TestS3(RecordStoreContract):
     @pytest.fixture
-    def store(self, url: str, endpoint: str) -> FileStore:
-        return FileStore(url, storage_options=options(endpoint))
+    def store(self, url: str, s3_endpoint: str) -> FileStore:
+        return FileStore(url, storage_options=options(s3_endpoint))
 
 
 def test_it_is_checked_and_compacted(store: FileStore) -> None:
@@ -92,8 +65,8 @@ def test_it_is_checked_and_compacted(store: FileStore) -> None:
     assert store.get(make_run_id(1)).name == "llama-on-h100"
 
 
-def test_two_stores_see_each_others_writes(store: FileStore, url: str, endpoint: str) -> None:
-    other = FileStore(url, storage_options=options(endpoint))
+def test_two_stores_see_each_others_writes(store: FileStore, url: str, s3_endpoint: str) -> None:
+    other = FileStore(url, storage_options=options(s3_endpoint))
     assert other.open_runs() == ()
     store.begin(make_open_run())
     assert len(other.open_runs()) == 1
@@ -101,8 +74,8 @@ def test_two_stores_see_each_others_writes(store: FileStore, url: str, endpoint:
     assert other.open_runs() == () and other.get(make_run_id()) == make_record()
 
 
-def test_a_bucket_that_is_not_there_is_said(endpoint: str) -> None:
-    store = FileStore("s3://nobody-made-this/x", storage_options=options(endpoint))
+def test_a_bucket_that_is_not_there_is_said(s3_endpoint: str) -> None:
+    store = FileStore("s3://nobody-made-this/x", storage_options=options(s3_endpoint))
     with pytest.raises(StoreUnwritable, match="nobody-made-this"):
         store.begin(make_open_run())
 
@@ -128,11 +101,11 @@ for index in range(10):
 
 
 def test_of_processes_that_seal_the_same_runs_one_wins_each(
-    store: FileStore, url: str, endpoint: str
+    store: FileStore, url: str, s3_endpoint: str
 ) -> None:
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", SEALER, url, json.dumps(options(endpoint)), str(writer)],
+            [sys.executable, "-c", SEALER, url, json.dumps(options(s3_endpoint)), str(writer)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
