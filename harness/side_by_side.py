@@ -12,6 +12,10 @@ from harness.plan import Bundle, Rung, RunPlan
 SHARED_CORES = (
     "several trials were measured at once on CPUs that they share: each may have slowed the others"
 )
+SHARED_STARTS = (
+    "other trials' engines started on CPUs that it shares while this one was measured: they "
+    "may have slowed it"
+)
 _HAIR = 1e-9  # 0.1 × 10 CPUs are asked of a node that has 1
 
 
@@ -86,8 +90,11 @@ def num_at_once(plan: RunPlan, asked: int) -> int:
     )
 
 
-def check_beside(plan: RunPlan, num_trials: int, share_cores: bool) -> Iterator[str]:
-    """What to doubt of trials that run ``num_trials`` at once. Raises SpecError where they would
+def check_beside(
+    plan: RunPlan, num_trials: int, share_cores: bool, num_loads: int = 0
+) -> Iterator[str]:
+    """What to doubt of trials that run ``num_trials`` at once, ``num_loads`` of them under load at
+    once (0: all). Raises SpecError where they would
     measure each other and nobody said that they may."""
     if num_trials == 1:
         return
@@ -105,7 +112,7 @@ def check_beside(plan: RunPlan, num_trials: int, share_cores: bool) -> Iterator[
             "share cores, caches and memory, and measure each other. Leave parallel at 1, or say "
             "share_cores: true in the study (--share-cores): every record then says so"
         )
-    yield SHARED_CORES
+    yield SHARED_STARTS if num_loads == 1 else SHARED_CORES
 
 
 def shares_cores(rung: Rung) -> bool:

@@ -78,11 +78,18 @@ class StudySpec:
     probability: float = 0.95
     max_attempts: int = 2  # of a trial that infrastructure ended
     parallel: int = 1  # trials at once
+    # Of them, so many are loaded at once; the others start, or wait for their turn. 0: all.
+    loads_at_once: int = 0
     share_cores: bool = False  # they may measure each other on CPUs that they share
     load: LoadSpec | None = None  # several load points of each server start
     keep_caches: bool = True  # what an engine compiled for one trial serves the next
     # A probe stops trials that are not worth their window; {} takes the defaults, null: none does.
     race: RaceSpec | None = None
+
+
+def loads_in_turns(study: StudySpec) -> int:
+    """How many of the trials at once are loaded together; 0 where none has to wait for that."""
+    return study.loads_at_once if study.loads_at_once < study.parallel else 0
 
 
 def domain_of(spec: KnobSpec) -> Domain:
@@ -229,6 +236,8 @@ def check_study(study: StudySpec, beside: Path | None = None) -> Sequence[Proble
         wrong("top", "top, max_repeats and max_attempts are at least 1")
     if study.parallel < 1:
         wrong("parallel", f"found {study.parallel}; at least 1 trial is made at a time")
+    if study.loads_at_once < 0:
+        wrong("loads_at_once", f"found {study.loads_at_once}; at least 1, or 0 for all of parallel")
     if study.load is not None:
         for path, message in wrong_loads(study.load, study.slo):
             wrong(path, message)

@@ -22,8 +22,9 @@ class Phase(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
     """``wall_s`` is of the runs, which may stand beside each other; ``startup_s`` is the part of it
-    until a server answered or a step was made, by its ``startup_parts``; ``probe_s`` went into
-    probes. ``usd``: None where no price is known."""
+    until a server answered or a step was made, by its ``startup_parts``; ``waited_s`` until it was
+    the turn of what was ready to be loaded; ``probe_s`` went into probes. ``usd``: None where no
+    price is known."""
 
     wall_s: float = 0.0
     chip_hours: float = 0.0
@@ -31,6 +32,7 @@ class Spent:
     startup_s: float = 0.0
     num_starts: int = 0
     startup_parts: StartupParts = field(default_factory=StartupParts)
+    waited_s: float = 0.0
     probe_s: float = 0.0
 
     def plus(self, other: Spent) -> Spent:
@@ -42,6 +44,7 @@ class Spent:
             startup_s=self.startup_s + other.startup_s,
             num_starts=self.num_starts + other.num_starts,
             startup_parts=self.startup_parts.plus(other.startup_parts),
+            waited_s=self.waited_s + other.waited_s,
             probe_s=self.probe_s + other.probe_s,
         )
 

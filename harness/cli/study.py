@@ -27,6 +27,7 @@ from harness.cli.study_tables import (
     restart_words,
     spent_document,
     trial_table,
+    turn_words,
 )
 from harness.errors import SpecError
 from harness.settings import read_settings
@@ -103,6 +104,8 @@ def show(name: Name, store: Store = None, as_json: Json = False) -> None:
     spent = _spent(study)
     console.print(f"cost      {_cost_words(spent)}")
     console.print(f"restarts  {restart_words(spent)}")
+    if waited := turn_words(spent):
+        console.print(f"waits     {waited}")
     if probed := race_words(study.trials, spent):
         console.print(f"probes    {probed}")
     page = f"windtunnel study report {shlex.quote(study.name)}{and_so('--store')}"
@@ -242,6 +245,7 @@ def _runs(study: KeptStudy) -> list[dict[str, Any]]:
             "from_memory": t.evaluated.from_memory,
             "startup_s": t.evaluated.spent.startup_s,
             "startup_parts": asdict(t.evaluated.spent.startup_parts),
+            "waited_s": t.evaluated.spent.waited_s,
             **outcome_document(t.evaluated, study.wish),
         }
         for t in study.trials

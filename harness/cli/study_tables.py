@@ -152,6 +152,8 @@ def _answer(wish: Wish, found: Found) -> list[tuple[str, str]]:
         ("spent", f"{spent.wall_s:.0f} s of runs, {spent.chip_hours:.3g} chip-hours{cost}")
     )
     lines.append(("restarts", restart_words(spent)))
+    if waited := turn_words(spent):
+        lines.append(("waits", waited))
     if probed := race_words(found.trials, spent):
         lines.append(("probes", probed))
     if found.winner is None:
@@ -195,6 +197,14 @@ def parts_words(spent: Spent) -> dict[str, float]:
     return {words: getattr(spent.startup_parts, name) / each for name, words in PARTS.items()}
 
 
+def turn_words(spent: Spent) -> str:
+    """``95 s for their turn to be loaded``; "" where nobody waited for one."""
+    if not spent.waited_s:
+        return ""
+    share = spent.waited_s / spent.wall_s
+    return f"{spent.waited_s:.0f} s for their turn to be loaded, {share:.0%} of the runs' time"
+
+
 def race_words(trials: Sequence[Trial], spent: Spent) -> str:
     """``4 of 11 trials stopped, 480 s of load not made; 264 s spent on probes``; "" without any."""
     stopped = [t.evaluated.outcome for t in trials if isinstance(t.evaluated.outcome, Stopped)]
@@ -235,6 +245,7 @@ def found_document(name: str, wish: Wish, found: Found) -> dict[str, Any]:
                 "at": t.evaluated.at,
                 "startup_s": t.evaluated.spent.startup_s,
                 "startup_parts": asdict(t.evaluated.spent.startup_parts),
+                "waited_s": t.evaluated.spent.waited_s,
                 **outcome_document(t.evaluated, wish),
             }
             for t in found.trials
@@ -273,6 +284,7 @@ def spent_document(spent: Spent, trials: Sequence[Trial]) -> dict[str, Any]:
         "num_starts": spent.num_starts,
         "startup_share": spent.startup_share,
         "startup_parts": asdict(spent.startup_parts),
+        "waited_s": spent.waited_s,
         "probe_s": spent.probe_s,
         "num_stopped": len(stopped),
         "saved_s": sum(outcome.saved_s for outcome in stopped),

@@ -23,7 +23,7 @@ from harness.cli.study_tables import describe_config, found_document, found_tabl
 from harness.cli.tune_cost import check_budget, runs_like
 from harness.cli.tune_keep import beating, kept_caches
 from harness.cli.tune_live import study_live
-from harness.cli.tune_loads import doubts_beside, loads_document, loads_lines, longest
+from harness.cli.tune_loads import check_turns, doubts_beside, loads_document, loads_lines, longest
 from harness.cli.tune_make import TrialMaker, ascent_of
 from harness.cli.tune_memory import Memory
 from harness.cli.tune_plan import StudyPlan, plan_document, plan_lines, study_plan
@@ -44,6 +44,7 @@ from tuners.outcome import Measured, Unusable
 from tuners.prior import Prior
 from tuners.remeasure import MIN_RUNS, Verdict
 from tuners.storage_url import shown_storage
+from tuners.study_spec import loads_in_turns
 from tuners.trial import Evaluated, Phase
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ Parallel = Annotated[
     int | None,
     typer.Option("--parallel", min=1, metavar="N", help="Trials at once, as pools have room."),
 ]
+LoadsAtOnce = Annotated[
+    int | None,
+    typer.Option(
+        "--loads-at-once",
+        min=1,
+        metavar="N",
+        help="Of the trials at once, load so many together; the others start, or wait.",
+    ),
+]
 ShareCores = Annotated[
     bool, typer.Option("--share-cores", help="Even where they share CPUs, and say so.")
 ]
@@ -80,6 +90,7 @@ def tune(
     ] = False,
     storage: Storage = "",
     parallel: Parallel = None,
+    loads_at_once: LoadsAtOnce = None,
     share_cores: ShareCores = False,
     ray: Ray = "local",
     pools: Pools = None,
@@ -97,11 +108,13 @@ def tune(
     Examples: `windtunnel tune examples/study-simulated.yaml --dry-run`,
     `windtunnel tune examples/study-simulated.yaml`,
     `windtunnel tune examples/study-simulated.yaml --resume`,
-    `windtunnel tune STUDY.yaml --parallel 4 --ray auto`
+    `windtunnel tune STUDY.yaml --parallel 4 --ray auto`,
+    `windtunnel tune STUDY.yaml --parallel 2 --loads-at-once 1` (the next engine starts meanwhile)
     """
     with told(as_json):
         try:
-            made = _with(read_study(study, storage), parallel, share_cores)
+            made = _with(read_study(study, storage), parallel, loads_at_once, share_cores)
+            check_turns(made.spec, made.base)
             check_budget(made.base, made.budget, price_table(prices), virtual=pools is not None)
             kept = store_of(store)
             index = index_of(kept)
@@ -132,12 +145,15 @@ def tune(
     raise typer.Exit(Exit.OK if found.winner is not None else Exit.INVALID)
 
 
-def _with(study: Study, parallel: int | None, share_cores: bool) -> Study:
+def _with(
+    study: Study, parallel: int | None, loads_at_once: int | None, share_cores: bool
+) -> Study:
     """With what the command line says instead of the file."""
     spec = study.spec
     spec = replace(
         spec,
         parallel=spec.parallel if parallel is None else parallel,
+        loads_at_once=spec.loads_at_once if loads_at_once is None else loads_at_once,
         share_cores=spec.share_cores or share_cores,
     )
     return replace(study, spec=spec)
@@ -214,7 +230,8 @@ def _crew(study: Study, maker: TrialMaker, context: RunContext, store: FileStore
         return
     from harness.cli.tune_crew import ray_crew  # Ray takes more than a second to import
 
-    with ray_crew(study.spec.parallel, maker, context, store) as crew:
+    num_loads = loads_in_turns(study.spec)
+    with ray_crew(study.spec.parallel, num_loads, maker, context, store) as crew:
         yield crew
 
 
@@ -332,6 +349,7 @@ def _plan(
         storage=shown_storage(study.storage),
         dropped=study.dropped,
         num_parallel=spec.parallel,
+        num_loads=loads_in_turns(spec),
         guided=is_guided(spec.sampler, spec.budget.num_trials),
     )
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from harness.cli.tune_runs import waited_of
 from harness.errors import SpecError
 from harness.fitting import capacities, num_chips
 from harness.spec import RunSpec
@@ -29,9 +30,11 @@ SECONDS_PER_HOUR = 3600.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTime:
     """Of one trial, in seconds. ``expected_s``: None where nothing is known of its start or its
-    work; ``why`` says what it rests on, or what is missing. ``at_most_s``: every deadline."""
+    work; ``why`` says what it rests on, or what is missing. ``start_s``: the part of it until the
+    first token, None where that is not known. ``at_most_s``: every deadline."""
 
     expected_s: float | None
+    start_s: float | None
     load_s: float | None
     at_most_s: float
     why: str
@@ -73,13 +76,27 @@ def trial_time(base: RunSpec, past: Sequence[RunRecord]) -> TrialTime:
         work = (
             "" if load_s is not None or base.traffic is None else ", and its load has no duration"
         )
-        return TrialTime(expected_s=None, load_s=load_s, at_most_s=at_most_s, why=f"{start}{work}")
+        return TrialTime(
+            expected_s=None, start_s=None, load_s=load_s, at_most_s=at_most_s, why=f"{start}{work}"
+        )
+    expected_s = min(median(spans), at_most_s)
+    starts = [record.startup.ready_s for record in past if record.startup is not None]
     return TrialTime(
-        expected_s=min(median(spans), at_most_s),
+        expected_s=expected_s,
+        start_s=min(median(starts), expected_s) if starts else None,
         load_s=load_s,
         at_most_s=at_most_s,
         why=f"by the median of {len(spans)} earlier run{'s' if len(spans) != 1 else ''} of it",
     )
+
+
+def pace_s(trial: TrialTime, num_parallel: int, num_loads: int) -> float | None:
+    """From one trial's end to the next one's, once they follow each other: with ``num_loads`` of
+    them loaded at once (0: all) no faster than the loads allow. None where it is not known."""
+    each_s = trial.expected_s
+    if each_s is None or not num_loads:
+        return None if each_s is None else each_s / num_parallel
+    return max(each_s / num_parallel, (each_s - (trial.start_s or 0.0)) / num_loads)
 
 
 def _span(record: RunRecord, base: RunSpec, load_s: float | None) -> float | None:
@@ -89,15 +106,16 @@ def _span(record: RunRecord, base: RunSpec, load_s: float | None) -> float | Non
     traffic: Any = record.spec.get("traffic")
     mine: Any = spec_to_mapping(base).get("traffic")
     ends = ("duration_s", "num_requests", "arrivals", "prompt_tokens", "output_tokens")
+    took_s = record.duration_s - waited_of(record)
     if traffic is None or mine is None:
-        return record.duration_s if traffic is mine else None
+        return took_s if traffic is mine else None
     if all(traffic.get(name) == mine.get(name) for name in ends):
-        return record.duration_s
+        return took_s
     then_s = traffic.get("duration_s")
     # A load that a number of requests may end before its time says nothing about another's length.
     if load_s is None or then_s is None or mine.get("num_requests") or traffic.get("num_requests"):
         return None
-    return load_s + max(record.duration_s - float(then_s), 0.0)
+    return load_s + max(took_s - float(then_s), 0.0)
 
 
 def money(
@@ -153,21 +171,22 @@ def check_budget(
 def reached_first(
     budget: Budget,
     each_s: float | None,
+    held_s: float | None,
     chips: int,
     usd: tuple[float | None, float | None],
     hours: Sequence[float | None],
-    num_parallel: int,
 ) -> str:
-    """By how many trials each limit lets through; the fewest is reached first."""
+    """By how many trials each limit lets through; the fewest is reached first. ``each_s``: from one
+    trial's end to the next one's; ``held_s``: for how long each holds its chips."""
     limits: list[tuple[float, str]] = [(budget.num_trials, f"{budget.num_trials} trials")]
-    if each_s:
+    if each_s and held_s:
         if budget.wall_s is not None:
-            limits.append((budget.wall_s * num_parallel / each_s, f"{budget.wall_s:g} s"))
+            limits.append((budget.wall_s / each_s, f"{budget.wall_s:g} s"))
         if budget.chip_hours is not None and chips:
-            one = each_s * chips / SECONDS_PER_HOUR
+            one = held_s * chips / SECONDS_PER_HOUR
             limits.append((budget.chip_hours / one, f"{budget.chip_hours:g} chip-hours"))
         if budget.usd is not None and usd[1] and hours[1]:
-            one = each_s * chips / SECONDS_PER_HOUR * usd[1] / hours[1]
+            one = held_s * chips / SECONDS_PER_HOUR * usd[1] / hours[1]
             limits.append((budget.usd / one, f"{budget.usd:g} USD"))
     elif len([v for v in asdict(budget).values() if v is not None]) > 1:
         return ""

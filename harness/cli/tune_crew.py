@@ -11,6 +11,7 @@ from harness.cli.tune_make import TrialMaker
 from harness.errors import DeploymentError, PlanRefused, SpecError
 from harness.on_ray.trial_actor import DriverSetup
 from harness.on_ray.trial_drivers import Ended, TrialDrivers
+from harness.on_ray.turn_keeper import TurnKeeper
 from harness.plan import Rung, RunPlan
 from harness.plan_view import describe_plan
 from harness.runner import RunContext, bind
@@ -86,7 +87,8 @@ class RayCrew:
             return None
 
     def _deadline_s(self, ask: TrialAsk, plan: RunPlan | None) -> float:
-        """By then every deadline of every window is used up, and every wait for a place."""
+        """By then every deadline of every window is used up, and every wait for a place. A wait for
+        its turn comes on top, when it is known."""
         if plan is None:
             return MARGIN_S
         wait_s = sum(rung.max_wait_s for rung in plan.rungs)
@@ -110,10 +112,10 @@ class RayCrew:
 
 @contextmanager
 def ray_crew(
-    size: int, maker: TrialMaker, context: RunContext, store: FileStore
+    size: int, num_loads: int, maker: TrialMaker, context: RunContext, store: FileStore
 ) -> Iterator[RayCrew]:
     """Its drivers live until the context is left; what they have under way then is sealed as
-    interrupted and taken down."""
+    interrupted and taken down. ``num_loads``: how many are loaded at once; 0: all of them."""
     setup = DriverSetup(
         store_url=store.url,
         models_dir=context.models_dir,
@@ -123,7 +125,9 @@ def ray_crew(
         telemetry_interval_s=context.telemetry_interval_s,
         caches=context.caches,
         doubts=context.doubts,
+        in_turns=num_loads > 0,
     )
+    turns = TurnKeeper(num_loads, context.clock) if num_loads else None
     drivers = TrialDrivers(
         setup=setup,
         store=store,
@@ -131,8 +135,11 @@ def ray_crew(
         say=lambda number, sentence: context.progress.phase(
             "trial", f"driver {number}: {sentence}"
         ),
+        turns=turns,
     )
     try:
         yield RayCrew(size, maker, drivers, context)
     finally:
         drivers.close()
+        if turns is not None:
+            turns.close()

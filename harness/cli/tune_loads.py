@@ -8,10 +8,11 @@ from typing import Any
 
 from harness.capacity.ascent import Ascent
 from harness.cli.tune_race import own_ascent
+from harness.errors import SpecError
 from harness.runner import RunContext, bind
 from harness.side_by_side import check_beside, num_at_once
 from harness.spec import RunSpec
-from tuners.study_spec import StudySpec
+from tuners.study_spec import StudySpec, loads_in_turns
 
 
 def longest(base: RunSpec, ascent: Ascent | None) -> RunSpec:
@@ -40,7 +41,25 @@ def loads_lines(study: StudySpec, base: RunSpec, ascent: Ascent | None) -> Itera
         end = "to the first that breaks the limits" if ascent.conditions else "to the last"
         yield f"  loads     {listed}: windows of {ascent.duration_s:g} s{probe}; upward {end}"
     if study.parallel > 1:
-        yield f"  at once   {study.parallel} trials, as far as the pools have room"
+        room = "as far as the pools have room"
+        yield f"  at once   {study.parallel} trials, {room}{_turn_words(study)}"
+
+
+def _turn_words(study: StudySpec) -> str:
+    num = loads_in_turns(study)
+    if not num:
+        return ""
+    one = "one of them is" if num == 1 else f"{num} of them are"
+    return f"; {one} loaded at a time, the others start, or wait for their turn"
+
+
+def check_turns(study: StudySpec, base: RunSpec) -> None:
+    """Raises SpecError where trials are to be loaded in turns, and cannot wait for it."""
+    if loads_in_turns(study) and base.traffic is None:
+        raise SpecError(
+            f"loads_at_once: {base.name} has no traffic, and what has begun to work cannot wait "
+            "for its turn; leave loads_at_once out"
+        )
 
 
 def _race_words(study: StudySpec, base: RunSpec, ascent: Ascent | None) -> str:
@@ -61,6 +80,7 @@ def loads_document(study: StudySpec, ascent: Ascent | None) -> dict[str, Any]:
     race = study.race
     return {
         "parallel": study.parallel,
+        "loads_at_once": loads_in_turns(study) or study.parallel,
         "race": None
         if race is None or ascent is None or not ascent.probe_s
         else {"probe_s": ascent.probe_s, "margin": race.margin, "error": race.error},
@@ -80,12 +100,12 @@ def doubts_beside(study: StudySpec, base: RunSpec, context: RunContext) -> tuple
     SpecError where several would measure each other."""
     plan = bind(base, context.deployer.inventory(), context.prices)
     asked = study.parallel
-    doubts = tuple(check_beside(plan, asked, study.share_cores))
+    doubts = tuple(check_beside(plan, asked, study.share_cores, loads_in_turns(study)))
     room = num_at_once(plan, asked)
     if room < asked:
         context.progress.phase(
             "parallel",
             f"{asked} trials at once are asked; the pools hold {room} of the size of "
-            f"{base.name}, so some wait for their turn",
+            f"{base.name}, so some wait for a place",
         )
     return doubts

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.cli.tune_cost import SECONDS_PER_HOUR, TrialTime, money, reached_first, trial_time
+from harness.cli.tune_cost import (
+    SECONDS_PER_HOUR,
+    TrialTime,
+    money,
+    pace_s,
+    reached_first,
+    trial_time,
+)
 from harness.fitting import num_chips
 from harness.spec import RunSpec
 from results.metrics import metric
@@ -63,8 +70,9 @@ class StudyPlan:
     """``num_remeasured_*`` are runs beside the trials, the baseline's repeats among them; more
     where the first candidates do not pass. ``*_low`` and ``*_high``: with the least and the most
     of them, and the cheapest and dearest place; None: not known, and ``why_no_*`` says why.
-    ``dropped``: of its spaces, what the engine does not have. ``calibration``: see
-    ``Prior.describe``; None where no earlier run calibrates the forecast."""
+    ``waits_s``: for how long each trial is ready, and waits for its turn to be loaded; its chips
+    are held, and paid for, meanwhile. ``dropped``: of its spaces, what the engine does not have.
+    ``calibration``: see ``Prior.describe``; None where no earlier run calibrates the forecast."""
 
     name: str
     varies: str
@@ -76,6 +84,7 @@ class StudyPlan:
     num_remeasured_least: int
     num_remeasured_most: int
     trial: TrialTime
+    waits_s: float | None
     wall_s_low: float | None
     wall_s_high: float | None
     chips_low: int
@@ -109,9 +118,11 @@ def study_plan(
     storage: str,
     dropped: Sequence[str] = (),
     num_parallel: int = 1,
+    num_loads: int = 0,
     guided: bool = True,
 ) -> StudyPlan:
-    """``past``: earlier runs like ``base``, from ``runs_like``. ``guided``: see ``Part.guide``."""
+    """``past``: earlier runs like ``base``, from ``runs_like``. ``guided``: see ``Part.guide``.
+    ``num_loads``: of ``num_parallel`` trials at once, how many are loaded; 0: all of them."""
     told = tuple(_branch(b, wish, foresight, prior, num_seeds, seed, guided) for b in branches)
     least = (top + 1) * min(MIN_RUNS, max_repeats)
     most = (top + 1) * max_repeats
@@ -119,10 +130,11 @@ def study_plan(
     configs = [s.config for b in told for s in b.seeds]
     chips = [num_chips(s, s.hardware[0]) for s in (base, *(spec_of(c) for c in configs))]
     runs = (budget.num_trials + least, budget.num_trials + most)
-    each = trial.expected_s
-    wall = [None if each is None else n * each / num_parallel for n in runs]
+    pace = pace_s(trial, num_parallel, num_loads)
+    held = None if pace is None else pace * num_parallel
+    wall = [None if pace is None else n * pace for n in runs]
     hours = [
-        None if each is None else n * each * c / SECONDS_PER_HOUR
+        None if held is None else n * held * c / SECONDS_PER_HOUR
         for n, c in zip(runs, (min(chips), max(chips)), strict=True)
     ]
     usd, why_no_usd = money(base, prices, hours, max(chips))
@@ -137,6 +149,7 @@ def study_plan(
         num_remeasured_least=least,
         num_remeasured_most=most,
         trial=trial,
+        waits_s=None if held is None or trial.expected_s is None else held - trial.expected_s,
         wall_s_low=wall[0],
         wall_s_high=wall[1],
         chips_low=min(chips),
@@ -147,7 +160,7 @@ def study_plan(
         usd_high=usd[1],
         why_no_usd=why_no_usd,
         budget={k: v for k, v in asdict(budget).items() if v is not None},
-        reached_first=reached_first(budget, each, max(chips), usd, hours, num_parallel),
+        reached_first=reached_first(budget, pace, held, max(chips), usd, hours),
         storage=storage,
     )
 
@@ -234,6 +247,9 @@ def plan_lines(plan: StudyPlan, describe: Callable[[Config], str], wish: Wish) -
     )
     yield f"  a trial   {each}; {format_value(trial.at_most_s, 's')} at most by its deadlines"
     yield f"  together  {_together(plan)}"
+    if plan.waits_s is not None and plan.waits_s >= 0.001 * (trial.expected_s or 0.0):
+        waits = format_value(plan.waits_s, "s")
+        yield f"  waits     {waits} of each trial, ready, for its turn; its place is held meanwhile"
     yield f"  money     {_money(plan)}"
     names = {"num_trials": "trials", "wall_s": "s", "chip_hours": "chip-hours", "usd": "USD"}
     limits = ", ".join(f"{v:g} {names[k]}" for k, v in plan.budget.items())

@@ -67,7 +67,7 @@ def reseeded(spec: RunSpec, by: int) -> RunSpec:
 def evaluated(record: RunRecord, wish: Wish) -> Evaluated:
     """What a record means, and what it cost."""
     numbers = {m.metric: m.value for m in of_group(record.measurements) if m.statistic == "value"}
-    startup_s = startup_of(record)
+    startup_s, waited_s = startup_of(record), waited_of(record)
     parts = parts_of(record.startup) if record.startup is not None else None
     return Evaluated(
         outcome=outcome_of(record, wish),
@@ -79,7 +79,8 @@ def evaluated(record: RunRecord, wish: Wish) -> Evaluated:
             startup_s=startup_s,
             num_starts=int(startup_s > 0),
             startup_parts=parts or StartupParts(rest_s=startup_s),
-            probe_s=record.duration_s - startup_s if is_probe(record) else 0.0,
+            waited_s=waited_s,
+            probe_s=record.duration_s - startup_s - waited_s if is_probe(record) else 0.0,
         ),
     )
 
@@ -90,6 +91,13 @@ def startup_of(record: RunRecord) -> float:
         return record.startup.ready_s
     failed_s = isinstance(record.outcome, Failed) and record.outcome.stage == "startup"
     return record.duration_s if failed_s else 0.0
+
+
+def waited_of(record: RunRecord) -> float:
+    """Seconds in which the run was ready, and waited for its turn to be loaded. Of several load
+    points of one start the first one's: that which has the start."""
+    turn: Any = (record.resolved.get("observed") or {}).get("turn")
+    return float(turn["waited_s"]) if turn and record.startup is not None else 0.0
 
 
 def evaluated_trial(records: Sequence[RunRecord], wish: Wish) -> Evaluated:

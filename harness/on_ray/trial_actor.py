@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from harness.deployment import Deployer
 from harness.on_ray.orphans import end_with_raylet
 from harness.ray_deployer import RayDeployer
 from harness.runner import RunContext
 from harness.trial import TrialAsk, run_trial
+from harness.turns import LoadedInTurn, Turn
 from results.clock import Clock, SystemClock
 from results.lost import ProcessIdentity, this_process
 from results.prices import PriceTable
@@ -36,6 +38,7 @@ class DriverSetup:
     telemetry_interval_s: float = 1.0
     caches: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    in_turns: bool = False  # they are loaded when they are given their turn
 
 
 class StoppableClock:
@@ -94,6 +97,8 @@ class TrialActor:
         self._said = _Said()
         self._clock: StoppableClock | None = None
         self._is_stopped = False
+        self._turns: dict[int, Turn] = {}
+        self._lock = threading.Lock()
 
     def identity(self) -> ProcessIdentity:
         return this_process()
@@ -101,14 +106,33 @@ class TrialActor:
     def said(self) -> str:
         return self._said.sentence
 
-    def run(self, ask: TrialAsk) -> tuple[str, ...]:
-        """Ids of the trial's records; () where it was stopped."""
+    def wants_turn(self, number: int) -> bool:
+        """Returns when trial ``number`` wants to load: True; or ends without: False."""
+        return self._turn(number).wanted()
+
+    def has_turn(self, number: int) -> None:
+        """Trial ``number`` may load; returns when it has."""
+        self._turn(number).given()
+
+    def run(self, ask: TrialAsk, number: int) -> tuple[str, ...]:
+        """Ids of the trial's records; () where it was stopped. ``number``: the trial's own."""
+        try:
+            return self._run(ask, self._turn(number))
+        finally:
+            self._turn(number).end()
+
+    def _turn(self, number: int) -> Turn:
+        """Kept when it is over: who asks for it afterwards is told so."""
+        with self._lock:
+            return self._turns.setdefault(number, Turn())
+
+    def _run(self, ask: TrialAsk, turn: Turn) -> tuple[str, ...]:
         clock = self._clock = StoppableClock(SystemClock())
         clock.work_here()
         if self._is_stopped:
             return ()
         try:
-            return tuple(record.run_id for record in run_trial(ask, self._context(clock)))
+            return tuple(record.run_id for record in run_trial(ask, self._context(clock, turn)))
         except KeyboardInterrupt:
             return ()
 
@@ -118,10 +142,13 @@ class TrialActor:
         if self._clock is not None:
             self._clock.stop()
 
-    def _context(self, clock: Clock) -> RunContext:
+    def _context(self, clock: Clock, turn: Turn) -> RunContext:
         setup = self._setup
+        deployer: Deployer = RayDeployer(clock=clock)
+        if setup.in_turns:
+            deployer = LoadedInTurn(deployer=deployer, turn=turn, clock=clock)
         return RunContext(
-            deployer=RayDeployer(clock=clock),
+            deployer=deployer,
             store=FileStore(setup.store_url),
             clock=clock,
             progress=self._said,

@@ -21,13 +21,14 @@ from harness.errors import DeploymentError
 from harness.on_ray.gcs import ask_gcs, await_ends
 from harness.on_ray.placement import remove_groups_of
 from harness.on_ray.trial_actor import DriverSetup, TrialActor
+from harness.on_ray.turn_keeper import TurnKeeper
 from harness.trial import TrialAsk
 from results.clock import Clock
 from results.lost import ProcessIdentity, process_alive, seal_as
 from results.record import Failed, RunRecord
 from results.store import RecordStore
 
-NUM_THREADS = 3  # a trial, a stop, a question
+NUM_THREADS = 4  # a trial, its turn, a stop, a question
 POLL_S = 0.5
 SAID_S = 0.2  # for a driver to say what it does; another time, if it is busy
 START_S = 60.0  # for a driver's process to start
@@ -53,6 +54,7 @@ class _Driver:
     actor: Any  # Ray's own types do not know the methods of an actor made with options
     who: ProcessIdentity
     ticket: int = 0
+    trial: int = 0  # its number among all that were begun
     answer: Any = None
     gives_up_s: float = 0.0
     said: str = ""
@@ -60,16 +62,19 @@ class _Driver:
 
 @dataclass(slots=True, kw_only=True)
 class TrialDrivers:
-    """Not for several threads. ``say(number, sentence)``: what driver ``number`` does now. Close it
-    by whatever way it is left."""
+    """Not for several threads. ``say(number, sentence)``: what driver ``number`` does now.
+    ``turns`` hands out their turns where ``setup`` says that they are loaded in turns; a wait for
+    one moves a trial's deadline. Close it by whatever way it is left."""
 
     setup: DriverSetup
     store: RecordStore
     clock: Clock
     say: Callable[[int, str], None]
+    turns: TurnKeeper | None = None
     _busy: list[_Driver] = field(default_factory=list, init=False)
     _idle: list[_Driver] = field(default_factory=list, init=False)
     _num_started: int = field(default=0, init=False)
+    _num_begun: int = field(default=0, init=False)
 
     def begin(self, ticket: int, ask: TrialAsk, deadline_s: float) -> None:
         """``deadline_s``: after it the trial is taken for hung. Raises DeploymentError, stage
@@ -81,7 +86,11 @@ class TrialDrivers:
                 "placement", f"no driver could be started for the trial: {error}"
             ) from error
         driver.ticket, driver.gives_up_s = ticket, self.clock.monotonic_s() + deadline_s
-        driver.answer = driver.actor.run.remote(ask)
+        self._num_begun += 1
+        driver.trial = self._num_begun
+        driver.answer = driver.actor.run.remote(ask, driver.trial)
+        if self.turns is not None:
+            self.turns.begin(driver.trial, driver.actor)
         self._busy.append(driver)
 
     def wait(self) -> list[Ended]:
@@ -91,7 +100,7 @@ class TrialDrivers:
             answers = [driver.answer for driver in self._busy]
             ready, _ = ray.wait(answers, num_returns=1, timeout=POLL_S)
             now_s = self.clock.monotonic_s()
-            over = [d for d in self._busy if d.answer in ready or now_s > d.gives_up_s]
+            over = [d for d in self._busy if d.answer in ready or now_s > self._gives_up_s(d)]
             if over:
                 return [self._ended(driver, driver.answer in ready) for driver in over]
             self._listen()
@@ -112,6 +121,10 @@ class TrialDrivers:
                 self._kill(driver)
             for driver in busy:
                 self._seal(driver, _lost("the study was ended while it ran"))
+
+    def _gives_up_s(self, driver: _Driver) -> float:
+        waited_s = self.turns.waited_s(driver.trial) if self.turns is not None else 0.0
+        return driver.gives_up_s + waited_s
 
     def _started(self) -> _Driver:
         here = ray.get_runtime_context().get_node_id()

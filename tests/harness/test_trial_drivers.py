@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from ray.util.placement_group import placement_group_table
 
+from harness.cli.tune_runs import waited_of
 from harness.on_ray.cluster import ray_cluster
 from harness.on_ray.trial_actor import DriverSetup, StoppableClock
 from harness.on_ray.trial_drivers import TrialDrivers
+from harness.on_ray.turn_keeper import TurnKeeper
 from harness.spec import RunSpec
 from harness.testing import processes_of
 from harness.trial import TrialAsk
 from results.clock import SystemClock
 from results.lost import process_alive
-from results.record import Failed
+from results.record import Failed, RunRecord, Succeeded
 from results.store import OpenRun
 from results.store_files import FileStore
 from results.testing import FakeClock
@@ -71,6 +76,16 @@ def drivers(_cluster: None, store: FileStore, tmp_path: Path) -> Iterator[TrialD
     yield made
     made.close()
     until(no_group_is_held, "the placement groups to be given back")
+
+
+@pytest.fixture
+def in_turns(drivers: TrialDrivers) -> Iterator[TrialDrivers]:
+    """The same, one of whose trials is loaded at a time."""
+    drivers.setup = replace(drivers.setup, in_turns=True)
+    drivers.turns = TurnKeeper(1, SystemClock())
+    yield drivers
+    drivers.close()
+    drivers.turns.close()
 
 
 def no_group_is_held() -> bool:
@@ -158,6 +173,89 @@ def test_what_is_under_way_is_sealed_and_taken_down_when_the_study_ends(
     assert record.outcome.stage == "interrupted"
     assert not processes_of(str(mark))
     assert not process_alive(run.pid, run.process_started_s)
+
+
+def loaded(record: RunRecord) -> tuple[datetime, datetime]:
+    """From when its turn came until it was sealed."""
+    return datetime.fromisoformat(record.resolved["observed"]["turn"]["came_at"]), record.ended_at
+
+
+def started(record: RunRecord) -> tuple[datetime, datetime]:
+    assert record.startup is not None
+    return record.started_at, record.started_at + timedelta(seconds=record.startup.ready_s)
+
+
+def overlap(one: tuple[datetime, datetime], other: tuple[datetime, datetime]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def test_of_trials_in_turns_one_starts_while_another_is_loaded_and_no_two_are(
+    in_turns: TrialDrivers, store: FileStore, mark: float
+) -> None:
+    left, under_way, made = [1, 2, 3], 0, list[RunRecord]()
+    while left or under_way:
+        while left and under_way < 2:
+            in_turns.begin(left.pop(0), ask(mark, 2 * SHORT_S), 600.0)
+            under_way += 1
+        for ended in in_turns.wait():
+            assert ended.why == ""
+            made += [store.get(run_id) for run_id in ended.run_ids]
+            under_way -= 1
+    assert len(made) == 3
+    assert all(isinstance(record.outcome, Succeeded) for record in made)
+    pairs = list(itertools.permutations(made, 2))
+    assert not any(overlap(loaded(one), loaded(other)) for one, other in pairs)
+    assert any(overlap(started(one), loaded(other)) for one, other in pairs)
+    for record in made:
+        # What is neither start nor load is the wait, and part of neither.
+        assert record.startup is not None
+        came_s = (loaded(record)[0] - record.started_at).total_seconds()
+        ready_s, waited_s = record.startup.ready_s, waited_of(record)
+        assert ready_s + waited_s <= came_s + 0.1
+        assert (loaded(record)[1] - loaded(record)[0]).total_seconds() >= 2 * SHORT_S
+    assert max(waited_of(record) for record in made) > 0.5
+
+
+def test_a_turn_goes_on_at_once_when_its_holder_is_killed_and_waits_trip_no_deadline(
+    in_turns: TrialDrivers, store: FileStore, mark: float
+) -> None:
+    in_turns.begin(1, ask(mark, LONG_S), 600.0)
+    holder = under_load(store, mark)
+    assert in_turns.turns is not None
+    turns = in_turns.turns._turns
+    until(lambda: turns._loading == {1}, "the first to be loaded")
+    in_turns.begin(2, ask(mark, SHORT_S), 600.0)
+    until(lambda: 2 in turns._asked_s, "the second to wait")
+    in_turns._listen()
+    assert "waits for its turn" in in_turns._busy[1].said
+    # As if it had been waiting for longer than it may take in all.
+    turns._asked_s[2] -= 1000.0
+    in_turns._busy[1].gives_up_s -= 1000.0
+    os.kill(holder.pid, signal.SIGKILL)
+    until(lambda: turns._loading == {2}, "the second to be loaded")
+    ended = {e.ticket: e for _ in range(2) for e in in_turns.wait()}
+    assert "died" in ended[1].why
+    assert ended[2].why == ""
+    (run_id,) = ended[2].run_ids
+    record = store.get(run_id)
+    assert isinstance(record.outcome, Succeeded)
+    assert record.startup is not None
+    assert record.startup.ready_s < record.duration_s - waited_of(record) - SHORT_S + 0.1
+
+
+def test_who_waits_for_its_turn_is_taken_down_too_when_the_study_ends(
+    in_turns: TrialDrivers, store: FileStore, mark: float
+) -> None:
+    for number in (1, 2):
+        in_turns.begin(number, ask(mark, LONG_S), 600.0)
+    assert in_turns.turns is not None
+    turns = in_turns.turns._turns
+    until(lambda: len(turns._loading) + len(turns._asked_s) == 2, "one to wait")
+    runs = store.open_runs()
+    in_turns.close()
+    outcomes = [store.get(run.run_id).outcome for run in runs]
+    assert [o.stage for o in outcomes if isinstance(o, Failed)] == ["interrupted"] * 2
+    assert not processes_of(str(mark))
 
 
 def test_a_stop_interrupts_the_thread_that_works_once() -> None:
