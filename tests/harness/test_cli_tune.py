@@ -16,6 +16,7 @@ from harness.cli import tune as command
 from harness.cli.app import app
 from harness.cli.exits import Exit
 from harness.cli.options import index_of
+from harness.cli.tune_loads import check_turns
 from harness.cli.tune_runs import configured, reseeded
 from harness.errors import SpecError
 from harness.fake_deployer import FakeDeployer
@@ -27,6 +28,7 @@ from tuners.errors import StudyError
 from tuners.goals import Reading
 from tuners.outcome import Crashed, FailureKind, Measured
 from tuners.space import Config
+from tuners.study_spec import StudySpec
 from tuners.trial import Evaluated, Phase
 from workloads.params import CollectivesWorkload, CommandWorkload, TorchWorkload
 
@@ -122,6 +124,23 @@ def test_a_dry_run_starts_nothing(files: Path) -> None:
     assert "no earlier run of this model here" in people
     assert "CPUs have no price" in people
     assert not (files / "store").exists()
+
+
+def test_a_dry_run_tells_of_loads_in_turns(files: Path) -> None:
+    words = ("tune", str(files / "study.yaml"), "--parallel", "3", "--dry-run")
+    turns = (*words, "--loads-at-once", "1")
+    assert "one of them is loaded at a time" in invoke(*turns).stdout
+    assert json.loads(invoke(*turns, "--json").stdout)["loads_at_once"] == 1
+    assert "at a time" not in invoke(*words).stdout
+    assert json.loads(invoke(*words, "--json").stdout)["loads_at_once"] == 3
+
+
+def test_what_cannot_wait_is_not_loaded_in_turns() -> None:
+    study = StudySpec(name="a", spec="b", parallel=2, loads_at_once=1)
+    training = RunSpec(name="train", workload=TorchWorkload())
+    with pytest.raises(SpecError, match="loads_at_once: train has no traffic"):
+        check_turns(study, training)
+    check_turns(replace(study, loads_at_once=0), training)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ import pytest
 from harness.errors import SpecError
 from harness.plan import Bundle, Rung, RunPlan
 from harness.pools import Capacity, NodePool
-from harness.side_by_side import SHARED_CORES, check_beside, fit_together, num_at_once
+from harness.side_by_side import (
+    SHARED_CORES,
+    SHARED_STARTS,
+    check_beside,
+    fit_together,
+    num_at_once,
+)
 from harness.spec import RunSpec
 from workloads.base import Device
 from workloads.params import SimulatedWorkload
@@ -85,6 +91,9 @@ def test_shared_cores_are_refused_unless_somebody_says_so() -> None:
         list(check_beside(shared, 2, share_cores=False))
     assert list(check_beside(shared, 2, share_cores=True)) == [SHARED_CORES]
     assert list(check_beside(shared, 1, share_cores=False)) == []
+    # In turns, what shares the CPUs of a load are starts; of two loads together it is each other.
+    assert list(check_beside(shared, 3, True, 1)) == [SHARED_STARTS]
+    assert list(check_beside(shared, 3, True, 2)) == [SHARED_CORES]
 
 
 def test_a_trial_that_fills_its_node_shares_no_core() -> None:

@@ -105,6 +105,47 @@ def test_runs_hours_and_money_are_counted() -> None:
     assert plan(num_parallel=4).wall_s_low == 19 * 30.0
 
 
+def started(duration_s: float, ready_s: float, waited_s: float = 0.0) -> RunRecord:
+    made = past(base(), duration_s)
+    assert made.startup is not None
+    turn = {"turn": {"waited_s": waited_s, "came_at": made.started_at.isoformat()}}
+    startup = replace(made.startup, ready_s=ready_s)
+    return replace(made, startup=startup, resolved={"observed": turn})
+
+
+@pytest.mark.parametrize(
+    ("start_s", "pace_s"),
+    [
+        (70.0, 60.0),  # 120 s of which 50 are load: two at once are what bounds it
+        (60.0, 60.0),  # one starts while the other is loaded, and neither waits
+        (40.0, 80.0),  # the loads follow each other without a gap
+        (0.0, 120.0),  # nothing is gained where there is no start
+    ],
+)
+def test_a_start_beside_a_load_shortens_a_study_as_far_as_the_loads_allow(
+    start_s: float, pace_s: float
+) -> None:
+    made = plan(past=[started(120.0, start_s)], num_parallel=2, num_loads=1)
+    assert made.trial.expected_s == 120.0
+    assert made.wall_s_low == pytest.approx(19 * pace_s)
+    # Two places are held all the time, of two chips each.
+    assert made.chip_hours_low == pytest.approx(19 * pace_s * 2 * 2 / 3600)
+    assert made.waits_s == pytest.approx(2 * pace_s - 120.0)
+    assert ("of each trial, ready, for its turn" in said(made)) == (pace_s > 60.0)
+    # Its budget ends with the wall time that it really takes.
+    short = plan(
+        past=[started(120.0, start_s)],
+        num_parallel=2,
+        num_loads=1,
+        budget=Budget(num_trials=10, wall_s=4 * pace_s),
+    )
+    assert short.reached_first.endswith("after about 4 trials")
+
+
+def test_what_earlier_runs_waited_for_their_turn_is_no_part_of_a_trial() -> None:
+    assert trial_time(base(), [started(150.0, 40.0, waited_s=30.0)]).expected_s == 120.0
+
+
 def test_seeds_come_best_first_and_what_cannot_fit_is_counted_and_told() -> None:
     (branch,) = plan().branches
     assert [s.config[SEQS] for s in branch.seeds] == [8, 4, None]

@@ -74,6 +74,17 @@ def test_its_cost_is_that_of_all_its_windows_and_one_start() -> None:
     assert spent.startup_share == pytest.approx(40 / 180)
 
 
+def test_a_wait_for_its_turn_is_neither_start_nor_probe_and_counts_once() -> None:
+    turn = {"observed": {"turn": {"waited_s": 5.0, "came_at": "2026-11-24T12:00:00+00:00"}}}
+    windows = [record(0, 1, window="probe"), record(1, 1)]
+    plain = evaluated_trial(windows, WISH).spent
+    waited = evaluated_trial([replace(w, resolved=turn) for w in windows], WISH).spent
+    assert (plain.waited_s, waited.waited_s) == (0.0, 5.0)
+    assert waited.startup_s == plain.startup_s
+    assert waited.probe_s == plain.probe_s - 5.0
+    assert waited.plus(waited).waited_s == 10.0
+
+
 def test_where_none_keeps_them_the_least_broken_is_told() -> None:
     made = evaluated_trial([record(0, 1, ttft_s=0.6), record(1, 2, ttft_s=0.8)], WISH)
     assert made.at == "1/s"

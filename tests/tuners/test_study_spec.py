@@ -10,7 +10,15 @@ from harness.errors import SpecError
 from harness.specfile import read_yaml_as
 from tuners.goals import Bound, Goal
 from tuners.space import Categorical, Integers, Ordinal, Reals
-from tuners.study_spec import StudySpec, bounds_of, check_study, expanded, space_of, wish_of
+from tuners.study_spec import (
+    StudySpec,
+    bounds_of,
+    check_study,
+    expanded,
+    loads_in_turns,
+    space_of,
+    wish_of,
+)
 
 GOOD = """
 name: knobs
@@ -52,6 +60,17 @@ def test_a_file_becomes_a_space_and_a_wish(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("parallel", "loads_at_once", "in_turns"),
+    [(1, 0, 0), (1, 1, 0), (4, 0, 0), (2, 1, 1), (4, 2, 2), (4, 4, 0), (2, 3, 0)],
+)
+def test_turns_are_taken_where_fewer_are_loaded_than_run(
+    parallel: int, loads_at_once: int, in_turns: int
+) -> None:
+    study = StudySpec(name="a", spec="b", parallel=parallel, loads_at_once=loads_at_once)
+    assert loads_in_turns(study) == in_turns
+
+
 def test_limits_of_each_request_are_a_bound_on_how_many_kept_them() -> None:
     (bound,) = bounds_of("ttft=500ms,tpot=50ms,attainment=95%", 0.05)
     assert (bound.metric, bound.limit) == ("slo_attainment", 0.95)
@@ -73,6 +92,7 @@ def test_limits_of_each_request_are_a_bound_on_how_many_kept_them() -> None:
         (("ttft_p99=500ms", "ttft_p99=500"), r"study.yaml:\d+: slo: "),
         (("num_trials: 12", "num_trials: 0"), "budget.num_trials: found 0"),
         (("name: knobs", "name: knobs\nsampler: grid"), "accepted: auto, gp"),
+        (("name: knobs", "name: knobs\nloads_at_once: -1"), "loads_at_once: found -1"),
         (("name: knobs", "name: knobs\nprobability: 1.0"), "from 0.5 to below 1"),
         (("goals:", "goal:"), "did you mean goals"),
         (("name: knobs", "name: ../knobs"), 'name: found text "../knobs"; accepted: 1 to 63'),
