@@ -19,6 +19,7 @@ from reports.model import (
 )
 from reports.plots_study import history, trade_off
 from reports.plots_study_knobs import importance_plot, parallel, progress_plot
+from reports.plots_study_time import timeline
 from reports.study_failures import failure_blocks, foreseen_table
 from reports.study_tables import (
     cost_blocks,
@@ -290,7 +291,8 @@ def _configuration(told: StudyTold) -> Section:
 
 
 def _cost(told: StudyTold) -> Section:
-    blocks = cost_blocks(told) if told.trials else ()
+    plots = _plots(timeline(told, "timeline"))
+    blocks = (*cost_blocks(told), *plots) if told.trials else ()
     return Section(key="cost", heading="What it cost", blocks=blocks)
 
 

@@ -215,6 +215,10 @@ def cost_blocks(told: StudyTold) -> tuple[Block, ...]:
                 value=f"{len(stopped)} trials stopped: {words}; {format_value(probe_s, 's')} spent",
             )
         )
+    waited_s = sum(t.waited_s for t in told.trials if not t.from_memory)
+    if waited_s:
+        words = f"{format_value(waited_s, 's')}, ready, for their turn to be loaded"
+        facts.append(Fact(label="waits", value=words))
     tables = (_phases_table(told), *_restarts_table(told))
     return (Facts(facts=tuple(facts)), *tables)
 

@@ -79,6 +79,21 @@ class KnobTold:
     values: tuple[Value, ...]
 
 
+class SpanPart(StrEnum):
+    START = "start"
+    WAIT = "wait"  # ready, until it is its turn to be loaded
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanTold:
+    """Of a trial: what it did from when to when, in seconds since the study's first run."""
+
+    part: SpanPart
+    start_s: float
+    end_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTold:
     """``number`` counts from 1 in the order they were made. ``goals`` and ``bounds`` are empty
@@ -98,6 +113,8 @@ class TrialTold:
     wall_s: float = 0.0
     startup_s: float | None = None  # None where nothing was started
     startup_parts: Mapping[str, float] = field(default_factory=dict)  # in words → seconds
+    waited_s: float = 0.0  # ready, for its turn to be loaded
+    spans: tuple[SpanTold, ...] = ()  # none where it was remembered, or its times are not known
     probe_s: float = 0.0
     saved_s: float = 0.0  # the load that a trial stopped after its probe was spared
     chip_hours: float = 0.0

@@ -43,7 +43,8 @@ from tuners.space import Value
 class KeptStudy:
     """A study as its runs tell it: what it wanted, and its trials, oldest first.
 
-    ``records`` are those that the trials were read from, one each, in the same order;
+    ``records`` are those that the trials were read from, one each, in the same order; ``groups``
+    all that belong to each;
     ``remembered`` the places of the trials that a run of before answered. ``asked``: the study's
     file as its last sitting read it.
     """
@@ -52,6 +53,7 @@ class KeptStudy:
     wish: Wish
     trials: tuple[Trial, ...]
     records: tuple[RunRecord, ...]
+    groups: tuple[tuple[RunRecord, ...], ...]
     remembered: frozenset[int]
     state: StudyState
     state_words: str
@@ -132,6 +134,7 @@ def kept_study(store: FileStore, name: str, index: RunIndex | None = None) -> Ke
         wish=wish,
         trials=tuple(trials),
         records=tuple(read_trial(group, wish)[0] for group, _ in both),
+        groups=tuple(tuple(group) for group, _ in both),
         remembered=frozenset(i for i, (_, event) in enumerate(both) if event is not None),
         state=state,
         state_words=words,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 
 from harness.cli.study_judged import Again, Verdicts, settings_of, verdicts, why, why_none
 from harness.cli.study_kept import KeptStudy
+from harness.cli.study_spans import spans_of
 from harness.cli.study_tables import PARTS
 from reports.commands import carried
 from reports.study_told import (
@@ -41,7 +43,10 @@ TAGS_OF_STUDIES = "study"  # and what begins with it, and a dot
 def study_told(study: KeptStudy, *, with_importances: bool = True) -> StudyTold:
     found = verdicts(study)
     trials = [
-        _trial_told(study.wish, trial, record, i in study.remembered)
+        replace(
+            _trial_told(study.wish, trial, record, i in study.remembered),
+            spans=() if i in study.remembered else spans_of(study.groups[i], study.started_at),
+        )
         for i, (trial, record) in enumerate(zip(study.trials, study.records, strict=True))
     ]
     usd, why_no_usd = _usd(trials)
@@ -133,6 +138,7 @@ def _trial_told(wish: Wish, trial: Trial, record: RunRecord, remembered: bool) -
         wall_s=spent.wall_s,
         startup_s=spent.startup_s if spent.num_starts else None,
         startup_parts={name: getattr(spent.startup_parts, key) for key, name in PARTS.items()},
+        waited_s=spent.waited_s,
         probe_s=spent.probe_s,
         saved_s=outcome.saved_s if isinstance(outcome, Stopped) else 0.0,
         chip_hours=spent.chip_hours,
