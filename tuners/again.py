@@ -13,6 +13,7 @@ from tuners.crew import Attempts, Done
 from tuners.goals import Reading, Wish
 from tuners.outcome import Crashed, Measured, Transient, Unusable
 from tuners.remeasure import Candidate, Judged, Verdict, choose, judge
+from tuners.space import Config
 from tuners.trial import Phase
 
 
@@ -53,10 +54,14 @@ class Again:
         found = [(c, self._verdict(c)) for c in group]
         while asked := [i for i, (_, j) in enumerate(found) if j.verdict is Verdict.MEASURE]:
             repeat = {i: len(found[i][0].fresh) + 1 for i in asked}
-            self._refer(max(repeat.values()))
-            done = self._crew.run([(found[i][0].config, Phase.REMEASURE, repeat[i]) for i in asked])
-            for i, one in zip(asked, done, strict=True):
-                self._on_done(one)
+            missing = self._missing(max(repeat.values()))
+            baselines: list[Config] = [{} for _ in missing]
+            configs = [*baselines, *(found[i][0].config for i in asked)]
+            repeats = [*missing, *(repeat[i] for i in asked)]
+            runs = [(c, Phase.REMEASURE, n) for c, n in zip(configs, repeats, strict=True)]
+            done = self._crew.run(runs, self._on_done)
+            self._refer(done[: len(missing)])
+            for i, one in zip(asked, done[len(missing) :], strict=True):
                 found[i] = self._after(*found[i], one)
         return found
 
@@ -73,14 +78,14 @@ class Again:
     def _verdict(self, candidate: Candidate) -> Judged:
         return judge(candidate, self._wish, self._probability, self._max_repeats)
 
-    def _refer(self, repeat: int) -> None:
-        """The baseline with the seeds of every repeat up to this one, each once, just before the
-        first candidate that needs it."""
-        while self._with_baseline and len(self.reference) < repeat:
-            again = len(self.reference) + 1
-            (done,) = self._crew.run([({}, Phase.REMEASURE, again)])
-            self._on_done(done)
-            outcome = done.evaluated.outcome
+    def _missing(self, repeat: int) -> list[int]:
+        """Repeats of the baseline up to this one that are still to be made: each once, begun just
+        before the first candidate that needs it."""
+        return list(range(len(self.reference) + 1, repeat + 1)) if self._with_baseline else []
+
+    def _refer(self, done: Sequence[Done]) -> None:
+        for one in done:
+            outcome = one.evaluated.outcome
             self.reference.append(outcome.reading if isinstance(outcome, Measured) else None)
 
 

@@ -9,7 +9,7 @@ Contract (``tuners.testing.CrewContract`` is the same in code):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -115,13 +115,19 @@ class Attempts:
                 ended.append(replace(done, evaluated=replace(done.evaluated, spent=spent)))
         return ended
 
-    def run(self, asked: Sequence[tuple[Config, Phase, int]]) -> list[Done]:
-        """All of them, as many at once as there is room for, in the order asked. Nothing else may
-        be under way."""
+    def run(
+        self,
+        asked: Sequence[tuple[Config, Phase, int]],
+        on_done: Callable[[Done], None] = lambda _: None,
+    ) -> list[Done]:
+        """All of them, as many at once as there is room for, in the order asked; ``on_done`` is
+        told of each as it ends. Nothing else may be under way."""
         left, ended = list(asked), dict[int, Done]()
         tickets: list[int] = []
         while left or self.is_busy:
             while left and self.has_room():
                 tickets.append(self.begin(*left.pop(0)))
-            ended |= {done.job.ticket: done for done in self.wait()}
+            for done in self.wait():
+                ended[done.job.ticket] = done
+                on_done(done)
         return [ended[ticket] for ticket in tickets]

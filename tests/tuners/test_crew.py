@@ -161,6 +161,19 @@ def test_winners_are_measured_again_side_by_side(branch: Branch, wish: Wish) -> 
     assert gained.ratio == pytest.approx(4.0)
 
 
+def test_the_baseline_is_measured_again_beside_the_best_and_each_is_told_once(
+    branch: Branch, wish: Wish
+) -> None:
+    crew = Side(3)
+    ours, _ = a_search(branch, wish, crew, 500)
+    ours.run_baseline({})
+    ours.search()
+    crew.most, before_s, before = 0, ours.spent.wall_s, len(crew.begun)
+    ours.remeasure(ours.candidates(), top=2, probability=0.9, max_repeats=5)
+    assert crew.most == 3
+    assert ours.spent.wall_s - before_s == len(crew.begun) - before  # a second each
+
+
 def test_what_another_process_measured_is_adopted(branch: Branch, wish: Wish) -> None:
     theirs, _ = a_search(branch, wish, Side(1), 4)
     theirs.search()
