@@ -14,7 +14,7 @@ from results.units import format_value
 
 MAX_ROWS = 60
 MAX_PAUSE_S = 60.0  # a study that goes on next week is not drawn as a week
-_ROW = 13
+_ROW = 15
 _LOOKS = {
     SpanPart.START: (SERIES[1], "start"),
     SpanPart.WAIT: (MUTED, "ready, waits for its turn"),
@@ -69,7 +69,7 @@ def _spec(trials: Sequence[TrialTold], parts: Sequence[SpanPart]) -> dict[str, o
     bars = table.mark_bar(stroke=INK, strokeWidth=0.3).encode(
         x=alt.X("start:Q", axis=plain_axis("seconds since the first start"), scale={"nice": False}),
         x2="end:Q",
-        y=alt.Y("trial:N", sort=order, axis=plain_axis("", labelLimit=90)),
+        y=alt.Y("trial:N", sort=order, axis=plain_axis("", labelLimit=90, labelOverlap=False)),
         color=alt.Color(
             "part:N",
             scale=alt.Scale(domain=[name for _, name in looks], range=[c for c, _ in looks]),

@@ -42,13 +42,7 @@ TAGS_OF_STUDIES = "study"  # and what begins with it, and a dot
 
 def study_told(study: KeptStudy, *, with_importances: bool = True) -> StudyTold:
     found = verdicts(study)
-    trials = [
-        replace(
-            _trial_told(study.wish, trial, record, i in study.remembered),
-            spans=() if i in study.remembered else spans_of(study.groups[i], study.started_at),
-        )
-        for i, (trial, record) in enumerate(zip(study.trials, study.records, strict=True))
-    ]
+    trials = _trials_told(study)
     usd, why_no_usd = _usd(trials)
     searched = [t for t in trials if t.is_search]
     shares, why_no_shares = _importances(study) if with_importances else ((), "not asked for")
@@ -118,6 +112,16 @@ def _model(record: RunRecord) -> str:
     if isinstance(model, Mapping):
         return str(model.get("preset") or model.get("path") or "")
     return str(model or "")
+
+
+def _trials_told(study: KeptStudy) -> list[TrialTold]:
+    return [
+        replace(
+            _trial_told(study.wish, trial, record, i in study.remembered),
+            spans=() if i in study.remembered else spans_of(study.groups[i], study.started_at),
+        )
+        for i, (trial, record) in enumerate(zip(study.trials, study.records, strict=True))
+    ]
 
 
 def _trial_told(wish: Wish, trial: Trial, record: RunRecord, remembered: bool) -> TrialTold:

@@ -106,15 +106,12 @@ def tune(
     and no winner is named that would not keep its limits next time.
 
     Examples: `windtunnel tune examples/study-simulated.yaml --dry-run`,
-    `windtunnel tune examples/study-simulated.yaml`,
-    `windtunnel tune examples/study-simulated.yaml --resume`,
-    `windtunnel tune STUDY.yaml --parallel 4 --ray auto`,
-    `windtunnel tune STUDY.yaml --parallel 2 --loads-at-once 1` (the next engine starts meanwhile)
+    `windtunnel tune examples/study-simulated.yaml`, then `--resume` to go on,
+    `windtunnel tune STUDY.yaml --parallel 2 --loads-at-once 1 --ray auto`
     """
     with told(as_json):
         try:
             made = _with(read_study(study, storage), parallel, loads_at_once, share_cores)
-            check_turns(made.spec, made.base)
             check_budget(made.base, made.budget, price_table(prices), virtual=pools is not None)
             kept = store_of(store)
             index = index_of(kept)
@@ -148,7 +145,7 @@ def tune(
 def _with(
     study: Study, parallel: int | None, loads_at_once: int | None, share_cores: bool
 ) -> Study:
-    """With what the command line says instead of the file."""
+    """With what the command line says instead of the file. Raises SpecError."""
     spec = study.spec
     spec = replace(
         spec,
@@ -156,6 +153,7 @@ def _with(
         loads_at_once=spec.loads_at_once if loads_at_once is None else loads_at_once,
         share_cores=spec.share_cores or share_cores,
     )
+    check_turns(spec, study.base)
     return replace(study, spec=spec)
 
 

@@ -124,19 +124,15 @@ def study_plan(
     """``past``: earlier runs like ``base``, from ``runs_like``. ``guided``: see ``Part.guide``.
     ``num_loads``: of ``num_parallel`` trials at once, how many are loaded; 0: all of them."""
     told = tuple(_branch(b, wish, foresight, prior, num_seeds, seed, guided) for b in branches)
-    least = (top + 1) * min(MIN_RUNS, max_repeats)
-    most = (top + 1) * max_repeats
+    least, most = (top + 1) * min(MIN_RUNS, max_repeats), (top + 1) * max_repeats
     trial = trial_time(base, past)
-    configs = [s.config for b in told for s in b.seeds]
-    chips = [num_chips(s, s.hardware[0]) for s in (base, *(spec_of(c) for c in configs))]
+    specs = [base, *(spec_of(seed.config) for branch in told for seed in branch.seeds)]
+    chips = [num_chips(spec, spec.hardware[0]) for spec in specs]
     runs = (budget.num_trials + least, budget.num_trials + most)
     pace = pace_s(trial, num_parallel, num_loads)
     held = None if pace is None else pace * num_parallel
     wall = [None if pace is None else n * pace for n in runs]
-    hours = [
-        None if held is None else n * held * c / SECONDS_PER_HOUR
-        for n, c in zip(runs, (min(chips), max(chips)), strict=True)
-    ]
+    hours = [_hours(n, held, c) for n, c in zip(runs, (min(chips), max(chips)), strict=True)]
     usd, why_no_usd = money(base, prices, hours, max(chips))
     return StudyPlan(
         name=name,
@@ -163,6 +159,10 @@ def study_plan(
         reached_first=reached_first(budget, pace, held, max(chips), usd, hours),
         storage=storage,
     )
+
+
+def _hours(num_runs: int, held_s: float | None, num_chips: int) -> float | None:
+    return None if held_s is None else num_runs * held_s * num_chips / SECONDS_PER_HOUR
 
 
 def _branch(
