@@ -26,8 +26,11 @@ LOADS, SETTINGS = 5, 1000  # of each model
 MADE_MODELS = 10
 
 _ID_DIGITS = 16
-# What stands before an id in the facts and in the JSON of a profile.
+# What stands before an id in the facts and in the JSON of a profile, and before a model's number.
 _IDS = (b"\xb0", b'{"profile_id":"', b'","configuration_id":"')
+_MODEL = b'"model":"generated/model-'
+_MOST_MODELS = 1000  # a number has three digits
+_HEAD = 256  # bytes in which all of these are
 
 
 def make_table(folder: Path, num_profiles: int, seed: int = 0) -> int:
@@ -37,8 +40,10 @@ def make_table(folder: Path, num_profiles: int, seed: int = 0) -> int:
     if readable_id(folder) and open_current(folder).num_profiles:
         return num_models
     made = min(num_models, MADE_MODELS)
-    if num_models % made:
-        raise SystemExit(f"{num_models} models; a multiple of {made} is wanted")
+    if num_models % made or num_models > _MOST_MODELS:
+        raise SystemExit(
+            f"{num_models} models; a multiple of {made} up to {_MOST_MODELS} is wanted"
+        )
     if made == num_models:
         write_snapshot(folder, generated(made, SETTINGS, LOADS, seed))
         return num_models
@@ -57,7 +62,6 @@ def _copy(template: Path, folder: Path, times: int) -> None:
     draft.mkdir(parents=True)
     copied = [[_renamed(n, c * len(names) + i) for i, n in enumerate(names)] for c in range(times)]
     _copy_columns(template, draft, times)
-    _copy_configurations(template, draft, names, copied)
     _copy_profiles(template, draft, times)
     shutil.copy(template / TRAININGS, draft)  # none are generated
     (draft / ABOUT).write_text(json.dumps(_about(about, copied, snapshot_id)))
@@ -93,7 +97,7 @@ def _about(about: dict[str, Any], copied: list[list[str]], snapshot_id: str) -> 
 
 def _copy_columns(template: Path, draft: Path, times: int) -> None:
     """Models and configurations are counted on; everything else is as it was."""
-    apart = ("profiles", "configurations", "profile_ids", "profile_rows", "model_starts")
+    apart = ("profiles", "profile_ids", "profile_rows", "model_starts")
     for path in template.glob("*.npy"):
         if path.stem.partition(".")[0] in apart:
             continue
@@ -108,56 +112,47 @@ def _copy_columns(template: Path, draft: Path, times: int) -> None:
     np.save(draft / "model_starts.npy", np.concatenate([*parts, [times * starts[-1]]]))
 
 
-def _copy_starts(template: Path, draft: Path, name: str, times: int) -> None:
-    starts = np.load(template / f"{name}.starts.npy")
-    parts = [starts[:-1] + c * starts[-1] for c in range(times)]
-    np.save(draft / f"{name}.starts.npy", np.concatenate([*parts, [times * starts[-1]]]))
-
-
-def _copy_configurations(
-    template: Path, draft: Path, names: list[str], copied: list[list[str]]
-) -> None:
-    data = (template / "configurations.bin").read_bytes()
-    with (draft / "configurations.bin").open("wb") as file:
-        for those in copied:
-            renamed = data
-            for old, new in zip(names, those, strict=True):
-                # By a name that none has, so that none is renamed twice.
-                renamed = renamed.replace(old.encode(), new.replace("model", "MODEL").encode())
-            file.write(renamed.replace(b"MODEL", b"model"))
-    _copy_starts(template, draft, "configurations", len(copied))
-
-
 def _copy_profiles(template: Path, draft: Path, times: int) -> None:
     data = np.fromfile(template / "profiles.bin", np.uint8)
-    starts = np.load(template / "profiles.starts.npy")
-    places = _places_of_ids(data, starts[0:-1:2], starts[1::2])
+    starts, models = np.load(template / "profiles.starts.npy"), np.load(template / "model.npy")
+    facts, texts = starts[0:-1:2], starts[1::2]
+    ids = [
+        _places(data, begin, key) for begin, key in zip((facts, texts, texts), _IDS, strict=True)
+    ]
+    names = _places(data, texts, _MODEL)
     found: list[npt.NDArray[np.uint64]] = []
     with (draft / "profiles.bin").open("wb") as file:
-        for ids in _different_ids(data, places, times):
-            found.append(ids[0])
-            for place, those in zip(places, ids, strict=True):
-                text = b"".join(b"%016x" % int(one) for one in those)
-                digits = np.frombuffer(text, np.uint8).reshape(-1, _ID_DIGITS)
-                data[place[:, None] + np.arange(_ID_DIGITS)] = digits
+        for copy, those in enumerate(_different_ids(data, ids, times)):
+            found.append(those[0])
+            for place, values in zip(ids, those, strict=True):
+                _write(data, place, b"%016x", values)
+            _write(data, names, b"%03d", models + copy * (models.max() + 1))
             data.tofile(file)
-    _copy_starts(template, draft, "profiles", times)
+    parts = [starts[:-1] + c * starts[-1] for c in range(times)]
+    np.save(draft / "profiles.starts.npy", np.concatenate([*parts, [times * starts[-1]]]))
     values = np.concatenate(found)
     order = np.argsort(values, kind="stable").astype(np.int32)
     np.save(draft / "profile_ids.npy", values[order])
     np.save(draft / "profile_rows.npy", order)
 
 
-def _places_of_ids(
-    data: npt.NDArray[np.uint8], facts: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]
-) -> list[npt.NDArray[np.int64]]:
-    """Where the ids of each profile lie: in its facts, and both in its JSON. Every profile begins
-    as the first does."""
-    places, at = [], [facts[0], texts[0], texts[0]]
-    for begin, first, key in zip((facts, texts, texts), at, _IDS, strict=True):
-        head = data[first : first + 4 * _ID_DIGITS * 2].tobytes()
-        places.append(begin + head.index(key) + len(key))
-    return places
+def _places(
+    data: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], key: bytes
+) -> npt.NDArray[np.int64]:
+    """What comes after ``key`` in each profile. Every profile begins as the first does."""
+    head = data[begins[0] : begins[0] + _HEAD].tobytes()
+    return begins + head.index(key) + len(key)
+
+
+def _write(
+    data: npt.NDArray[np.uint8],
+    places: npt.NDArray[np.int64],
+    form: bytes,
+    values: npt.NDArray[Any],
+) -> None:
+    text = b"".join([form % value for value in values.tolist()])
+    digits = np.frombuffer(text, np.uint8).reshape(len(values), -1)
+    data[places[:, None] + np.arange(digits.shape[1])] = digits
 
 
 def _different_ids(

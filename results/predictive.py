@@ -53,4 +53,4 @@ def at_most_each(asked: Sequence[tuple[float, float, float, int]]) -> list[float
 def together(probabilities: Sequence[float]) -> float:
     """That all hold, from below: 1 − Σ(1 − p), because misses may never fall together
     (Bonferroni's inequality)."""
-    return max(0.0, 1.0 - sum(1.0 - p for p in probabilities))
+    return max(0.0, 1.0 - sum([1.0 - p for p in probabilities]))

@@ -44,6 +44,7 @@ class TableSource:
         newest = current_id(self._folder)
         if self._lookup is None or newest != self._opened:
             self._lookup, self._opened = open_lookup(self._folder, self._prices), newest
+            self._lookup.snapshot.expect_all()
         return self._lookup
 
     def close(self) -> None:

@@ -7,11 +7,11 @@ with the name that was probably meant.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
-from typing import Any, ClassVar, Final, TypeVar
+from operator import attrgetter
+from typing import Any, ClassVar, Final, TypeVar, get_args, get_type_hints
 from urllib.parse import parse_qsl
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -61,6 +61,12 @@ class AskedManifest:
 
 QUESTION: Final[TypeAdapter[AskedQuestion]] = TypeAdapter(AskedQuestion)
 _SCALARS: Final = tuple(f.name for f in fields(AskedQuestion) if f.name not in (*_MANY, "targets"))
+_NUMBERS: Final = tuple(
+    name
+    for name, kind in get_type_hints(asked.Question).items()
+    if {int, float} & {kind, *get_args(kind)}
+)
+_numbers_of: Final = attrgetter(*_NUMBERS)
 _MANIFEST: Final[TypeAdapter[AskedManifest]] = TypeAdapter(AskedManifest)
 _OPTIONS: Final = tuple(f.name for f in fields(ManifestOptions))
 MANIFEST_NAMES: Final = ("profile_id", "platform", *_OPTIONS)
@@ -131,26 +137,26 @@ def parameters(
 
 def from_json(adapter: TypeAdapter[T], body: bytes, what: str, *, strict: bool = True) -> T:
     """The body as a value. Raises Refused with every field that is wrong."""
-    with _refusing(adapter, what, ""):
+    try:
         return adapter.validate_json(body, strict=strict)
+    except (ValidationError, InvalidQuestion) as error:
+        raise _refusal(error, adapter, what, "") from None
 
 
 def checked(adapter: TypeAdapter[T], data: Any, what: str, field: str = "") -> T:
     """``data``, texts where a query string has numbers, as a value; ``field`` names it where it is
     one value and not several. Raises Refused."""
-    with _refusing(adapter, what, field):
-        return adapter.validate_python(data)
-
-
-@contextmanager
-def _refusing(adapter: TypeAdapter[Any], what: str, field: str) -> Iterator[None]:
     try:
-        yield
-    except ValidationError as error:
+        return adapter.validate_python(data)
+    except (ValidationError, InvalidQuestion) as error:
+        raise _refusal(error, adapter, what, field) from None
+
+
+def _refusal(error: Exception, adapter: TypeAdapter[Any], what: str, field: str) -> Refused:
+    if isinstance(error, ValidationError):
         found = [_field(one, adapter, field) for one in error.errors(include_url=False)]
-        raise Refused(invalid(what, found, _HELP)) from None
-    except InvalidQuestion as error:
-        raise Refused(invalid(what, [_whole(str(error))], _HELP)) from None
+        return Refused(invalid(what, found, _HELP))
+    return Refused(invalid(what, [_whole(str(error))], _HELP))
 
 
 def not_found(asked_for: str, found: str, what_to_do: str) -> Refused:
@@ -176,8 +182,8 @@ def _sane(question: AskedQuestion) -> AskedQuestion:
     """No tool counts chips beyond 2⁵³, and not every library beneath us would bear it."""
     wrong = [
         FieldProblem(field=name, message=f"{value} is more than there can be")
-        for name in _SCALARS
-        if isinstance(value := getattr(question, name), int | float) and abs(value) > _MAX_INT
+        for name, value in zip(_NUMBERS, _numbers_of(question), strict=True)
+        if value is not None and abs(value) > _MAX_INT
     ]
     if wrong:
         raise Refused(invalid("a question", wrong, _HELP))

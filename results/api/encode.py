@@ -14,7 +14,9 @@ def document(schema: str, value: Any, **more: Any) -> bytes:
     """``{"schema": "windtunnel.<what>/<version>", …}``: ``more`` first, then ``value``'s fields."""
     head = encoded({"schema": schema, **more})
     body = encoded(value)
-    return head[:-1] + b"," + body[1:] if len(body) > 2 else head
+    if len(body) <= 2:
+        return head
+    return b"".join((memoryview(head)[:-1], b",", memoryview(body)[1:]))
 
 
 def answer_document(answer: Answer) -> bytes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import compress
@@ -54,30 +53,35 @@ class Wanted(NamedTuple):
 
 def _wanted(target: Target) -> Wanted:
     names = TYPICAL if target.percentile is None else statistics_for(target)
-    keys = tuple([(name, key_of(target.metric, name)) for name in names])
-    return Wanted(target, target.name, keys)
+    return Wanted(target, target.name, _keys(target.metric, names))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What an answer is made for."""
+@lru_cache(256)
+def _keys(metric: str, statistics: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple([(name, key_of(metric, name)) for name in statistics])
+
+
+class Asked(NamedTuple):
+    """What an answer is made for. ``now_s``: ``now`` in seconds since 1970."""
 
     question: Question
     prices: Priced
     now: datetime
+    now_s: float
     targets: tuple[Wanted, ...]
     make: Makers
 
 
 def asking(question: Question, prices: Priced, now: datetime, make: Makers) -> Asked:
     targets = tuple([_wanted(target) for target in question.targets])
-    return Asked(question=question, prices=prices, now=now, targets=targets, make=make)
+    return Asked(question, prices, now, now.timestamp(), targets, make)
 
 
 class Line(NamedTuple):
     """One row of a sheet as plain numbers; None: not known."""
 
     position: int
+    hardware: int
     shorter: bool
     replicas: float | None
     utilisation: float | None
@@ -91,7 +95,7 @@ class Line(NamedTuple):
     output_factor: float | None
 
 
-_NUMBERS = Line._fields[2:]
+_NUMBERS = Line._fields[3:]
 
 
 def lines(one: Sheet, indices: Indices) -> list[Line]:
@@ -104,33 +108,44 @@ def lines(one: Sheet, indices: Indices) -> list[Line]:
         plain = numbers.astype(object)
         plain[~known] = None
         columns = plain.tolist()
-    positions, shorter = one.positions[indices].tolist(), one.shorter[indices].tolist()
-    return [Line(*row) for row in zip(positions, shorter, *columns, strict=True)]
+    plainly = [column.take(indices).tolist() for column in (one.positions, one.which, one.shorter)]
+    return [Line(*row) for row in zip(*plainly, *columns, strict=True)]
 
 
 def recommendations(
-    asked: Asked, rows: Sequence[Row], told: Sequence[Line], num_better: Sequence[int]
+    asked: Asked,
+    prices: Sequence[Price | str],
+    rows: Sequence[Row],
+    told: Sequence[Line],
+    num_better: Sequence[int],
 ) -> tuple[Recommendation, ...]:
-    """``rows`` are what the lines stand for, the best first."""
+    """``rows`` are what the lines stand for, the best first; ``prices`` those of their hardware."""
     targets = _targets(asked, rows, told) if asked.targets else [()] * len(rows)
     each = zip(rows, told, targets, num_better, strict=True)
-    return tuple([_recommendation(asked, at + 1, *one) for at, one in enumerate(each)])
+    return tuple(
+        [
+            _recommendation(asked, at, prices[one[1].hardware], *one)
+            for at, one in enumerate(each, 1)
+        ]
+    )
 
 
 def _recommendation(
     asked: Asked,
     rank: int,
+    price: Price | str,
     row: Row,
     line: Line,
     targets: tuple[TargetResult, ...],
     num_better: int,
 ) -> Recommendation:
+    make = asked.make
     replicas = 1 if line.replicas is None else int(line.replicas)
     output_each, rate_each = line.output_per_s_each, line.rate_each
-    cost, old = _cost(asked, row, line, replicas), is_old(asked, row.facts)
-    return asked.make.recommendation(
+    cost, old = _cost(asked, price, row, line, replicas), is_old(asked, row.facts)
+    return make.recommendation(
         rank=rank,
-        profile=asked.make.profile(row),
+        profile=make.profile(row),
         replicas=replicas,
         num_chips=row.machine.num_chips * replicas,
         rate_rps=None if rate_each is None else rate_each * replicas,
@@ -147,13 +162,12 @@ def _recommendation(
     )
 
 
-def _cost(asked: Asked, row: Row, line: Line, replicas: int) -> Cost:
-    question, machine = asked.question, row.machine
+def _cost(asked: Asked, price: Price | str, row: Row, line: Line, replicas: int) -> Cost:
+    question = asked.question
     startup = row.facts.stated.get(_STARTUP)
     rate = question.rate_rps
-    capacity = capacity_to_price(machine.capacity, question.capacity)
     return cost_of(
-        asked.prices.find(machine, capacity, question.region),
+        price,
         replicas=replicas,
         tokens_per_s=_both(line.input_per_s_each, line.output_per_s_each),
         asked_tokens_per_s=None
@@ -177,12 +191,23 @@ def _both(
     return factor * inputs, factor * outputs
 
 
+class _Found(NamedTuple):
+    """Of a target: the statistic that answers it, what it says, the value for the asked lengths,
+    the limit for the measured ones."""
+
+    wanted: Wanted
+    statistic: str
+    one: Stated
+    value_s: float
+    limit_s: float
+
+
 def _targets(
     asked: Asked, rows: Sequence[Row], told: Sequence[Line]
 ) -> list[tuple[TargetResult, ...]]:
     """Of each row. The probabilities are worked out together: one at a time, most of it would be
     calling."""
-    stated = [list(_stated(asked, row, line)) for row, line in zip(rows, told, strict=True)]
+    stated = [_stated(asked.targets, row.facts, line) for row, line in zip(rows, told, strict=True)]
     known = [
         (math.log(limit_s), one.log_mean, one.log_spread, one.num_runs)
         for found in stated
@@ -190,38 +215,33 @@ def _targets(
         if one.num_runs >= 2 and one.log_mean is not None and one.log_spread is not None
     ]
     chances = iter(at_most_each(known))
+    make = asked.make.target
     results = []
     for line, found in zip(told, stated, strict=True):
         is_less = line.shorter or (line.utilisation is not None and line.utilisation < LIGHT_LOAD)
-        results.append(tuple([_target(asked, is_less, chances, *one) for one in found]))
+        results.append(tuple([_target(make, is_less, chances, one) for one in found]))
     return results
 
 
-def _stated(
-    asked: Asked, row: Row, line: Line
-) -> Iterator[tuple[Wanted, str, Stated, float, float]]:
-    """(target, the statistic that answers it, what it says, the value for the asked lengths, the
-    limit for the measured ones)."""
-    for wanted in asked.targets:
-        statistic, one = _statistic_of(row.facts, wanted.statistics)
+def _stated(targets: Sequence[Wanted], facts: Facts, line: Line) -> list[_Found]:
+    found = []
+    for wanted in targets:
+        statistic, one = _statistic_of(facts, wanted.statistics)
         if one is not None:
-            factor = 1.0
-            if wanted.target.metric == "ntpot_s":
-                factor = math.nan if line.output_factor is None else line.output_factor
-            yield wanted, statistic, one, one.value * factor, wanted.target.limit_s / factor
+            limit_s = wanted.target.limit_s
+            if wanted.target.metric != "ntpot_s":
+                found.append(_Found(wanted, statistic, one, one.value, limit_s))
+                continue
+            factor = math.nan if line.output_factor is None else line.output_factor
+            found.append(_Found(wanted, statistic, one, one.value * factor, limit_s / factor))
+    return found
 
 
 def _target(
-    asked: Asked,
-    is_less: bool,
-    chances: Iterator[float],
-    wanted: Wanted,
-    statistic: str,
-    one: Stated,
-    value_s: float,
-    _: float,
+    make: Callable[..., TargetResult], is_less: bool, chances: Iterator[float], found: _Found
 ) -> TargetResult:
     """``is_less``: lengths or load are below the measured."""
+    wanted, statistic, one, value_s, _ = found
     limit_s = wanted.target.limit_s
     probability, reason = None, ""
     if one.num_runs < 2:
@@ -230,7 +250,7 @@ def _target(
         reason = "a run's value is 0"
     else:
         probability = next(chances)
-    return asked.make.target(
+    return make(
         target=wanted.name,
         statistic=statistic,
         limit_s=limit_s,
@@ -253,8 +273,12 @@ def _statistic_of(facts: Facts, statistics: Iterable[tuple[str, str]]) -> tuple[
 
 
 def _all_kept(targets: tuple[TargetResult, ...]) -> float | None:
-    found = [t.probability for t in targets if t.probability is not None]
-    return together(found) if len(found) == len(targets) else None
+    found = []
+    for target in targets:
+        if target.probability is None:
+            return None
+        found.append(target.probability)
+    return together(found)
 
 
 def _flags(
@@ -315,7 +339,7 @@ _SHOWN = (_wanted(Target(metric="ttft_s", limit_s=1.0)),)
 
 def is_old(asked: Asked, facts: Facts) -> bool:
     limit = asked.question.max_age_days or STALE_AFTER_DAYS
-    return facts.age_days(asked.now) > limit
+    return facts.age_days(asked.now_s) > limit
 
 
 def notes_of(asked: Asked, facts: Facts, old: bool) -> tuple[str, ...]:
@@ -333,5 +357,5 @@ def notes_of(asked: Asked, facts: Facts, old: bool) -> tuple[str, ...]:
     if facts.why_stale:
         notes.append(f"stale: {facts.why_stale}")
     elif old:
-        notes.append(f"stale: last measured {facts.age_days(asked.now):.0f} days ago")
+        notes.append(f"stale: last measured {facts.age_days(asked.now_s):.0f} days ago")
     return tuple(notes)

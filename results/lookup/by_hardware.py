@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from results.lookup.filters import filtered
-from results.lookup.sheet import feasible_of
+from results.lookup.sheet import dividing, feasible_of
 from results.lookup.table import TableLookup
 from results.recommendation.question import Question
 
@@ -24,16 +24,20 @@ def best_of_each_hardware(table: TableLookup, question: Question, now: datetime)
     if not snapshot.has_model(question.model):
         return ()
     found = filtered(snapshot, question, now)
-    one = feasible_of(found, question, table.hardware(question.capacity, question.region))
+    hardware = table.hardware(question.capacity, question.region)
+    with dividing():
+        one = feasible_of(found, question, hardware)
+        keys = np.fmin(-one.per_chip, np.inf), np.fmin(one.e2e_s, np.inf)
     apart = np.zeros(len(one), np.int64)
     for name in _APART:
         column = found.part.ints(name)
         apart = apart * (int(column.max()) + 2) + column[one.positions] + 1
     _, group = np.unique(apart, return_inverse=True)
     left = np.arange(len(one))
-    for key in (np.fmin(-one.per_chip, np.inf), np.fmin(one.e2e_s, np.inf)):
+    for key in keys:
         lowest = np.full(len(one), np.inf)  # of each group; there are no more than rows
         np.minimum.at(lowest, group[left], key[left])
         left = left[key[left] == lowest[group[left]]]
     _, first = np.unique(group[left], return_index=True)
-    return tuple((one.positions[left[first]] + found.part.first).tolist())
+    rows = found.part.rows[one.positions[left[first]]]
+    return tuple((rows + found.part.first).tolist())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,73 +27,93 @@ MOST_SHORTER = 2.0
 _DAY_S = 86400.0
 _LENGTHS = ("input_tokens", "output_tokens")
 _OVERHEAD_BYTES = 1024
+_NONE: Indices = np.zeros(0, np.intp)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filtered:
-    """``positions`` in the model's part of the snapshot, ascending. ``narrowing``: the filters in
-    force, in their order; ``before``: what was left before the last of them."""
+class Filtered(NamedTuple):
+    """``positions`` in the model's part of the snapshot, in the order of the snapshot.
+    ``narrowing``: the filters in force, in their order. ``shorter``: any of the positions was
+    measured at lengths above those asked for.
+
+    Where nothing is left, what was left before the last filter: ``shapes_before`` before a length,
+    ``before``, positions, before any other.
+    """
 
     part: Part
     positions: Indices
-    before: Indices
     narrowing: tuple[Narrowing, ...]
+    shorter: bool = False
+    before: Indices = _NONE
+    shapes_before: Indices = _NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What the filters that few questions differ in leave. ``by_shape``: the positions sorted by
-    their shape; those of shape i are [``starts``[i], ``starts``[i + 1])."""
+    """What the filters that few questions differ in leave. ``positions`` ascend; those of shape i
+    are [``starts``[i], ``starts``[i + 1])."""
 
     positions: Indices
     before: Indices
     narrowing: tuple[Narrowing, ...]
-    by_shape: Indices
     starts: Indices
+    num_of_shape: Indices
 
     @property
     def num_bytes(self) -> int:
-        columns = (self.positions, self.before, self.by_shape, self.starts)
-        return sum(column.nbytes for column in columns) + _OVERHEAD_BYTES
+        columns = (self.positions, self.before, self.starts, self.num_of_shape)
+        return sum(column.nbytes for column in columns)
 
-    def of_shapes(self, fits: Bools) -> Indices:
-        """The positions whose shapes fit, ascending."""
-        found = [self.by_shape[self.starts[i] : self.starts[i + 1]] for i in np.flatnonzero(fits)]
-        if len(found) == len(fits):
-            return self.positions
-        if len(found) == 1:
-            return found[0]
-        # Runs that ascend already: a stable sort merges them.
-        return np.sort(np.concatenate(found), kind="stable") if found else self.positions[:0]
+    def of_shapes(self, part: Part, shapes: Indices) -> Indices:
+        """The positions of these, in the order of the snapshot."""
+        if len(shapes) == 1:
+            at = int(shapes[0])
+            return self.positions[self.starts[at] : self.starts[at + 1]]
+        if len(shapes) == len(self.num_of_shape):
+            return part.in_order(self.positions)
+        fits = np.zeros(len(self.num_of_shape), dtype=bool)
+        fits[shapes] = True
+        return part.in_order(self.positions[np.repeat(fits, self.num_of_shape)])
 
 
 def filtered(snapshot: Snapshot, question: Question, now: datetime) -> Filtered:
-    """The question's model must be one of the snapshot's, or empty."""
+    """The question's model must be one of the snapshot's, or empty. Found once for all questions
+    with the same filters and the lengths of a use case, or none; other lengths, and ages, are told
+    apart by too many."""
     part = snapshot.part(question.model)
-    kept = _kept(snapshot, question, part, now)
-    if not len(kept.positions):
-        return Filtered(
-            part=part, positions=kept.positions, before=kept.before, narrowing=kept.narrowing
-        )
-    return _of_lengths(part, kept, question.lengths)
-
-
-def _kept(snapshot: Snapshot, question: Question, part: Part, now: datetime) -> Kept:
-    """Found once for all questions with the same filters; lengths and ages are told apart by too
-    many."""
     if question.max_age_days is not None:
-        return _filtered(snapshot, question, part, now)
-    key = tuple([getattr(question, name) for name in _FEW])
-    kept = snapshot.kept.get(key)
+        return _of_lengths(part, _filtered(snapshot, question, part, now), question.lengths)
+    few = _few(question)
+    if question.input_tokens is not None or question.output_tokens is not None:
+        return _of_lengths(part, _kept(snapshot, question, part, now, few), question.lengths)
+    key = (question.use_case, few)
+    if (held := snapshot.kept.get(key)) is not None:
+        return Filtered(part, *held)
+    found = _of_lengths(part, _kept(snapshot, question, part, now, few), question.lengths)
+    # A copy: as a part of another array it would keep all of that.
+    positions = found.positions.copy()
+    size = positions.nbytes + found.before.nbytes + found.shapes_before.nbytes
+    snapshot.kept.put(key, (positions, *found[2:]), size + _size(question))
+    return found
+
+
+def _kept(
+    snapshot: Snapshot, question: Question, part: Part, now: datetime, few: tuple[Hashable, ...]
+) -> Kept:
+    """Found once for all questions with the same filters, whatever their lengths."""
+    kept: Kept | None = snapshot.kept.get(few)
     if kept is None:
         kept = _filtered(snapshot, question, part, now)
-        named = sum(map(len, (*question.accelerators, *question.machine_types)))
-        snapshot.kept.put(key, kept, kept.num_bytes + named)
+        snapshot.kept.put(few, kept, kept.num_bytes + _size(question))
     return kept
 
 
+def _size(question: Question) -> int:
+    """In bytes, of what is kept beside the columns."""
+    return sum(map(len, (*question.accelerators, *question.machine_types))) + _OVERHEAD_BYTES
+
+
 # Of a question: all that ``_masks`` looks at but the age.
-_FEW = (
+_few = attrgetter(
     "model", "with_simulated", "accelerators", "machine_types", "topology", "model_server",
     "model_server_version", "measured_only", "min_repeats", "fresh_only", "allow",
 )  # fmt: skip
@@ -107,41 +129,39 @@ def _filtered(snapshot: Snapshot, question: Question, part: Part, now: datetime)
         if not num_left:
             break
     positions = np.flatnonzero(keep)
-    shapes = part.shapes.which[positions]
-    starts = np.zeros(len(part.shapes) + 1, np.intp)
-    np.cumsum(np.bincount(shapes, minlength=len(part.shapes)), out=starts[1:])
+    starts = np.searchsorted(positions, part.shapes.starts)
     return Kept(
         positions=positions,
         # Only a filter that leaves nothing is asked what it began with.
-        before=positions if len(positions) else np.flatnonzero(before),
+        before=_NONE if len(positions) else np.flatnonzero(before),
         narrowing=tuple(steps),
-        by_shape=positions[np.argsort(shapes, kind="stable")],
         starts=starts,
+        num_of_shape=starts[1:] - starts[:-1],
     )
 
 
 def _of_lengths(part: Part, kept: Kept, lengths: tuple[float | None, float | None]) -> Filtered:
     """Whether a row fits is its shape's, so the few shapes are asked."""
-    num_of_shape = np.diff(kept.starts)
-    fits = before = np.ones(len(part.shapes), dtype=bool)
+    if not len(kept.positions):
+        return Filtered(part, kept.positions, kept.narrowing, before=kept.before)
     steps = list(kept.narrowing)
-    for name, asked, measured in zip(_LENGTHS, lengths, part.shapes.lengths, strict=True):
+    left: Indices = np.flatnonzero(kept.num_of_shape)
+    for name, asked, of_shapes in zip(_LENGTHS, lengths, part.shapes.lengths, strict=True):
         if asked is None:
             continue
         # As the columns are: a length on the edge is inside.
         low, high = np.float32(asked / SAME_LENGTH), np.float32(asked * MOST_SHORTER)
-        before, fits = fits, fits & (measured >= low) & (measured <= high)
-        num_left = int(num_of_shape[fits].sum())
+        measured = of_shapes.take(left)
+        before, left = left, left[(measured >= low) & (measured <= high)]
+        num_left = int(np.add.reduce(kept.num_of_shape.take(left)))
         steps.append(Narrowing(filter=name, num_left=num_left))
         if not num_left:
-            break
-    positions = kept.of_shapes(fits & (num_of_shape > 0))
-    return Filtered(
-        part=part,
-        positions=positions,
-        before=positions if len(positions) else kept.of_shapes(before),
-        narrowing=tuple(steps),
+            return Filtered(part, left, tuple(steps), shapes_before=before)
+    shorter = any(
+        asked is not None and of_shapes.take(left).max() > asked * SAME_LENGTH
+        for asked, of_shapes in zip(lengths, part.shapes.lengths, strict=True)
     )
+    return Filtered(part, kept.of_shapes(part, left), tuple(steps), shorter)
 
 
 def _masks(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from results.cost import capacity_to_price
-from results.lookup.answering import Asked, lines, recommendations
+from results.lookup.answering import Asked, Line, lines, recommendations
 from results.lookup.columns import Ints
 from results.lookup.filters import MOST_SHORTER, Filtered
 from results.lookup.part import Indices
@@ -122,7 +122,7 @@ def _day(seconds: int) -> str:
 def _length_words(question: Question, binding: str, found: Filtered) -> tuple[str, float | None]:
     side = 0 if binding == "input_tokens" else 1
     shapes = found.part.shapes
-    known = shapes.lengths[side][_used(shapes.which[found.before])]
+    known = shapes.lengths[side][found.shapes_before]
     known = known[np.isfinite(known)]
     asked = question.lengths[side]
     assert asked is not None  # or it would not have been filtered by
@@ -138,14 +138,16 @@ def _length_words(question: Question, binding: str, found: Filtered) -> tuple[st
     )
 
 
-def nothing_feasible(asked: Asked, one: Sheet, row_of: Callable[[int], Row]) -> NoAnswer:
-    """Rows fit the filters, and none keeps every limit. ``row_of``: of a position in the part."""
+def nothing_feasible(
+    asked: Asked, one: Sheet, rows_of: Callable[[Sequence[Line]], Sequence[Row]]
+) -> NoAnswer:
+    """Rows fit the filters, and none keeps every limit."""
     rows: list[Row] = []
 
     def made(nearest: Indices) -> Sequence[Recommendation]:
         told = lines(one, nearest)
-        rows.extend([row_of(line.position) for line in told])
-        return recommendations(asked, rows, told, [0] * len(rows))
+        rows.extend(rows_of(told))
+        return recommendations(asked, one.hardware.prices, rows, told, [0] * len(rows))
 
     none = limits_broken(tuple(constraints(one)), one.configurations, made)
     return replace(none, measure_next=tuple(_measure_next(asked, none.nearest, rows)))

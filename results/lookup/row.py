@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from results.cost import tokens_per_s
-from results.recommendation.profile import UNSTATED, Configuration, Machine, Profile
+from results.recommendation.profile import UNSTATED, Machine, Profile
 
 SECONDS_PER_DAY: Final = 86400.0
 
@@ -60,9 +59,9 @@ class Facts(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True
     why_stale: str
     estimate: Estimate | None = None  # None: measured, or imported
 
-    def age_days(self, now: datetime) -> float:
-        """As ``Evidence.age_days``."""
-        return max((now.timestamp() - self.last_measured) / SECONDS_PER_DAY, 0.0)
+    def age_days(self, now_s: float) -> float:
+        """As ``Evidence.age_days``; ``now_s`` in seconds since 1970."""
+        return max((now_s - self.last_measured) / SECONDS_PER_DAY, 0.0)
 
 
 class Row(NamedTuple):
@@ -134,8 +133,6 @@ _JSON: Final = msgspec.json.Encoder(enc_hook=_plain)
 _FACTS: Final = msgspec.msgpack.Encoder()
 _PROFILE: Final = msgspec.json.Decoder(Profile)
 _READ_FACTS: Final = msgspec.msgpack.Decoder(Facts)
-# Before it stand the two ids. No text can hold it: a quote in one has a backslash before it.
-_AFTER_PLACE: Final = b'"load":'
 
 
 def encoded(value: Any) -> bytes:
@@ -143,23 +140,9 @@ def encoded(value: Any) -> bytes:
     return _JSON.encode(value)
 
 
-def encoded_place(configuration: Configuration, machine: Machine) -> bytes:
-    """The part of a profile's JSON that all load points of a configuration share."""
-    told = (b'"configuration":', encoded(configuration), b',"machine":', encoded(machine), b",")
-    return b"".join(told)
-
-
-def encoded_row(profile: Profile, place: bytes) -> tuple[bytes, bytes]:
-    """(its facts, its JSON without ``place``)."""
-    text = encoded(profile)
-    at = text.index(place)
-    return _FACTS.encode(facts_of(profile)), text[:at] + text[at + len(place) :]
-
-
-def joined(slim: bytes, place: bytes) -> bytes:
-    """The profile's JSON whole."""
-    at = slim.index(_AFTER_PLACE)
-    return b"".join((slim[:at], place, slim[at:]))
+def encoded_row(profile: Profile) -> tuple[bytes, bytes]:
+    """(its facts, its JSON)."""
+    return _FACTS.encode(facts_of(profile)), encoded(profile)
 
 
 def decoded_facts(data: bytes | memoryview) -> Facts:

@@ -8,17 +8,20 @@ bounds in the same sense, and what is counted per token is counted with the aske
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
 from results.lookup.columns import Bools, Ints
 from results.lookup.filters import SAME_LENGTH, Filtered
-from results.lookup.part import Doubles, Indices, Part
+from results.lookup.once import once
+from results.lookup.part import BASE, Doubles, Indices, Part
 from results.predictive import at_most
 from results.recommendation.observation import STATISTICS
+from results.recommendation.profile import Price
 from results.recommendation.question import Question, Target
 
 # Columns are 4-byte floats: a value on its limit keeps it.
@@ -29,163 +32,227 @@ _PERCENTILES = tuple(s for s in STATISTICS if s.startswith("p"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """By the snapshot's hardware: chips of one replica and its $ per hour, NaN without a price.
-    ``divisor``: the chips that a throughput is shared by, NaN where there are none."""
+    """By the snapshot's hardware: chips of one replica, its price or why there is none, and that in
+    $ per hour, NaN without one. ``divisor``: the chips that a throughput is shared by, NaN where
+    there are none."""
 
+    prices: tuple[Price | str, ...]
     num_chips: Doubles
     usd_per_hour: Doubles
     divisor: Doubles
+    any_priced: bool
 
 
-@dataclass(kw_only=True, eq=False)  # a frozen one takes 8 µs to make
 class Sheet:
     """One entry per row, NaN where it is not known. ``*_each`` are of one replica, the rest of all.
 
-    ``positions`` are those of ``part`` that are in it. ``shorter``: the asked lengths are below the
-    measured ones. What not every question needs is computed when it is first looked at.
+    ``positions`` are those of ``part`` that are in it, as their rows stand in the snapshot. What is
+    not given is computed when it is first looked at: few questions look at all of it, and most of
+    it is looked at for a few rows only (``among``). It divides by what may be 0 or not known: see
+    ``dividing``.
     """
 
-    part: Part
-    positions: Indices
-    question: Question
-    input_tokens: Doubles
-    output_tokens: Doubles
-    shorter: Bools
-    rate_each: Doubles
-    output_per_s_each: Doubles
-    input_per_s_each: Doubles
-    replicas: Doubles
-    utilisation: Doubles
-    hardware: Hardware
-    which: Indices  # hardware of each
-    usd_each: Doubles
-    e2e_s: Doubles
-    output_factor: Doubles  # measured / asked output tokens, 1 where they are the same
+    def __init__(
+        self,
+        part: Part,
+        positions: Indices,
+        question: Question,
+        hardware: Hardware,
+        *,
+        any_shorter: bool,
+    ) -> None:
+        """``any_shorter`` False: no row was measured at lengths above those asked for."""
+        self.part = part
+        self.positions = positions
+        self.question = question
+        self.hardware = hardware
+        self.any_shorter = any_shorter
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    @cached_property
+    def among(self, indices: Indices) -> Sheet:
+        """Of these rows of it, in the same order."""
+        positions = self.positions.take(indices)
+        return Sheet(
+            self.part, positions, self.question, self.hardware, any_shorter=self.any_shorter
+        )
+
+    def _measured(self, name: str) -> Doubles:
+        at = _AT[name]
+        column: Doubles
+        if len(self) > _FEW:
+            column = self.part.base[at].take(self.positions)
+        else:
+            column = self._all_measured[at]
+        return column
+
+    @once
+    def _all_measured(self) -> Doubles:
+        """Of few rows all columns at once: one by one, most of it would be calling."""
+        return self.part.base.take(self.positions, axis=1)
+
+    @once
     def configurations(self) -> Ints:
         """Ascending."""
-        return self.part.configuration[self.positions]
+        return self.part.configuration.take(self.positions)
 
-    @cached_property
-    def chips_each(self) -> Doubles:
-        return self.hardware.num_chips[self.which]
+    @once
+    def which(self) -> Indices:
+        """The hardware of each."""
+        return self.part.hardware.take(self.positions)
 
-    @cached_property
+    @once
+    def input_tokens(self) -> Doubles:
+        """To count with."""
+        return self._length("input_tokens", self.question.lengths[0])
+
+    @once
+    def output_tokens(self) -> Doubles:
+        return self._length("output_tokens", self.question.lengths[1])
+
+    def _length(self, name: str, asked: float | None) -> Doubles:
+        return self._measured(name) if asked is None else np.full(len(self), float(asked))
+
+    @once
+    def shorter(self) -> Bools:
+        """Whether the asked lengths are below the measured ones."""
+        return self._shorter("input_tokens", self.question.lengths[0]) | self.shorter_output
+
+    @once
+    def shorter_output(self) -> Bools:
+        return self._shorter("output_tokens", self.question.lengths[1])
+
+    def _shorter(self, name: str, asked: float | None) -> Bools:
+        if asked is None or not self.any_shorter:
+            return np.zeros(len(self), dtype=bool)
+        return self._measured(name) > asked * SAME_LENGTH
+
+    @once
+    def output_factor(self) -> Doubles:
+        """Measured / asked output tokens, 1 where they are the same."""
+        if not self.any_shorter:
+            return np.ones(len(self))
+        factor = self._measured("output_tokens") / self.output_tokens
+        return np.where(self.shorter_output, factor, 1.0)
+
+    @once
+    def rate_each(self) -> Doubles:
+        return self._measured("rate_rps")
+
+    @once
+    def input_per_s_each(self) -> Doubles:
+        return self._per_s("input_per_s", "input_tokens")
+
+    @once
+    def output_per_s_each(self) -> Doubles:
+        return self._per_s("output_per_s", "output_tokens")
+
+    def _per_s(self, name: str, tokens: str) -> Doubles:
+        measured = self._measured(name)
+        if not self.any_shorter:
+            return measured
+        return np.where(self.shorter, self.rate_each * getattr(self, tokens), measured)
+
+    @once
+    def e2e_s(self) -> Doubles:
+        """As measured where it was, for these lengths; else TTFT and a TPOT for each further
+        token."""
+        further = np.maximum(self.output_tokens - 1.0, 0.0)
+        made_up: Doubles = further * self._measured("tpot_s.typical.value")
+        made_up += self._measured("ttft_s.typical.value")
+        if not self.part.has_e2e:
+            return made_up
+        measured = self._measured("e2e_s.typical.value")
+        return np.where(self.shorter | np.isnan(measured), made_up, measured)
+
+    def _wanted(self) -> Iterator[Doubles]:
+        """How many replicas each of what is asked of them all needs."""
+        question = self.question
+        if question.rate_rps is not None:
+            yield question.rate_rps / self.rate_each
+        if question.concurrency is not None:
+            yield question.concurrency / self._measured("concurrency")
+        if question.min_throughput is not None:
+            yield question.min_throughput / self.output_per_s_each
+
+    @once
+    def replicas(self) -> Doubles:
+        """1 where no load is asked."""
+        wanted = list(self._wanted())
+        if not wanted:
+            return np.ones(len(self))
+        most: Doubles = wanted[0] if len(wanted) == 1 else np.maximum.reduce(wanted)
+        replicas: Doubles = np.maximum(np.ceil(most * (1.0 - ROUNDING)), 1.0)
+        return replicas
+
+    @once
+    def utilisation(self) -> Doubles:
+        """The share of their measured capacity that the asked load uses."""
+        if not has_load(self.question):
+            return np.full(len(self), np.nan)
+        return next(self._wanted()) / self.replicas
+
+    @once
+    def usd_each(self) -> Doubles:
+        return self.hardware.usd_per_hour.take(self.which)
+
+    @once
     def throughput(self) -> Doubles:
         """Output tokens per second of all replicas at their load point."""
         return self.output_per_s_each * self.replicas
 
-    @cached_property
+    @once
     def per_chip(self) -> Doubles:
         """Output tokens per second."""
-        return self.output_per_s_each / self.hardware.divisor[self.which]
+        return self.output_per_s_each / self.hardware.divisor.take(self.which)
 
-    @cached_property
+    @once
     def num_chips(self) -> Doubles:
-        return self.chips_each * self.replicas
+        return self.hardware.num_chips.take(self.which) * self.replicas
 
-    @cached_property
+    @once
     def usd_per_hour(self) -> Doubles:
         return self.usd_each * self.replicas
 
-    @cached_property
+    @once
     def usd_per_m_each(self) -> Doubles:
         """Per million output tokens, at the profile's own load."""
         each = self.input_per_s_each, self.output_per_s_each
         return _per_million(self.usd_each, *each, self.question)
 
-    @cached_property
+    @once
     def usd_per_m(self) -> Doubles:
         """Per million output tokens, at the asked load where there is one."""
         rate = self.question.rate_rps
         if rate is None:
             return self.usd_per_m_each
         total = rate * self.input_tokens, rate * self.output_tokens
-        return _per_million(self.usd_each * self.replicas, *total, self.question)
+        return _per_million(self.usd_per_hour, *total, self.question)
 
 
-def sheet(part: Part, positions: Indices, question: Question, hardware: Hardware) -> Sheet:
-    """Everything that is computed for these rows."""
-    base = part.base.take(positions, axis=1)
-    measured, rate, concurrency = base[:2], base[2], base[3]
-    input_asked, output_asked = question.lengths
-    with np.errstate(invalid="ignore", divide="ignore"):
-        inputs, shorter_input = _length(measured[0], input_asked)
-        outputs, shorter_output = _length(measured[1], output_asked)
-        shorter = shorter_input | shorter_output
-        is_any = bool(shorter.any())
-        output_each = np.where(shorter, rate * outputs, base[5]) if is_any else base[5]
-        input_each = np.where(shorter, rate * inputs, base[4]) if is_any else base[4]
-        replicas, load = _replicas(question, rate, concurrency, output_each)
-        which = part.hardware[positions]
-        return Sheet(
-            part=part,
-            positions=positions,
-            question=question,
-            input_tokens=inputs,
-            output_tokens=outputs,
-            shorter=shorter,
-            rate_each=rate,
-            output_per_s_each=output_each,
-            input_per_s_each=input_each,
-            replicas=replicas,
-            utilisation=load,
-            hardware=hardware,
-            which=which,
-            usd_each=hardware.usd_per_hour[which],
-            e2e_s=_e2e(part, base, outputs, shorter),
-            output_factor=np.where(shorter_output, measured[1] / outputs, 1.0)
-            if is_any
-            else np.ones(len(positions)),
-        )
+_FEW: Final = 256
+_AT: Final = {name: at for at, name in enumerate(BASE)}
 
 
-def _length(measured: Doubles, asked: float | None) -> tuple[Doubles, Bools]:
-    """(tokens to count with, whether those are fewer than were measured)."""
-    if asked is None:
-        return measured, np.zeros(len(measured), dtype=bool)
-    return np.full(len(measured), float(asked)), measured > asked * SAME_LENGTH
+def dividing() -> np.errstate:
+    """What is computed with a sheet is computed within this."""
+    return np.errstate(invalid="ignore", divide="ignore")
 
 
-def _e2e(part: Part, base: Doubles, outputs: Doubles, shorter: Bools) -> Doubles:
-    """As measured where it was, for these lengths; else TTFT and a TPOT for each further token."""
-    ttft, tpot, measured = base[6:9]
-    made_up: Doubles = ttft + tpot * np.maximum(outputs - 1.0, 0.0)
-    if not part.has_e2e:
-        return made_up
-    return np.where(shorter | np.isnan(measured), made_up, measured)
+def has_load(question: Question) -> bool:
+    """Whether what all replicas get is asked."""
+    return question.rate_rps is not None or question.concurrency is not None
 
 
-def _replicas(
-    question: Question, rate: Doubles, concurrency: Doubles, output_each: Doubles
-) -> tuple[Doubles, Doubles]:
-    """(replicas, share of their measured capacity that the asked load uses). One replica and no
-    share where no load is asked."""
-    wants = [
-        asked / each
-        for asked, each in (
-            (question.rate_rps, rate),
-            (question.concurrency, concurrency),
-            (question.min_throughput, output_each),
-        )
-        if asked is not None
-    ]
-    if not wants:
-        return np.ones(len(rate)), np.full(len(rate), np.nan)
-    replicas = np.maximum(np.ceil(np.maximum.reduce(wants) * (1.0 - ROUNDING)), 1.0)
-    has_load = question.rate_rps is not None or question.concurrency is not None
-    return replicas, wants[0] / replicas if has_load else np.full(len(rate), np.nan)
+def sheet_of(found: Filtered, question: Question, hardware: Hardware) -> Sheet:
+    return Sheet(found.part, found.positions, question, hardware, any_shorter=found.shorter)
 
 
 def _per_million(usd: Doubles, inputs: Doubles, outputs: Doubles, question: Question) -> Doubles:
     """See ``results.cost``."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shared = inputs / question.output_input_cost_ratio + outputs
-        return np.where(outputs > 0, usd / 3600.0 / shared * 1e6, np.nan)
+    shared = inputs / question.output_input_cost_ratio + outputs
+    return np.where(outputs > 0, usd / 3600.0 / shared * 1e6, np.nan)
 
 
 def statistics_for(target: Target) -> tuple[str, ...]:
@@ -232,7 +299,7 @@ class Constraint:
 def constraints(one: Sheet) -> Iterator[Constraint]:
     """Everything that the question limits, in the order it is told."""
     question = one.question
-    if question.rate_rps is not None or question.concurrency is not None:
+    if has_load(question):
         yield Constraint(name="load_known", limit=1.0, found=_known(one), at_least=True)
     for target in question.targets:
         yield Constraint(name=target.name, limit=target.limit_s, found=_values(one, target))
@@ -275,24 +342,33 @@ def _others(one: Sheet) -> Iterator[Constraint]:
 
 def feasible_of(found: Filtered, question: Question, hardware: Hardware) -> Sheet:
     """A sheet of the rows that keep every limit."""
-    part, positions = found.part, found.positions
+    one = sheet_of(found, question, hardware)
     for target in question.targets:
-        # What is compared as it was measured needs no sheet to be dropped.
+        # What is compared as it was measured comes first: the rest is computed of what it leaves.
         if target.metric != "ntpot_s":
-            said = stated(part, target).take(positions)
-            positions = positions[said <= target.limit_s * (1.0 + ROUNDING)]
-    one = sheet(part, positions, question, hardware)
-    if not len(one):
-        return one
-    feasible = np.ones(len(one), dtype=bool)
-    if question.rate_rps is not None or question.concurrency is not None:
-        feasible &= np.isfinite(one.replicas)
+            one = _left(one, [_values(one, target) <= target.limit_s * (1.0 + ROUNDING)])
+    return _left(one, list(_kept_by(one))) if len(one) else one
+
+
+def _kept_by(one: Sheet) -> Iterator[Bools]:
+    """What ``constraints`` has beside targets that are compared as they were measured."""
+    question = one.question
+    if has_load(question):
+        yield np.isfinite(one.replicas)
     for target in question.targets:
         if target.metric == "ntpot_s":
-            feasible &= _values(one, target) <= target.limit_s * (1.0 + ROUNDING)
+            yield _values(one, target) <= target.limit_s * (1.0 + ROUNDING)
     for constraint in _others(one):
-        feasible &= constraint.kept
-    return one if feasible.all() else sheet(part, positions[feasible], question, hardware)
+        yield constraint.kept
+
+
+def _left(one: Sheet, masks: Sequence[Bools]) -> Sheet:
+    """The rows that all of them have."""
+    if not masks:
+        return one
+    kept = masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
+    indices = np.flatnonzero(kept)
+    return one if len(indices) == len(one) else one.among(indices)
 
 
 def _known(one: Sheet) -> Doubles:
@@ -301,7 +377,7 @@ def _known(one: Sheet) -> Doubles:
 
 def _values(one: Sheet, target: Target) -> Doubles:
     """Of NTPOT with shorter outputs the bound: the whole time over fewer tokens."""
-    said = stated(one.part, target)[one.positions]
+    said = stated(one.part, target).take(one.positions)
     return said * one.output_factor if target.metric == "ntpot_s" else said
 
 
@@ -310,7 +386,7 @@ def _together(one: Sheet) -> Doubles:
     misses = []
     for target in one.question.targets:
         log_mean, log_spread, runs = (
-            stated(one.part, target, what)[one.positions]
+            stated(one.part, target, what).take(one.positions)
             for what in ("log_mean", "log_spread", "runs")
         )
         if target.metric == "ntpot_s":

@@ -5,7 +5,6 @@ Opening reads a few kilobytes; a page of a column is read when a question first 
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from results.errors import LookupUnreadable
 from results.lookup.columns import Floats, Ints
 from results.lookup.part import Part
 from results.lookup.recent import Recent
-from results.lookup.row import Facts, Row, decoded_facts, decoded_profile, joined
+from results.lookup.row import Facts, Row, decoded_facts, decoded_profile
 from results.lookup.writing import ABOUT, CURRENT, FORMAT, TRAININGS, is_readable
 from results.recommendation.build import Fruitless
 from results.recommendation.lookup import AcceleratorSummary, ModelSummary
@@ -29,7 +29,6 @@ from results.recommendation.profile import Machine, Profile
 
 MAX_KEPT_BYTES: Final = 96 * 2**20
 _MOST_PARTS = 1024  # models; together they are no more rows than there are
-_MOST_PLACES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,27 +74,32 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     return np.asarray(np.load(path, mmap_mode="r").view(np.ndarray))
 
 
-class _Blobs:
-    """Encoded values of ``num_pieces`` pieces each, read one at a time.
+class _Profiles:
+    """Facts and JSON of each row, read one at a time.
 
     Read, not mapped: they lie far from each other, a first look at a page of a mapped file costs
-    several times what reading two kilobytes does, and the page would count as ours.
+    several times what reading three kilobytes does, and the page would count as ours.
     """
 
-    def __init__(self, folder: Path, name: str, num_pieces: int) -> None:
-        self._starts = _mapped(folder / f"{name}.starts.npy")
-        self._file = (folder / f"{name}.bin").open("rb", buffering=0)
-        self._num_pieces = num_pieces
+    def __init__(self, folder: Path) -> None:
+        self._starts = _mapped(folder / "profiles.starts.npy")
+        self._file = (folder / "profiles.bin").open("rb", buffering=0)
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
 
-    def __getitem__(self, index: int) -> tuple[bytes, ...]:
-        first = index * self._num_pieces
-        starts = self._starts[first : first + self._num_pieces + 1].tolist()
-        data = os.pread(self._file.fileno(), starts[-1] - starts[0], starts[0])
-        return tuple([data[a - starts[0] : b - starts[0]] for a, b in itertools.pairwise(starts)])
+    def __getitem__(self, row: int) -> tuple[bytes, bytes]:
+        first, middle, end = self._starts[2 * row : 2 * row + 3].tolist()
+        data = os.pread(self._file.fileno(), end - first, first)
+        return data[: middle - first], data[middle - first :]
+
+    def expect_all(self) -> None:
+        """Asks the kernel to read ahead what fits well into memory, and does not wait for it. A
+        read that has to wait for a disk costs six times the CPU of one that does not."""
+        size = os.fstat(self._file.fileno()).st_size
+        if hasattr(os, "posix_fadvise") and size < psutil.virtual_memory().available // 2:
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 class Snapshot:
@@ -114,7 +118,7 @@ class Snapshot:
             self._columns: Mapping[str, npt.NDArray[Any]] = {
                 path.stem: _mapped(path)
                 for path in folder.glob("*.npy")
-                if path.stem.partition(".")[0] not in ("profiles", "configurations")
+                if path.stem != "profiles.starts"
             }
             self._number = {name: at for at, name in enumerate(self.about.names.model)}
             machines = self.about.hardware or (Machine(accelerator="", num_chips=0),)
@@ -123,9 +127,8 @@ class Snapshot:
             self.is_known = np.array([_is_known(m) for m in machines], dtype=bool)
             self.all_known = bool(self.is_known.all())
             self.trainings: tuple[Profile, ...] = _trainings(folder)
-            self._profiles = _Blobs(folder, "profiles", 2)
-            self._places = _Blobs(folder, "configurations", 1)
-            self._place = lru_cache(_MOST_PLACES)(self._places.__getitem__)
+            self._profiles = _Profiles(folder)
+            self.expect_all = self._profiles.expect_all
             self.part = lru_cache(_MOST_PARTS)(self._part)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise LookupUnreadable(
@@ -188,14 +191,13 @@ class Snapshot:
 
     def row(self, row: int) -> Row:
         """What an answer needs of it."""
-        facts, slim = self._profiles[row]
-        (place,) = self._place(int(self._columns["configuration"][row]))
-        about = self.about
+        facts, text = self._profiles[row]
+        about, columns = self.about, self._columns
         return Row(
             decoded_facts(facts),
-            about.names.model[self._columns["model"][row]],
-            about.hardware[self._columns["hardware"][row]],
-            joined(slim, place),
+            about.names.model[columns["model"][row]],
+            about.hardware[columns["hardware"][row]],
+            text,
         )
 
     def profile(self, row: int) -> Profile:

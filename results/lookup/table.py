@@ -14,15 +14,15 @@ import msgspec
 import numpy as np
 
 from results.cost import DEFAULT_RATIO, cost_of, tokens_per_s
-from results.lookup.answering import Asked, Priced, asking, lines, recommendations
-from results.lookup.choose import choose
+from results.lookup.answering import Asked, Line, Priced, asking, lines, recommendations
+from results.lookup.choose import choose, num_different
 from results.lookup.columns import ESTIMATES, SIMULATED, SUPERSEDED, Bools
 from results.lookup.estimates import with_estimates_told
 from results.lookup.filters import Filtered, filtered
 from results.lookup.made import LOOKED_INTO, WRITTEN
 from results.lookup.refusal import failures_of, nothing_feasible, nothing_fits, unknown_model
 from results.lookup.row import Row
-from results.lookup.sheet import Hardware, feasible_of, sheet
+from results.lookup.sheet import Hardware, dividing, feasible_of, sheet_of
 from results.lookup.snapshot import Snapshot, open_current
 from results.lookup.training import training_answer, trainings_of
 from results.lookup.writing import write_snapshot
@@ -98,22 +98,24 @@ class TableLookup:
     def _of_rows(self, asked: Asked, found: Filtered, start: Callable[..., Answer]) -> Answer:
         part, question = found.part, asked.question
         hardware = self.hardware(question.capacity, question.region)
-        num_considered = _num_different(part.configuration[found.positions])
+        num_considered = num_different(part.configuration.take(found.positions))
         start = partial(start, narrowing=found.narrowing, num_considered=num_considered)
 
-        def row_of(position: int) -> Row:
-            return self._row(part.first + position)
+        def rows_of(told: Sequence[Line]) -> list[Row]:
+            rows = part.rows.take([line.position for line in told]) + part.first
+            return [self._row(row) for row in rows.tolist()]
 
-        one = feasible_of(found, question, hardware)
-        if not len(one):
-            one = sheet(part, found.positions, question, hardware)
-            return start(no_answer=nothing_feasible(asked, one, row_of))
-        chosen = choose(one)
-        told = lines(one, chosen.best)
-        rows = [row_of(line.position) for line in told]
+        with dividing():
+            one = feasible_of(found, question, hardware)
+            if not len(one):
+                one = sheet_of(found, question, hardware)
+                return start(no_answer=nothing_feasible(asked, one, rows_of))
+            chosen = choose(one)
+            told = lines(chosen.sheet, chosen.best)
+        rows, better = rows_of(told), chosen.num_better.tolist()
         return start(
-            num_feasible=_num_different(one.configurations),
-            recommendations=recommendations(asked, rows, told, chosen.num_better.tolist()),
+            num_feasible=num_different(one.configurations),
+            recommendations=recommendations(asked, hardware.prices, rows, told, better),
             comments=tuple(_comments(hardware, question)),
         )
 
@@ -216,23 +218,21 @@ class TableLookup:
     def _hardware(self, capacity: str, region: str) -> Hardware:
         """With the prices of that capacity type and region."""
         machines = self.snapshot.about.hardware
-        found = [self._prices.find(machine, capacity, region) for machine in machines]
+        found = tuple([self._prices.find(machine, capacity, region) for machine in machines])
         usd = [np.nan if isinstance(price, str) else price.usd_per_hour for price in found]
+        usd_per_hour = np.array(usd or [np.nan], dtype=np.float64)
         num_chips = self.snapshot.num_chips.astype(np.float64)
         return Hardware(
+            prices=found,
             num_chips=num_chips,
             divisor=np.where(num_chips > 0, num_chips, np.nan),
-            usd_per_hour=np.array(usd or [np.nan], dtype=np.float64),
+            usd_per_hour=usd_per_hour,
+            any_priced=not np.isnan(usd_per_hour).all(),
         )
 
 
-def _num_different(ascending: np.ndarray[tuple[int], np.dtype[np.int32]]) -> int:
-    different = ascending[1:] != ascending[:-1]
-    return int(np.count_nonzero(different)) + 1 if len(ascending) else 0
-
-
 def _comments(hardware: Hardware, question: Question) -> Iterable[str]:
-    if np.isnan(hardware.usd_per_hour).all():
+    if not hardware.any_priced:
         yield (
             "no price is known: nothing is ranked by cost; give your prices with --prices, and the "
             "same profiles are ranked anew"

@@ -3,7 +3,7 @@
 ::
 
     <folder>/CURRENT                 the name of the snapshot that counts, replaced atomically
-    <folder>/<snapshot id>/about.json, *.npy, profiles.bin, configurations.bin, trainings.bin
+    <folder>/<snapshot id>/about.json, *.npy, profiles.bin, trainings.bin
 
 Trainings have no requests, and are few beside the load points of servings: they lie apart, whole,
 and no column of the table is of them.
@@ -41,13 +41,13 @@ from results.lookup.columns import (
     numbers_of,
     seconds_of,
 )
-from results.lookup.row import encoded_place, encoded_row
+from results.lookup.row import encoded_row
 from results.recommendation.build import Fruitless, version_of
 from results.recommendation.profile import EvidenceKind, Profile
 
-# 3: trainings and estimates beside; 2 had profiles as facts and JSON (``row``), and 1 as one
-# msgpack value each.
-FORMAT: Final = 3
+# 4: a profile's JSON lies whole beside its facts; 3 had what a configuration's profiles share in a
+# file of its own, 2 no trainings and estimates, and 1 each profile as one msgpack value.
+FORMAT: Final = 4
 CURRENT: Final = "CURRENT"
 ABOUT: Final = "about.json"
 TRAININGS: Final = "trainings.bin"
@@ -182,18 +182,16 @@ def _fill(
     catalogue = _Catalogue()
     trainings: list[Profile] = []
     num_estimates = 0
-    with _Blobs(draft, "profiles") as rows, _Blobs(draft, "configurations") as places:
-        last, number, place = "", -1, b""
+    with _Blobs(draft, "profiles") as rows:
+        last, number = "", -1
         for profile in profiles:
             if profile.training is not None:
                 trainings.append(profile)
                 continue
             num_estimates += profile.evidence.estimated is not None
             if profile.configuration_id != last:
-                place = encoded_place(profile.configuration, profile.machine)
                 last, number = profile.configuration_id, number + 1
-                digest.update(places.add(place))
-            digest.update(rows.add(*encoded_row(profile, place)))
+            digest.update(rows.add(*encoded_row(profile)))
             ids.append(int(profile.profile_id, 16))
             columns.add(_ids_of(profile, names, number), seconds_of(profile), numbers_of(profile))
             catalogue.add(profile)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import Literal
 
 from results.errors import InvalidQuestion
@@ -146,8 +147,7 @@ class Question:
         self._check_use_case()
         if self.rate_rps is not None and self.concurrency is not None:
             raise InvalidQuestion("a rate and a concurrency; ask for one of them")
-        for name in _ABOVE_ZERO:
-            value = getattr(self, name)
+        for name, value in zip(_ABOVE_ZERO, _above_zero(self), strict=True):
             if value is not None and not 0 < value < math.inf:
                 raise InvalidQuestion(f"{name} = {value}; above 0 is asked for")
         for name, high in (("probability", 1.0), ("max_error_share", 1.0)):
@@ -158,7 +158,7 @@ class Question:
             raise InvalidQuestion("probability = 1; nothing is certain, ask for less")
         if self.min_repeats < 1 or not 1 <= self.limit <= MAX_LIMIT:
             raise InvalidQuestion(f"min_repeats is at least 1, and limit from 1 to {MAX_LIMIT}")
-        names = [target.name for target in self.targets]
+        names = [target.name for target in self.targets] if len(self.targets) > 1 else []
         if len(set(names)) < len(names):
             raise InvalidQuestion(f"a target is given twice: {', '.join(sorted(names))}")
 
@@ -169,8 +169,10 @@ class Question:
                 "give lengths"
             )
         strange = _OF_SERVING if self.is_training else _OF_TRAINING
-        given = [name for name in strange if getattr(self, name) not in (None, (), "")]
-        if given:
+        values = (_of_serving if self.is_training else _of_training)(self)
+        if values != (_NO_SERVING if self.is_training else _NO_TRAINING):
+            none = (None, (), "")
+            given = [n for n, value in zip(strange, values, strict=True) if value not in none]
             what = "a serving, and a training was asked for" if self.is_training else "a training"
             ask = "leave it out" if self.is_training else f"ask with use_case {TRAINING}"
             raise InvalidQuestion(f"{', '.join(given)}: of {what}; {ask}")
@@ -234,3 +236,9 @@ _OF_TRAINING = (
     "max_cost_usd_per_million_training_tokens",
     "max_final_loss",
 )
+_NO_SERVING = (None, None, None, None, (), None, None, None)
+_NO_TRAINING = (None, None, "", None, None, None, None, None)
+# One call each for all of them: every question is checked.
+_above_zero = attrgetter(*_ABOVE_ZERO)
+_of_serving = attrgetter(*_OF_SERVING)
+_of_training = attrgetter(*_OF_TRAINING)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
+import psutil
 import pytest
 
 from results.api.encode import answer_document
@@ -127,3 +130,17 @@ def test_what_is_used_least_goes_first_and_what_is_too_large_is_not_kept() -> No
 def test_the_same_profiles_are_one_snapshot(tmp_path: Path) -> None:
     profiles = list(generated(1, 5, 2))
     assert write_snapshot(tmp_path / "a", profiles) == write_snapshot(tmp_path / "b", profiles)
+
+
+@pytest.mark.parametrize(("available", "asked"), [(2**40, 1), (2, 0)])
+def test_only_what_fits_into_memory_is_read_ahead(
+    monkeypatch: pytest.MonkeyPatch, available: int, asked: int
+) -> None:
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: calls.append(given), raising=False)
+    memory = SimpleNamespace(available=available)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    lookup = lookup_of(list(generated(1, 5, 2)))
+    lookup.snapshot.expect_all()
+    assert len(calls) == asked
+    assert lookup.at(3).configuration.model
