@@ -12,7 +12,7 @@ from dataclasses import replace
 from tuners.crew import Attempts, Done
 from tuners.goals import Reading, Wish
 from tuners.outcome import Crashed, Measured, Transient, Unusable
-from tuners.remeasure import Candidate, Judged, Verdict, choose, judge
+from tuners.remeasure import Candidate, Judged, Verdict, choose, judge, may_beat
 from tuners.space import Config
 from tuners.trial import Phase
 
@@ -39,7 +39,8 @@ class Again:
         self, candidates: Sequence[Candidate], top: int
     ) -> tuple[Candidate | None, tuple[tuple[Candidate, Judged], ...]]:
         """The first ``top``, as many at once as the crew has places; where none of them passes the
-        next ones, one by one, until one does."""
+        next ones, one by one, until one does. Where some did, at most as many again that are
+        believed to be better: the first may have passed by being slow."""
         judged: list[tuple[Candidate, Judged]] = []
         left, first = list(candidates[top:]), list(candidates[:top])
         while first:
@@ -47,6 +48,12 @@ class Again:
             first = first[self._crew.size :]
         while left and not _passed(judged):
             judged += self._judged([left.pop(0)])
+        for candidate in left[:top]:
+            best = choose(_passed(judged), self._wish)
+            again = [one for one, _ in judged]
+            if best is None or not may_beat(candidate, again, best, self._wish):
+                break
+            judged += self._judged([candidate])
         return choose(_passed(judged), self._wish), tuple(judged)
 
     def _judged(self, group: Sequence[Candidate]) -> list[tuple[Candidate, Judged]]:

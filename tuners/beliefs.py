@@ -22,10 +22,10 @@ from tuners.seeds import PRIOR_TRIALS
 from tuners.surrogate import (
     ALONE,
     AROUND_FORECAST,
-    DOUBT,
     OF_FAILURES,
     Array,
     Prior,
+    Rows,
     Seen,
     Surrogate,
     fit,
@@ -34,14 +34,18 @@ from tuners.surrogate import (
 _TINY = 1e-12
 _MIXED = 0.05  # the share of the plain sum in a mixture of goals, which keeps all of them in view
 _ENOUGH = 3  # readings, from which on a process may do without the forecast
+DOUBT = 1.0  # the log odds of the forecast before there are any
+_NEGLIGIBLE = 0.01  # the weight below which an explanation is not asked
 _CALIBRATED = 0.2  # the spread of a common factor that earlier studies have measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
-    """``x``: (m, columns). ``forecast``: by statistic (m,), above 0; empty where there is none."""
+    """``x``: (m, columns), and the same as ``rows``. ``forecast``: by statistic (m,), above 0;
+    empty where there is none."""
 
     x: Array
+    rows: Rows
     forecast: Mapping[str, Array]
 
     def __len__(self) -> int:
@@ -50,21 +54,48 @@ class Points:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
-    """``centre``: f̄; None: without the forecast, around ``middle``."""
+    """One explanation of what was seen. ``centre``: f̄; None: without the forecast, around
+    ``middle``. ``top``: from where distances are bent; see ``_bent``."""
 
     surrogate: Surrogate
     centre: float | None
     middle: float
+    top: float
 
-    def inputs(self, x: Array, forecast: Array | None) -> tuple[Array, Array, Array]:
+    def around(self, size: int, forecast: Array | None) -> tuple[Array, Array]:
+        """The process's mean and slope at ``size`` configurations."""
         if self.centre is None or forecast is None:
-            return x, np.full(len(x), self.middle), np.zeros(len(x))
-        return x, forecast + self.middle, forecast - self.centre
+            return np.full(size, self.middle), np.zeros(size)
+        mean = _bent(forecast + self.middle, self.top)
+        return mean, mean - self.centre
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mixture:
+    """Explanations with their weights, which add up to 1."""
+
+    models: Sequence[_Model]
+    weights: Array
+
+    @property
+    def noise(self) -> float:
+        return float(self.weights @ [model.surrogate.noise for model in self.models])
+
+    def joined(self, means: Sequence[Array], spreads: Sequence[Array]) -> tuple[Array, Array]:
+        """The mean and the standard deviation of the mixture, of (s, m) and (m,) of each."""
+        if len(means) == 1:
+            return means[0], np.broadcast_to(spreads[0], means[0].shape)
+        weights = self.weights[:, None, None]
+        every = np.array(means)
+        mean = (weights * every).sum(axis=0)
+        inside = np.array(spreads)[:, None, :] ** 2
+        variance = (weights * (inside + (every - mean) ** 2)).sum(axis=0)
+        return mean, np.sqrt(variance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Believed:
-    """At m configurations: ``score`` (s, m) in each of s imagined worlds and its ``spread`` (m,);
+    """At m configurations: ``score`` and its ``spread`` (s, m) in each of s imagined worlds;
     ``keeps`` (s, m): the logarithm of the probability that it runs and keeps the limits."""
 
     score: Array
@@ -94,7 +125,7 @@ class Beliefs:
         self._bounds = [b for b in wish.bounds if b.limit is not None]
         self._goal_scale = _Scale.of(wish, readings)
         self._flat = {b.name for b in self._bounds if any(r.bounds[b.name] <= 0 for r in readings)}
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, _Mixture] = {}
         scores = self._scores([r.goals for r in readings])
         shift = _shift(wish, usual) if len(wish.goals) == 1 else None
         self._fit("", points, scores, shift)
@@ -109,7 +140,7 @@ class Beliefs:
     @property
     def noise(self) -> Mapping[str, float]:
         """The standard deviation of a reading's logarithm: of the goals "", of limits by name."""
-        return {name: model.surrogate.noise for name, model in self._models.items()}
+        return {name: mixture.noise for name, mixture in self._models.items()}
 
     def at(
         self, points: Points, running: Points, draws: Array, *, of_reading: bool = False
@@ -120,12 +151,11 @@ class Beliefs:
         means, spreads = {}, {}
         for at, name in enumerate(self._models):
             means[name], spreads[name] = self._means(name, points, running, draws[:, at])
-        keeps = np.tile(self._log_works(points.x), (len(draws), 1))
+        keeps = np.tile(self._log_works(points.rows), (len(draws), 1))
         for bound in self._bounds:
             spread, edge = spreads[bound.name], self._edge(bound)
             if of_reading:
-                noise = self._models[bound.name].surrogate.noise
-                spread, edge = np.hypot(spread, noise), 0.0
+                spread, edge = np.hypot(spread, self._models[bound.name].noise), 0.0
             keeps = keeps + special.log_ndtr((edge - means[bound.name]) / spread)
         return Believed(score=means[""], spread=spreads[""], keeps=keeps)
 
@@ -136,41 +166,55 @@ class Beliefs:
     def _means(
         self, name: str, points: Points, running: Points, draws: Array
     ) -> tuple[Array, Array]:
-        model = self._models[name]
-        inputs = model.inputs(points.x, self._forecast(name, points))
-        if not len(running):
-            mean, spread = model.surrogate.at(*inputs)
-            return np.tile(mean, (len(draws), 1)), spread
-        there = model.inputs(running.x, self._forecast(name, running))
-        imagined, residuals = model.surrogate.imagined(*there, draws)
-        _, spread = imagined.at(*inputs)
-        return imagined.means_at(*inputs, residuals), spread
+        mixture = self._models[name]
+        here, there = self._forecast(name, points), self._forecast(name, running)
+        means, spreads = [], []
+        for model in mixture.models:
+            around = model.around(len(points), here)
+            if len(running):
+                own = model.around(len(running), there)
+                imagined, residuals = model.surrogate.imagined(running.x, *own, draws)
+                mean, spread = imagined.means_at(points.rows, *around, residuals)
+            else:
+                mean, spread = model.surrogate.at(points.rows, *around)
+                mean = np.tile(mean, (len(draws), 1))
+            means.append(mean)
+            spreads.append(spread)
+        return mixture.joined(means, spreads)
 
     def _fit(self, name: str, points: Points, y: Array, known: float | None) -> None:
-        """Around the forecast, unless the process alone explains what was seen better. ``known``:
-        the logarithm of measured / forecast, from earlier studies."""
-        none = np.zeros(len(y))
-        middle = float(np.median(y)) if len(y) else 0.0
+        """Around the forecast, and from some readings on without it beside that, each with the
+        weight that the evidence gives it. ``known``: the logarithm of measured / forecast, from
+        earlier studies."""
+        none, top = np.zeros(len(y)), self._top(name, y)
         forecast = self._forecast(name, points)
-        model: _Model | None = None
+        models: list[_Model] = []
         if forecast is not None:
             before = [] if known is None else [known] * PRIOR_TRIALS
             off = [*before, *(y - forecast)]
             shift = float(np.median(off)) if off else 0.0
-            centre = float(forecast.mean()) if len(forecast) else 0.0
+            mean = _bent(forecast + shift, top)
+            centre = float(mean.mean()) if len(mean) else 0.0
             prior = (
                 AROUND_FORECAST if known is None else replace(AROUND_FORECAST, factor=_CALIBRATED)
             )
-            told = self._seen(points.x, y, forecast + shift, forecast - centre)
+            told = self._seen(points.x, _bent(y, top), mean, mean - centre)
             around = self._fitted(f"{name} around", told, prior)
-            model = _Model(surrogate=around, centre=centre, middle=shift)
-        if model is None or len(y) >= _ENOUGH:
-            alone = self._fitted(
-                f"{name} alone", self._seen(points.x, y, none + middle, none), ALONE
-            )
-            if model is None or alone.evidence > model.surrogate.evidence + DOUBT:
-                model = _Model(surrogate=alone, centre=None, middle=middle)
-        self._models[name] = model
+            models.append(_Model(surrogate=around, centre=centre, middle=shift, top=top))
+        if not models or len(y) >= _ENOUGH:
+            bent = _bent(y, top)
+            middle = float(np.median(bent)) if len(y) else 0.0
+            plain = self._seen(points.x, bent, none + middle, none)
+            alone = self._fitted(f"{name} alone", plain, ALONE)
+            models.append(_Model(surrogate=alone, centre=None, middle=middle, top=top))
+        self._models[name] = _weighed(models)
+
+    def _top(self, name: str, y: Array) -> float:
+        """Where it matters what is how far: at a limit, and at the best that was seen."""
+        if name:
+            return 0.0
+        whole = len(self._wish.goals) == 1 or self._weights is None
+        return float(y.max()) if whole and len(y) else math.inf
 
     def _fitted(self, name: str, seen: Seen, prior: Prior) -> Surrogate:
         found = fit(seen, prior, self._starts.get(name))
@@ -228,11 +272,11 @@ class Beliefs:
         labels = np.append(-np.ones(len(x)), np.ones(len(failed)))
         return self._fitted("works", self._seen(every, labels, none, none), OF_FAILURES)
 
-    def _log_works(self, x: Array) -> Array:
+    def _log_works(self, rows: Rows) -> Array:
+        none = np.zeros(len(rows))
         if self._works is None:
-            return np.zeros(len(x))
-        none = np.zeros(len(x))
-        mean, spread = self._works.at(x, none, none)
+            return none
+        mean, spread = self._works.at(rows, none, none)
         found: Array = special.log_ndtr(-mean / np.hypot(spread, 0.1))
         return found
 
@@ -263,6 +307,30 @@ class _Scale:
         parts = ((raw - self.low) / self.width - 1.0) * weights
         both: Array = parts.min(axis=1) + _MIXED * parts.sum(axis=1)
         return both
+
+
+def _weighed(models: Sequence[_Model]) -> _Mixture:
+    """``DOUBT`` in favour of the forecast, which knows what no handful of trials does."""
+    evidence = np.array(
+        [m.surrogate.evidence + (0.0 if m.centre is None else DOUBT) for m in models]
+    )
+    kept = np.exp(evidence - evidence.max())
+    kept = np.where(kept < _NEGLIGIBLE, 0.0, kept) / kept.sum()
+    return _Mixture(
+        models=[m for m, weight in zip(models, kept, strict=True) if weight > 0],
+        weights=kept[kept > 0] / kept.sum(),
+    )
+
+
+def _bent(value: Array, top: float) -> Array:
+    """As it is up to a factor of e from ``top``, and beyond by the logarithm of the distance: what
+    is far off is far off, and no process should spend its amplitude on by how much."""
+    if math.isinf(top):
+        return value
+    far = value - top
+    size = np.maximum(np.abs(far), 1.0)
+    bent: Array = np.where(np.abs(far) > 1.0, top + np.sign(far) * (1.0 + np.log(size)), value)
+    return bent
 
 
 def _lower(bound: Bound) -> bool:

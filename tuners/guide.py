@@ -27,7 +27,7 @@ from tuners.encoding import encoded, neighbours, owners, placed
 from tuners.goals import Reading, Wish
 from tuners.seeds import Seeder, key
 from tuners.space import Branch, Config
-from tuners.surrogate import Array
+from tuners.surrogate import Array, rows_of
 
 NUM_STARTUP = 5  # trials that spread over the branch, where nothing is forecast
 DRAWS = 16
@@ -136,7 +136,7 @@ class Guide:
         more, listed = self._points(new), self._listed_points
         names = listed.forecast.keys() & more.forecast.keys()
         both = {n: np.append(listed.forecast[n], more.forecast[n]) for n in names}
-        return [*self._listed, *new], Points(x=np.vstack([listed.x, more.x]), forecast=both)
+        return [*self._listed, *new], self._placed(np.vstack([listed.x, more.x]), both)
 
     def _points(self, configs: Sequence[Config]) -> Points:
         return self._of(configs, [self._seeder.forecast(config) for config in configs])
@@ -150,19 +150,20 @@ class Guide:
         )
         if not forecasts:
             names = set(self._seeder.names) if self._seeder.has_forecasts else set()
-        return Points(
-            x=x,
-            forecast={n: np.array([f[n] for f in forecasts]) for n in sorted(names)}
-            if usable
-            else {},
-        )
+        told = {n: np.array([f[n] for f in forecasts]) for n in sorted(names)} if usable else {}
+        return self._placed(x, told)
+
+    def _placed(self, x: Array, forecast: Mapping[str, Array]) -> Points:
+        return Points(x=x, rows=rows_of(x, self._owners), forecast=forecast)
 
     def _is_blind(self, known: Known, num_taken: int) -> bool:
         """Whether nothing is known that a proposal could stand on: the first trials without a
-        forecast, or a forecast whose first picks all fail."""
+        forecast, or a forecast of whose first picks several fail and none keeps its limits."""
         if not self._seeder.has_forecasts:
             return num_taken < self._num_startup
-        return not known.measured and len(known.failed) >= _MISLED
+        if any(reading.keeps(self._wish, margin=0.0) for _, reading in known.measured):
+            return False
+        return len(known.failed) >= _MISLED and num_taken < _MISLED + self._num_startup
 
     def _spread(self, taken: Collection[object]) -> Config | None:
         """The next of a scrambled Sobol sequence that is new and may run."""
@@ -196,7 +197,7 @@ class Guide:
     def _promise(self, known: Known, pool: Points) -> Array:
         """(m,): the logarithm of the expected improvement times the probability to count."""
         generator = self._generator(known)
-        weights = generator.dirichlet(np.ones(len(self._wish.goals)))
+        weights = self._mixture(known, generator)
         beliefs, running = self._beliefs(known, weights), self._points(known.running)
         draws = generator.standard_normal(
             (DRAWS if len(running) else 1, beliefs.num_statistics, len(running))
@@ -207,6 +208,11 @@ class Guide:
         improved = _log_improvement(found.score, found.spread, best[:, None])
         promise: Array = special.logsumexp(improved + found.keeps, axis=0)
         return promise
+
+    def _mixture(self, known: Known, generator: np.random.Generator) -> Array | None:
+        """Of several goals: in turn the score that winners are ranked by, and any other mixture."""
+        many, turn = len(self._wish.goals), len(known.taken) + len(known.running)
+        return generator.dirichlet(np.ones(many)) if many > 1 and turn % 2 else None
 
 
 def _best(seen: Believed, pool: Believed) -> Array:

@@ -178,7 +178,10 @@ class Search:
             for one in part.guide.ranked(self._known_of(part))
         ]
         ranked.sort(key=lambda one: -one[0])
-        believed = [Candidate(config=config, searched=read) for _, config, read in ranked]
+        believed = [
+            Candidate(config=config, searched=read, believed=score)
+            for score, config, read in ranked
+        ]
         named = {key(candidate.config) for candidate in believed}
         return [*believed, *(c for c in self._seen_to_keep() if key(c.config) not in named)]
 

@@ -39,10 +39,12 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """``searched``: the reading that made it one, never counted. ``fresh``: those made since.
-    ``num_failed``: fresh runs that crashed."""
+    ``num_failed``: fresh runs that crashed. ``believed``: its score as the search believes it to
+    be; None where nothing is believed."""
 
     config: Config
     searched: Reading
+    believed: float | None = None
     fresh: tuple[Reading, ...] = ()
     num_failed: int = 0
 
@@ -143,6 +145,17 @@ def choose(passed: Sequence[Candidate], wish: Wish) -> Candidate | None:
 def score(candidate: Candidate, wish: Wish) -> float:
     """The mean of the goals' logarithms over the fresh runs, each the way it is better."""
     return float(np.mean(_scores(candidate, wish)))
+
+
+def may_beat(candidate: Candidate, again: Sequence[Candidate], best: Candidate, wish: Wish) -> bool:
+    """Whether it is believed to be better than ``best`` was found to be, by more than TIE.
+    ``again``: all that were measured again; by what they differ from what was believed of them, in
+    the median, an hour of the machine differs from others."""
+    if candidate.believed is None:
+        return False
+    off = [score(c, wish) - c.believed for c in again if c.believed is not None and c.fresh]
+    expected = candidate.believed + (float(np.median(off)) if off else 0.0)
+    return expected > score(best, wish) + TIE
 
 
 def as_good(candidate: Candidate, best: Candidate, wish: Wish) -> bool:

@@ -117,11 +117,23 @@ def test_what_is_foreseen_or_failed_is_avoided() -> None:
     assert size(config, "tokens") < 32
 
 
-def test_a_forecast_whose_picks_all_fail_is_left() -> None:
+def test_a_forecast_whose_picks_fail_is_left_until_something_keeps_its_limits() -> None:
+    """It would ask for 128 and 128 of the third kind. What is asked instead spreads, and a
+    measurement that breaks its limit does not bring the forecast back."""
     ours = guide(told)
-    failed = [{"seqs": 128, "tokens": 128, "kind": kind} for kind in ("a", "b")]
-    spread = [ours.propose(Known(failed=failed, taken=failed))]
-    assert spread[0] == guide(None).propose(Known())  # the first of the sequence
+    failed: list[Config] = [{"seqs": 128, "tokens": 128, "kind": kind} for kind in ("a", "b")]
+    late: Config = {"seqs": 64, "tokens": 1, "kind": "a"}
+    for measured in ([], [(late, truth(late))]):
+        taken, asked = [*failed, *(c for c, _ in measured)], list[Config]()
+        for _ in range(3):
+            config = ours.propose(Known(measured=measured, failed=failed, taken=[*taken, *asked]))
+            assert config is not None
+            asked.append(config)
+        assert max(size(c, "seqs") * size(c, "tokens") for c in asked) < 128 * 128
+        assert len({c["seqs"] for c in asked}) == 3
+    good: Config = {"seqs": 8, "tokens": 8, "kind": "a"}
+    kept = Known(measured=[(good, truth(good))], failed=failed, taken=[good, *failed])
+    assert ours.propose(kept) not in asked
 
 
 def test_everything_known_leaves_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from tuners.loop import (
 )
 from tuners.optuna_study import OptunaSearcher, sampler_named
 from tuners.outcome import Crashed, FailureKind, Measured, Outcome, Transient, Unusable
-from tuners.remeasure import Verdict
+from tuners.remeasure import Candidate, Verdict
 from tuners.seeds import Predict, Seeder
 from tuners.space import Branch, Categorical, Config, Knob, Ordinal, Space
 
@@ -200,6 +201,28 @@ def test_a_winner_that_fails_again_is_walked_past(branch: Branch, wish: Wish) ->
     assert judged[0][1].verdict is Verdict.REJECTED
     assert winner is not None
     assert winner.config == {"seqs": 4, "chunked": True}
+
+
+def test_what_is_believed_to_beat_the_first_that_pass_is_measured_too(
+    branch: Branch, wish: Wish
+) -> None:
+    """The first three pass, one of them far below what was believed; the fourth is believed to be
+    better than they are, and the fifth is not better than the fourth."""
+    world = World()
+    ours = search(branch, wish, world, num_trials=1)
+    believed = {1: 100.0, 2: 20.0, 3: 30.0, 4: 40.0, 8: 35.0}
+    candidates = [
+        Candidate(
+            config={"seqs": seqs, "chunked": True},
+            searched=Reading(goals={"output_throughput": value}, bounds={"ttft_s_p99": 0.3}),
+            believed=math.log(value),
+        )
+        for seqs, value in believed.items()
+    ]
+    winner, judged = ours.remeasure(candidates, top=3, probability=0.9, max_repeats=3)
+    assert [one.config["seqs"] for one, _ in judged] == [1, 2, 3, 4]
+    assert winner is not None
+    assert winner.config["seqs"] == 4
 
 
 def test_no_feasible_configuration_is_an_answer(branch: Branch, wish: Wish) -> None:

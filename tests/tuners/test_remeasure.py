@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from tuners.goals import Bound, Reading, Wish
-from tuners.remeasure import Candidate, Verdict, as_good, choose, judge, keeps_next
+from tuners.remeasure import (
+    Candidate,
+    Verdict,
+    as_good,
+    choose,
+    judge,
+    keeps_next,
+    may_beat,
+)
 from tuners.space import Value
 
 BOUND = Bound(metric="ttft_s", statistic="p99", limit=0.5, margin=0.1)
@@ -111,3 +120,17 @@ def test_what_the_search_saw_never_counts(wish: Wish) -> None:
     """Both were seen at 999 by the search; only fresh runs tell them apart."""
     low, high = candidate((50, 0.3), (51, 0.3)), candidate((90, 0.3), (91, 0.3))
     assert choose([low, high], wish) is high
+
+
+@pytest.mark.parametrize("hour", [1.0, 0.5])
+def test_only_what_is_believed_to_be_better_may_beat_what_passed(hour: float, wish: Wish) -> None:
+    """Whether the machine is as fast as while searching, or half as fast."""
+    fresh = [(believed, seen * hour) for believed, seen in ((120, 100), (110, 110), (108, 108))]
+    again = [
+        replace(candidate((seen, 0.4)), believed=math.log(believed)) for believed, seen in fresh
+    ]
+    said = {105.0: True, 100.5: False, 80.0: False}
+    for believed, better in said.items():
+        one = replace(candidate(), believed=math.log(believed))
+        assert may_beat(one, again, again[0], wish) is better
+    assert not may_beat(candidate(), again, again[0], wish)
