@@ -124,8 +124,7 @@ def study_plan(
     """``past``: earlier runs like ``base``, from ``runs_like``. ``guided``: see ``Part.guide``.
     ``num_loads``: of ``num_parallel`` trials at once, how many are loaded; 0: all of them."""
     told = tuple(_branch(b, wish, foresight, prior, num_seeds, seed, guided) for b in branches)
-    least = (top + 1) * min(MIN_RUNS, max_repeats)
-    most = (2 * top + 1) * max_repeats  # see Again.remeasure
+    least, most = (top + 1) * min(MIN_RUNS, max_repeats), (2 * top + 1) * max_repeats  # see Again
     trial = trial_time(base, past)
     specs = [base, *(spec_of(seed.config) for branch in told for seed in branch.seeds)]
     chips = [num_chips(spec, spec.hardware[0]) for spec in specs]
