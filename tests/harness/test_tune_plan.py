@@ -94,14 +94,14 @@ def said(made: StudyPlan) -> str:
 def test_runs_hours_and_money_are_counted() -> None:
     made = plan()
     # The best 2 and the baseline beside them: 3 × 3 to 3 × 5 runs.
-    assert (made.num_remeasured_least, made.num_remeasured_most) == (9, 15)
+    assert (made.num_remeasured_least, made.num_remeasured_most) == (9, 25)
     assert made.trial.expected_s == 120.0  # the median of runs with the same traffic
-    assert (made.wall_s_low, made.wall_s_high) == (19 * 120.0, 25 * 120.0)
+    assert (made.wall_s_low, made.wall_s_high) == (19 * 120.0, 35 * 120.0)
     assert (made.chips_low, made.chips_high) == (2, 2)
     assert made.chip_hours_low == pytest.approx(19 * 120 * 2 / 3600)
     assert made.usd_low == pytest.approx(19 * 120 * 2 / 3600 * 2.0)
-    assert made.usd_high == pytest.approx(25 * 120 * 2 / 3600 * 6.0)
-    assert "2.53 to 10.00 USD" in said(made)
+    assert made.usd_high == pytest.approx(35 * 120 * 2 / 3600 * 6.0)
+    assert "2.53 to 14.00 USD" in said(made)
     assert plan(num_parallel=4).wall_s_low == 19 * 30.0
 
 
@@ -205,11 +205,11 @@ def test_nothing_known_is_said_to_be_not_known() -> None:
     text = said(made)
     assert "no earlier run of this model here" in text
     assert "no price known: no price table was given" in text
-    # Every deadline of 10 trials and 15 re-measurements.
+    # Every deadline of 10 trials and 25 re-measurements.
     deadlines = base().deadlines
     at_most = deadlines.startup_s + deadlines.load_s + deadlines.teardown_s
     assert made.trial.at_most_s == at_most
-    assert f"{25 * at_most / 3600:.1f} h at most" in text
+    assert f"{35 * at_most / 3600:.1f} h at most" in text
     priced_elsewhere = replace(PRICES, usd_per_chip_hour={"L4": {"spot": 0.3}})
     assert "not of H100 on-demand, H100 spot" in said(plan(prices=priced_elsewhere))
     half = replace(PRICES, usd_per_chip_hour={"H100": {"spot": 2.0}})
