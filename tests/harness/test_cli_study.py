@@ -210,6 +210,21 @@ def test_the_page_and_its_markdown_are_written_where_asked(
     assert "/none" in bad.stderr
 
 
+def test_a_store_that_was_moved_tells_its_studies_where_it_is_now(
+    store: FileStore, tmp_path: Path
+) -> None:
+    study = whole(store)
+    command = "windtunnel tune chat.yaml --pools 'p q.yaml' --store old"
+    study.log.begun(EPOCH + timedelta(hours=8), {**FILE, "wish": json.dumps(asdict(WISH))}, command)
+    moved = Path(store.url).rename(tmp_path / "moved here")
+    page = tmp_path / "page.md"
+    ask("report", "chat", "--markdown", str(page), "--store", str(moved))
+    # What makes the study, and what runs its winner, are complete.
+    assert command in page.read_text()
+    runs = [line for line in page.read_text().splitlines() if "windtunnel run " in line]
+    assert runs and runs[0].rstrip().endswith("--pools 'p q.yaml' --store old")
+
+
 def half(store: FileStore) -> Study:
     study = Study(store)
     study.begun()

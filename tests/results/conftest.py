@@ -2,8 +2,8 @@
 
 ``s3fs`` and ``moto[server]`` are no part of the test requirements: both stand on botocore, which
 wants ``python-dateutil<3`` (aiobotocore 3.10 as well), and constraints.txt has 4.0.0, by which the
-other parts are tested. Until botocore takes it, these tests run where somebody has put the two on
-the path, such as::
+other parts are tested; and they bring 300 MB, sympy and cfn-lint among them. These tests run where
+somebody has put the two on the path::
 
     pip install --target /tmp/s3 s3fs 'moto[server]'
     PYTHONPATH=/tmp/s3 python -m pytest tests/results/test_store_bucket.py
