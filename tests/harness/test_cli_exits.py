@@ -183,6 +183,9 @@ def test_under_nohup_a_closed_terminal_is_nothing(handlers: None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupt_on_sigterm()
     signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    with pytest.raises(KeyboardInterrupt):  # SIGTERM is heard all the same
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_what_is_said_to_a_closed_terminal_is_lost_and_no_error() -> None:
